@@ -1,0 +1,224 @@
+"""From a YAML file, the files it is based on and `-o` overrides to one checked `Config`, and back to YAML."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple, Type, Union, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from ppocr_slim.config.schema import Config, Section
+from ppocr_slim.errors import SlimError
+
+Layer = Tuple[str, Any]  # who sets something ("configs/a.yml", "-o A.b=c"), and the tree of what it sets
+
+
+def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, merge it over its `_BASE_`, apply the overrides in order, check everything.
+
+    `_BASE_` is a path relative to the file that names it. Mappings are merged, everything else is replaced.
+    An override reads `Section.key=value`, the value as in YAML; a number enters a list by index
+    (`Train.label_files.0.ratio=2`). All other paths in a config are relative to the current directory.
+    Raises SlimError naming the file or override, the path of the key and, for a misspelt key, the right one.
+    """
+    layers = _read_layers(Path(path), ())
+    raw: Any = {}
+    for _, tree in layers:
+        raw = _merge(raw, tree)
+    for override in overrides:
+        origin = f"-o {override}"
+        target, equals, text = override.partition("=")
+        keys = target.strip().split(".")
+        if not equals or not all(keys):
+            raise SlimError(f"{origin}: an override is written Section.key=value")
+        value = _parse(text, origin)
+        raw = _replace(raw, keys, 0, value, origin)
+        for key in reversed(keys):
+            value = {key: value}
+        layers.append((origin, value))
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise SlimError(_explain(error.errors(), raw, layers)) from error
+
+
+def dump_config(config: Config, path: Union[str, Path]) -> None:
+    """Write the whole config, defaults included, as YAML that `load_config` reads back equal."""
+    tree = config.model_dump(mode="json", by_alias=True)
+    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose repeated keys are errors and whose numbers and dates are read as YAML 1.2 reads them."""
+
+    # a date is text: a run may be called after one
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = "a key must be a word, not a list or a mapping"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            if key_node.value in seen:
+                problem = f"the key {key_node.value!r} stands here twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the strings that `_Loader` would read as numbers."""
+
+
+# PyYAML follows YAML 1.1, in which 7e-4 is a string for want of a point
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z")
+for _yaml_class in (_Loader, _Dumper):
+    _yaml_class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else loader.construct_object(node, deep=True)
+    except yaml.MarkedYAMLError as error:
+        in_file = error.problem_mark and not origin.startswith("-o ")
+        line = f":{error.problem_mark.line + 1}" if in_file else ""
+        raise SlimError(f"{origin}{line}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:  # characters that YAML forbids; `!!int x`
+        raise SlimError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _read_layers(path: Path, chain: Tuple[Path, ...]) -> List[Layer]:
+    """The file's base layers, the farthest first, then its own. `chain` is the files that led here."""
+    if path.resolve() in chain:
+        raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SlimError(f"{path}: not UTF-8: save it as UTF-8") from error
+    except OSError as error:
+        led_here = f", the _BASE_ of {chain[-1]}" if chain else ""
+        raise SlimError(f"cannot read the config {path}{led_here}: {error.strerror}") from error
+    tree = _parse(text, str(path))
+    if tree is None:
+        raise SlimError(f"{path}: the file is empty: it needs sections such as Global, Train and Eval")
+    if not isinstance(tree, dict):
+        raise SlimError(f"{path}: a config is a mapping of sections, this is a {type(tree).__name__}")
+    if "_BASE_" not in tree:
+        return [(str(path), tree)]
+    base = tree.pop("_BASE_")
+    if not isinstance(base, str):
+        raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
+    return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), tree)]
+
+
+def _merge(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
+
+
+def _replace(tree: Any, keys: Sequence[str], depth: int, value: Any, origin: str) -> Any:
+    """`tree` with `value` at `keys`, counted from `depth`; what is on the way is copied, never changed."""
+    if depth == len(keys):
+        return value
+    key = keys[depth]
+    if isinstance(tree, list):
+        if not re.fullmatch("[0-9]+", key) or int(key) >= len(tree):
+            here = f"{'.'.join(keys[:depth])} is a list of {len(tree)}, counted from 0"
+            raise SlimError(f"{origin}: {here}: it has no entry {key!r}")
+        index = int(key)
+        return [*tree[:index], _replace(tree[index], keys, depth + 1, value, origin), *tree[index + 1 :]]
+    if not isinstance(tree, dict):
+        raise SlimError(f"{origin}: {'.'.join(keys[:depth])} is {tree!r}, which has no keys such as {key!r}")
+    return {**tree, key: _replace(tree.get(key, {}), keys, depth + 1, value, origin)}
+
+
+def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer]) -> str:
+    """The most telling error as one sentence: a misspelt key comes before the key that it leaves missing."""
+    error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+    location, value = _locate(error, raw)
+    path = ".".join(str(part) for part in location) or "the config"
+    origin = next((name for name, tree in reversed(layers) if _sets(tree, location)), None)
+    where = origin or [name for name, _ in layers if not name.startswith("-o ")][-1]
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key {path}: {_advice(str(location[-1]), _known_keys(error['loc']))}"
+    if error["type"] == "union_tag_not_found":
+        path += "." + error["ctx"]["discriminator"].strip("'")
+    if error["type"] in ("missing", "union_tag_not_found"):
+        return f"{where}: {path} is missing: set it there or with -o"
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{where}: {path} is {value!r}: it must be a section with keys"
+    # a value that may be of several types has an error for each
+    here = [one["msg"] for one in errors if _locate(one, raw)[0] == location]
+    return f"{where}: {path} is {value!r}: {', or '.join(text[0].lower() + text[1:] for text in here)}"
+
+
+def _locate(error: Dict[str, Any], raw: Any) -> Tuple[Tuple[Union[str, int], ...], Any]:
+    """Where in `raw` an error is, and what stands there; Pydantic's location also names tags of unions."""
+    location: List[Union[str, int]] = []
+    node = raw
+    for depth, part in enumerate(error["loc"]):
+        is_missing_key = error["type"] == "missing" and depth == len(error["loc"]) - 1
+        if (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int)):
+            node = node[part]
+        elif not is_missing_key:
+            continue
+        location.append(part)
+    return tuple(location), node
+
+
+def _sets(tree: Any, location: Sequence[Union[str, int]]) -> bool:
+    """Whether a layer sets the value at a location, itself or by setting something that it lies in."""
+    for part in location:
+        if isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+        elif isinstance(tree, dict):
+            keys = {str(key): key for key in tree}  # an override's layer has list indices as text
+            if str(part) not in keys:
+                return False
+            tree = tree[keys[str(part)]]
+    return True
+
+
+def _known_keys(location: Sequence[Union[str, int]]) -> List[str]:
+    """The keys that the schema has beside the last part of a Pydantic location."""
+    sections: List[Type[Section]] = [Config]
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        inside = [
+            section
+            for parent in sections
+            for name, field in parent.model_fields.items()
+            if part == (field.alias or name)
+            for section in _sections_in(field.annotation)
+        ]
+        tagged = [
+            section
+            for section in sections
+            if any(part in get_args(field.annotation) for field in section.model_fields.values())
+        ]
+        sections = inside or tagged
+    return [field.alias or name for section in sections for name, field in section.model_fields.items()]
+
+
+def _sections_in(annotation: Any) -> List[Type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections_in(argument)]
+
+
+def _advice(key: str, known: Sequence[str]) -> str:
+    by_lower_case = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(key.lower(), by_lower_case, n=1)
+    return f"did you mean {by_lower_case[near[0]]}?" if near else f"the keys here are {', '.join(known)}"
