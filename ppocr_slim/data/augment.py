@@ -1,0 +1,241 @@
+"""Augmentations of text rows, by the names that a config gives them.
+
+A transform maps a `Row` to a `Row` and draws only from the generator that it is handed, so that a sample is the same
+whenever (seed, epoch, position) is the same, on any number of threads. Photometric ones are albumentations'; what
+concerns a text line (its time steps, its words, its writer) is ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass, replace
+from typing import Callable, Dict, List, Sequence
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
+
+import albumentations
+import cv2
+import numpy as np
+
+from ppocr_slim.config.schema import Augmentation
+from ppocr_slim.data.ink import ink_columns, split_words
+from ppocr_slim.errors import SlimError
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text row on its way into a batch: image [H, W, 3] uint8, its text, and another row of the same writer."""
+
+    image: np.ndarray
+    text: str
+    another: Callable[[np.random.Generator], "Row"]
+
+
+Transform = Callable[[Row, np.random.Generator], Row]
+PAPER = cv2.BORDER_REPLICATE  # what a warp uncovers is more of the row's own edge
+
+
+def _photometric(*choices: albumentations.BasicTransform) -> Transform:
+    """One of the albumentations transforms, chosen and seeded by the row's generator."""
+    pipeline = albumentations.OneOf(choices, p=1.0) if len(choices) > 1 else choices[0]
+    pipeline = albumentations.Compose([pipeline])
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        pipeline.set_random_seed(int(rng.integers(2**31)))
+        return replace(row, image=pipeline(image=row.image)["image"])
+
+    return apply
+
+
+def color(strength: float) -> Transform:
+    """Light, contrast, gamma and ink tint, or grey."""
+    return _photometric(
+        albumentations.ColorJitter((1 - 0.3 * strength / 1.5, 1 + 0.3 * strength), 0.3 * strength, 0.4, 0.05, p=1),
+        albumentations.RandomGamma((int(100 / (1 + 0.4 * strength)), int(100 * (1 + 0.4 * strength))), p=1),
+        albumentations.ToGray(p=1),
+    )
+
+
+def blur(strength: float) -> Transform:
+    """Out of focus, moved, or taken with too few pixels."""
+    return _photometric(
+        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.2 * strength), p=1),
+        albumentations.MotionBlur(blur_limit=(3, 3 + 2 * max(0, round(strength))), p=1),
+        albumentations.Downscale(scale_range=(max(0.3, 1 - 0.45 * strength), 0.9), p=1),
+    )
+
+
+def noise(strength: float) -> Transform:
+    """Sensor noise or JPEG blocks."""
+    return _photometric(
+        albumentations.GaussNoise(std_range=(0.01, 0.05 * strength), p=1),
+        albumentations.ImageCompression(quality_range=(max(5, int(60 - 30 * strength)), 80), p=1),
+    )
+
+
+def perspective(strength: float) -> Transform:
+    """The paper not square to the camera: slant, slope and a little of both ends."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        height, width = row.image.shape[:2]
+        shear = rng.uniform(-0.35, 0.35) * strength * height
+        slope = rng.uniform(-0.07, 0.07) * strength * height
+        corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
+        moved = corners + rng.uniform(-0.06, 0.06, (4, 2)).astype(np.float32) * strength * height
+        moved += np.float32([[shear, -slope], [shear, slope], [-shear, slope], [-shear, -slope]]) / 2
+        matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+        return replace(row, image=cv2.warpPerspective(row.image, matrix, (width, height), borderMode=PAPER))
+
+    return apply
+
+
+def distort(strength: float) -> Transform:
+    """A smooth elastic field on a coarse grid, in the spirit of TIA (Luo et al. 2020, arXiv:2003.06606)."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        height, width = row.image.shape[:2]
+        columns = max(3, round(width / height * rng.uniform(1.0, 2.5)))
+        field = rng.normal(0, 0.055 * strength * height, (2, 3, columns)).astype(np.float32)
+        x = cv2.resize(field[0], (width, height), interpolation=cv2.INTER_CUBIC)
+        y = cv2.resize(field[1], (width, height), interpolation=cv2.INTER_CUBIC)
+        x += np.arange(width, dtype=np.float32)
+        y += np.arange(height, dtype=np.float32)[:, None]
+        return replace(row, image=cv2.remap(row.image, x, y, cv2.INTER_LINEAR, borderMode=PAPER))
+
+    return apply
+
+
+def squeeze(strength: float) -> Transform:
+    """Narrower or wider writing: the width times 1 - 0.35 strength to 1 + 0.2 strength."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        height, width = row.image.shape[:2]
+        factor = rng.uniform(max(0.3, 1 - 0.35 * strength), 1 + 0.2 * strength)
+        size = (max(1, round(width * factor)), height)
+        return replace(row, image=cv2.resize(row.image, size, interpolation=cv2.INTER_AREA))
+
+    return apply
+
+
+def rescale(strength: float) -> Transform:
+    """Smaller or larger writing in the row: part of the height is cut off or added as paper."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        height = row.image.shape[0]
+        above, below = np.round(rng.uniform(-0.1, 0.2, 2) * strength * height).astype(int)
+        image = row.image[max(0, -above) : height - max(0, -below)]
+        image = cv2.copyMakeBorder(image, max(0, above), max(0, below), 0, 0, PAPER)
+        size = (max(1, round(image.shape[1] * height / image.shape[0])), height)
+        return replace(row, image=cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+    return apply
+
+
+def trim(strength: float) -> Transform:
+    """Cut empty paper before and after the writing off, by a random part of it."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        inked = np.flatnonzero(ink_columns(row.image))
+        if inked.size == 0:
+            return row
+        height, width = row.image.shape[:2]
+        first, last = max(0, inked[0] - height // 4), min(width, inked[-1] + height // 4)
+        left = int(first * rng.uniform(0, min(1.0, strength)))
+        right = width - int((width - last) * rng.uniform(0, min(1.0, strength)))
+        return replace(row, image=np.ascontiguousarray(row.image[:, left:right]))
+
+    return apply
+
+
+def erase(strength: float) -> Transform:
+    """Small patches of the row gone, painted in the paper's tone."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        image = row.image.copy()
+        height, width = image.shape[:2]
+        paper = np.median(image[:: max(1, height // 8), :: max(1, width // 64)].reshape(-1, 3), axis=0)
+        for _ in range(int(rng.integers(1, 2 + round(3 * strength)))):
+            h, w = (rng.uniform(0.08, 0.3, 2) * height).astype(int)
+            top, left = int(rng.integers(0, height - h)), int(rng.integers(0, max(1, width - w)))
+            image[top : top + h, left : left + w] = paper
+        return replace(row, image=image)
+
+    return apply
+
+
+def glue_words(strength: float) -> Transform:
+    """Words cut out of this row and of another row of the same writer, glued together to a new text.
+
+    Rows whose words cannot be told apart with certainty stay as they are (see `ink.split_words`).
+    """
+    longest = 68  # characters: the longest of real address rows
+
+    def words_of(row: Row) -> list:
+        pieces = split_words(row.image, row.text) or []
+        return [(row.image[:, left:right], word) for left, right, word in pieces]
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        mine = words_of(row)
+        other = row.another(rng)
+        theirs = words_of(other) if other.image.shape[0] == row.image.shape[0] else []
+        if len(mine) < 2 or len(theirs) < 2:
+            return row
+        pieces = []
+        for words in (mine, theirs):
+            start = int(rng.integers(0, len(words)))
+            pieces += words[start : start + int(rng.integers(1, 1 + max(1, round(4 * strength))))]
+        if rng.random() < 0.5:
+            pieces = [pieces[i] for i in rng.permutation(len(pieces))]
+        while len(" ".join(word for _, word in pieces)) > longest:
+            pieces.pop()
+        tones = [np.median(image.reshape(-1, 3), axis=0) for image, _ in pieces]
+        matched = [cv2.add(image, tuple(float(v) for v in tones[0] - tone) + (0.0,)) for (image, _), tone in zip(pieces, tones)]
+        return replace(row, image=np.ascontiguousarray(np.hstack(matched)), text=" ".join(word for _, word in pieces))
+
+    return apply
+
+
+def rand_augment(strength: float) -> Transform:
+    """RandAugment (Cubuk et al. 2020, arXiv:1909.13719): two of the other transforms at random."""
+    operations = [make(strength) for make in (color, blur, noise, perspective, distort, squeeze, rescale, erase)]
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        for i in rng.choice(len(operations), 2, replace=False):
+            row = operations[i](row, rng)
+        return row
+
+    return apply
+
+
+TRANSFORMS: Dict[str, Callable[[float], Transform]] = {
+    make.__name__: make
+    for make in (
+        color, blur, noise, perspective, distort, squeeze, rescale, trim, erase, glue_words, rand_augment,
+    )
+}  # fmt: skip
+
+
+def check_names(augmentations: Sequence[Augmentation], where: str = "Train.augment") -> None:
+    """SlimError where an augmentation is not known, with the nearest right name."""
+    for index, item in enumerate(augmentations):
+        if item.name not in TRANSFORMS:
+            near = difflib.get_close_matches(item.name, TRANSFORMS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TRANSFORMS)}"
+            raise SlimError(f"{where}.{index}.name: no augmentation is called {item.name!r}; {hint}")
+
+
+class Augmenter:
+    """The augmentations of a config, in its order. Not for sharing between threads: albumentations keeps state."""
+
+    def __init__(self, augmentations: Sequence[Augmentation]):
+        check_names(augmentations)
+        self._steps: List[tuple] = [(a.p, TRANSFORMS[a.name](a.strength)) for a in augmentations]
+
+    def __call__(self, row: Row, rng: np.random.Generator, fits: Callable[[Row], bool]) -> Row:
+        """Apply each transform with its probability; one after which the row no longer `fits` is taken back."""
+        for p, transform in self._steps:
+            if rng.random() < p:
+                changed = transform(row, rng)
+                row = changed if fits(changed) else row
+        return row

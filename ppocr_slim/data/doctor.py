@@ -1,0 +1,245 @@
+"""What is wrong with the data, found before the first training step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
+
+from tqdm import tqdm
+
+from ppocr_slim.config.schema import Config, LabelFile
+from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.labels import Finding, Sample, read_label_file
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.images import load_image
+
+SHOWN = 5  # findings of a kind that a report or an error shows; the counts are of all
+Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
+
+
+@dataclass(frozen=True)
+class CheckedSample:
+    """A sample that can be used; width and height in pixels, and its label file's ratio."""
+
+    sample: Sample
+    width: int
+    height: int
+    ratio: float
+
+
+@dataclass
+class Diagnosis:
+    """What `examine` found: every line of the label files is a usable sample or left out for one finding.
+
+    Attributes:
+        samples: what can be used, in the files' order.
+        findings: why a line is left out, one finding a line.
+        notes: what is suspicious, but used nevertheless.
+    """
+
+    samples: List[CheckedSample] = field(default_factory=list)
+    findings: List[Finding] = field(default_factory=list)
+    notes: List[Finding] = field(default_factory=list)
+
+    @property
+    def bad_fraction(self) -> float:
+        """The share of the lines that is left out."""
+        return len(self.findings) / max(1, len(self.findings) + len(self.samples))
+
+    @property
+    def counts(self) -> Dict[str, int]:
+        """How many findings and notes there are of each kind."""
+        return dict(Counter(one.kind for one in (*self.findings, *self.notes)))
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.findings and not self.notes
+
+    def require_clean(self, max_bad_fraction: float) -> None:
+        """Raise SlimError if nothing is left, or more than `max_bad_fraction` of the lines is left out."""
+        total = len(self.findings) + len(self.samples)
+        if self.samples and self.bad_fraction <= max_bad_fraction:
+            return
+        first = "; ".join(f"{one.where} {one.kind} ({one.detail})" for one in self.findings[:3])
+        raise SlimError(
+            f"{len(self.findings)} of {total} label lines ({self.bad_fraction:.1%}) cannot be used, at most "
+            f"{max_bad_fraction:.1%} may: {first}: mend them (tools/doctor.py lists all) "
+            f"or raise Global.max_bad_fraction"
+        )
+
+    def report(self, title: str) -> str:
+        """The diagnosis as text: the counts, then the first findings of each kind."""
+        left_out = f", {len(self.findings)} left out ({self.bad_fraction:.1%})" if self.findings else ""
+        lines = [f"{title}: {len(self.samples)} samples usable{left_out}"]
+        for heading, found in (("left out", self.findings), ("note", self.notes)):
+            for kind, count in Counter(one.kind for one in found).most_common():
+                lines.append(f"  {heading}: {kind}: {count}")
+                shown = [one for one in found if one.kind == kind][:SHOWN]
+                lines += [f"    {one.where}: {one.detail}" for one in shown]
+                if count > len(shown):
+                    lines.append(f"    ... and {count - len(shown)} more")
+        return "\n".join(lines)
+
+
+def output_steps(width: int, height: int, model_height: int) -> int:
+    """Time steps of a CRNN for an image in pixels: a quarter of its width, scaled to the model's height."""
+    return max(1, round(width * model_height / height)) // 4
+
+
+def examine(
+    label_files: Sequence[LabelFile],
+    charset: Charset,
+    steps: Steps,
+    for_training: bool = True,
+    threads: int = 2,
+    progress: bool = True,
+) -> Diagnosis:
+    """Check every line of the label files; every image is decoded whole.
+
+    Left out are lines without path or text, missing and broken images, an image that was listed before, and,
+    for training, labels with characters outside the dictionary or longer than the model's output. Such labels
+    stay in an evaluation, as notes: the model cannot read them right, and leaving them out would flatter it.
+    Raises SlimError if a label file cannot be read.
+    """
+    diagnosis = Diagnosis()
+    unique: List[Tuple[Sample, float]] = []
+    first_of: Dict[Path, Sample] = {}
+    for label_file in label_files:
+        samples, findings = read_label_file(label_file.path, label_file.image_root)
+        diagnosis.findings += findings
+        for sample in samples:
+            first = first_of.setdefault(sample.path.resolve(), sample)
+            if first is sample:
+                unique.append((sample, label_file.ratio))
+                continue
+            same = "the same text" if first.text == sample.text else f"another text, {first.text!r},"
+            detail = f"{sample.path} has {same} in {first.where} already"
+            diagnosis.findings.append(Finding("duplicate", sample.where, detail))
+    sizes = _decode([sample for sample, _ in unique], threads, progress)
+    for (sample, ratio), size in zip(unique, sizes):
+        if isinstance(size, Finding):
+            diagnosis.findings.append(size)
+            continue
+        width, height = size
+        problem = _label_problem(sample, charset, steps(width, height))
+        if problem and for_training:
+            diagnosis.findings.append(problem)
+            continue
+        if problem:
+            diagnosis.notes.append(problem)
+        diagnosis.samples.append(CheckedSample(sample, width, height, ratio))
+    return diagnosis
+
+
+def compare(train: Diagnosis, evaluation: Diagnosis) -> List[Finding]:
+    """What training and evaluation share, though they must not: images, and writers, told by folder."""
+    findings = []
+    trained = {one.sample.path.resolve(): one.sample for one in train.samples}
+    for one in evaluation.samples:
+        twin = trained.get(one.sample.path.resolve())
+        if twin:
+            detail = f"{one.sample.path} is trained on too, in {twin.where}"
+            findings.append(Finding("image on both sides", one.sample.where, detail))
+    train_folders, evaluation_folders = _folders(train), _folders(evaluation)
+    told: Set[str] = set()
+    for key, samples in evaluation_folders.items():
+        if key in train_folders and samples[0].where not in told:
+            told.add(samples[0].where)
+            theirs = train_folders[key]
+            detail = (
+                f"the folder {samples[0].group} has {len(samples)} evaluation and {len(theirs)} training "
+                f"lines, such as {theirs[0].where}"
+            )
+            findings.append(Finding("writer on both sides", samples[0].where, detail))
+    return findings
+
+
+def examine_config(
+    config: Config, charset: Optional[Charset] = None, steps: Optional[Steps] = None, progress: bool = True
+) -> Tuple[Diagnosis, Diagnosis]:
+    """Diagnose a config's training and evaluation data; what both share is among the evaluation's notes.
+
+    `charset` is by default the config's, see `config_charset`; `steps` a CRNN's of the configured height.
+    """
+    charset = charset or config_charset(config)
+    if steps is None:
+        model_height = int(config.architecture.args.get("height", 40))
+
+        def steps(width: int, height: int) -> int:
+            return output_steps(width, height, model_height)
+
+    train = examine(config.train.label_files, charset, steps, progress=progress)
+    evaluation = examine(config.eval.label_files, charset, steps, for_training=False, progress=progress)
+    evaluation.notes += compare(train, evaluation)
+    return train, evaluation
+
+
+def config_charset(config: Config) -> Charset:
+    """The dictionary that a config names or, where it names none, the characters of its training labels."""
+    if config.run.character_dict_path is not None:
+        return Charset.load(config.run.character_dict_path)
+    texts = [
+        sample.text
+        for label_file in config.train.label_files
+        for sample in read_label_file(label_file.path, label_file.image_root)[0]
+    ]
+    if not texts:
+        paths = ", ".join(str(label_file.path) for label_file in config.train.label_files)
+        raise SlimError(f"no line of {paths} has a text: a label line is 'path<TAB>text'")
+    return Charset.from_texts(texts)
+
+
+def _decode(
+    samples: Sequence[Sample], threads: int, progress: bool
+) -> Iterable[Union[Tuple[int, int], Finding]]:
+    """(width, height) of each sample's image, or why it has none."""
+    with ThreadPoolExecutor(threads) as pool:
+        sizes = pool.map(_image_size, samples)
+        yield from tqdm(
+            sizes, total=len(samples), desc="checking images", unit="img", disable=None if progress else True
+        )
+
+
+def _image_size(sample: Sample) -> Union[Tuple[int, int], Finding]:
+    if not sample.path.is_file():
+        return Finding("missing image", sample.where, f"there is no file {sample.path}")
+    try:
+        height, width = load_image(sample.path).shape[:2]
+    except SlimError as error:
+        return Finding("broken image", sample.where, str(error))
+    return width, height
+
+
+def _label_problem(sample: Sample, charset: Charset, steps: int) -> Optional[Finding]:
+    unknown = " ".join(repr(character) for character in sorted(charset.unknown(sample.text)))
+    if unknown:
+        detail = f"the dictionary lacks {unknown} of {sample.text!r}"
+        return Finding("unknown character", sample.where, detail)
+    needed = needed_steps(sample.text)
+    if needed > steps:
+        detail = f"{sample.text!r} needs {needed} time steps, an image of this shape has {steps}"
+        return Finding("label too long", sample.where, detail)
+    return None
+
+
+def _folders(diagnosis: Diagnosis) -> Dict[Union[str, Path], List[Sample]]:
+    """The samples by their image's folder and, where a label file has several folders, by the folder's name.
+
+    A name alone tells a writer only among others: two sets that each keep all images in `images/` share none.
+    """
+    names: Dict[str, Set[str]] = {}
+    for one in diagnosis.samples:
+        names.setdefault(_label_file(one.sample), set()).add(one.sample.group)
+    folders: Dict[Union[str, Path], List[Sample]] = {}
+    for one in diagnosis.samples:
+        folders.setdefault(one.sample.path.parent.resolve(), []).append(one.sample)
+        if len(names[_label_file(one.sample)]) > 1:
+            folders.setdefault(one.sample.group, []).append(one.sample)
+    return folders
+
+
+def _label_file(sample: Sample) -> str:
+    return sample.where.rpartition(":")[0]

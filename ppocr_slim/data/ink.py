@@ -1,0 +1,63 @@
+"""Where the ink of a photographed text row is: for cutting words apart and for trimming empty paper."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+
+def ink_mask(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 -> [H, W] bool: pixels clearly darker than the paper around them, printed rules taken out."""
+    height, width = image.shape[:2]
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    window = max(3, height // 2 * 2 + 1)
+    paper = cv2.medianBlur(cv2.resize(grey, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA), 9)
+    paper = cv2.resize(cv2.dilate(paper, np.ones((3, 3))), (width, height))
+    darkness = cv2.subtract(paper, grey)
+    mask = (darkness > max(18, 0.35 * float(np.percentile(darkness, 99.5)))).astype(np.uint8)
+    rules = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((1, max(8, height * 5 // 4)), np.uint8))
+    rules |= cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((max(4, window * 4 // 5), 1), np.uint8))
+    return (mask & ~cv2.dilate(rules, np.ones((3, 3), np.uint8))).astype(bool)
+
+
+def ink_columns(image: np.ndarray) -> np.ndarray:
+    """[W] bool: columns that hold writing. The outer sixths of the height are left out: neighbouring rows reach in."""
+    mask = ink_mask(image)
+    margin = image.shape[0] // 6
+    return mask[margin : image.shape[0] - margin].sum(axis=0) >= 2
+
+
+def runs(flags: np.ndarray) -> List[Tuple[int, int]]:
+    """[(start, end)) of the stretches of True in [W] bool."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
+
+
+def split_words(image: np.ndarray, text: str, clearance: float = 1.35) -> Optional[List[Tuple[int, int, str]]]:
+    """Cut a row into its words: [(left, right, word)], or None where the gaps do not tell them apart for certain.
+
+    The text says how many words there are; the widest gaps must then be that many less one, each of them at least
+    `clearance` times the widest gap inside a word.
+    """
+    words = text.split(" ")
+    stretches = runs(ink_columns(image))
+    # The form's right edge leaves specks behind: what stands alone beyond a very wide gap is not a word.
+    while len(stretches) > len(words) and stretches[-1][1] - stretches[-1][0] < image.shape[0] // 8:
+        stretches.pop()
+    if len(stretches) < len(words):
+        return None
+    gaps = sorted(((b[0] - a[1], a[1], b[0]) for a, b in zip(stretches, stretches[1:])), reverse=True)
+    chosen, others = gaps[: len(words) - 1], gaps[len(words) - 1 :]
+    if chosen and others and chosen[-1][0] < clearance * max(others[0][0], 2):
+        return None
+    cuts = sorted((a + b) // 2 for _, a, b in chosen)
+    margin = image.shape[0] // 4
+    left, right = max(0, stretches[0][0] - margin), min(image.shape[1], stretches[-1][1] + margin)
+    edges = [left, *cuts, right]
+    # A cut inside a word or a gap that was missed shows: some word then is far too wide or narrow for its letters.
+    per_letter = np.diff(edges) / np.array([len(word) + 1 for word in words])
+    if (np.abs(np.log(per_letter / np.median(per_letter))) > np.log(1.7)).any():
+        return None
+    return [(a, b, word) for a, b, word in zip(edges, edges[1:], words)]

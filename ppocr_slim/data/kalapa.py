@@ -1,0 +1,124 @@
+"""The layout of the Kalapa 2023 challenge (track 2, Vietnamese handwriting), as PaddleOCR label files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.data.labels import Sample, read_label_file, read_text_file
+from ppocr_slim.errors import SlimError
+
+VALIDATION_LIST = "val_writers.txt"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` wrote."""
+
+    train_lines: int
+    val_lines: int
+    train_writers: int
+    val_writers: int
+    characters: int
+    unseen: Dict[str, int]  # character that only validation labels have -> how many of them
+
+
+def prepare(source: Path, out: Path) -> Prepared:
+    """Write `train.txt`, `val.txt`, `characters.txt` and `images` into `out` from the folder `source`.
+
+    `source` holds `images/<writer>/<n>.jpg`, `annotations/<writer>.txt` (`<writer>/<n>.jpg<TAB><text>`) and
+    `val_writers.txt`, a writer a line; these go to validation, all others to training. `out/images` is
+    a link to the source's images, or a copy where links are not allowed. The dictionary is made from the
+    training labels alone. Raises SlimError for whatever does not fit: nothing is left out.
+    """
+    source, out = Path(source), Path(out)
+    for folder in (source / "images", source / "annotations"):
+        if not folder.is_dir():
+            needs = f"images/, annotations/ and {VALIDATION_LIST}"
+            raise SlimError(f"{folder} is not a folder: the source needs {needs}")
+    by_writer = _read_annotations(source)
+    val_writers = _read_validation_writers(source / VALIDATION_LIST, by_writer)
+    train, val = [], []
+    for writer in sorted(by_writer, key=_natural):
+        (val if writer in val_writers else train).extend(by_writer[writer])
+    if not train:
+        raise SlimError(f"{source / VALIDATION_LIST} names every writer: none is left to train on")
+    charset = Charset.from_texts(sample.text for sample in train)
+    unseen: Dict[str, int] = {}
+    for sample in val:
+        for character in sorted(charset.unknown(sample.text)):
+            unseen[character] = unseen.get(character, 0) + 1
+    out.mkdir(parents=True, exist_ok=True)
+    _provide_images(source / "images", out / "images")
+    _write_labels(out / "train.txt", train, source)
+    _write_labels(out / "val.txt", val, source)
+    charset.save(out / "characters.txt")
+    train_writers = len(by_writer) - len(val_writers)
+    return Prepared(len(train), len(val), train_writers, len(val_writers), len(charset.characters), unseen)
+
+
+def _read_annotations(source: Path) -> Dict[str, List[Sample]]:
+    by_writer: Dict[str, List[Sample]] = {}
+    listed: Dict[Path, str] = {}
+    for path in sorted((source / "annotations").glob("*.txt")):
+        samples, findings = read_label_file(path, source / "images")
+        if findings:
+            first = findings[0]
+            raise SlimError(f"{first.where}: {first.detail}: mend it ({len(findings)} such in this file)")
+        for sample in samples:
+            if sample.path.parent != source / "images" / path.stem:
+                raise SlimError(f"{sample.where}: the image must be in {path.stem}/, this file's writer")
+            if sample.path in listed:
+                raise SlimError(f"{sample.where}: {sample.path} is listed in {listed[sample.path]} already")
+            if not sample.path.is_file():
+                raise SlimError(f"{sample.where}: there is no image {sample.path}")
+            listed[sample.path] = sample.where
+        by_writer[path.stem] = samples
+    if not by_writer:
+        raise SlimError(f"{source / 'annotations'} has no .txt file: a file a writer is expected")
+    return by_writer
+
+
+def _read_validation_writers(path: Path, by_writer: Dict[str, List[Sample]]) -> Dict[str, int]:
+    """The writers that a list names, with the line of each."""
+    writers: Dict[str, int] = {}
+    for number, line in enumerate(read_text_file(path, "list of validation writers").splitlines(), start=1):
+        writer = line.strip()
+        if not writer:
+            continue
+        if writer not in by_writer:
+            raise SlimError(f"{path}:{number}: there is no writer {writer!r} in annotations/")
+        if writer in writers:
+            raise SlimError(f"{path}:{number}: writer {writer!r} stands in line {writers[writer]} already")
+        writers[writer] = number
+    if not writers:
+        raise SlimError(f"{path} names no writer: it needs the writers to validate on, one a line")
+    return writers
+
+
+def _natural(name: str) -> Tuple[int, str]:
+    """Sorts writer 9 before writer 10."""
+    return (int(name), name) if name.isdigit() else (-1, name)
+
+
+def _write_labels(path: Path, samples: List[Sample], source: Path) -> None:
+    lines = (f"{sample.path.relative_to(source).as_posix()}\t{sample.text}\n" for sample in samples)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _provide_images(images: Path, link: Path) -> None:
+    """Make `link` lead to the folder `images`; copy the images where links are not allowed."""
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists() and link.resolve() != images.resolve():
+        raise SlimError(f"{link} exists and is no link: move it away, or give another --out")
+    if link.exists():  # --out is the source itself
+        return
+    try:
+        link.symlink_to(os.path.relpath(images.resolve(), link.parent.resolve()), target_is_directory=True)
+    except OSError:
+        shutil.copytree(images, link)

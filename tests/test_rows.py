@@ -1,0 +1,121 @@
+"""Training rows: reproducible, complete, and still readable after augmentation."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from drawing import draw_row, write_rows
+
+from ppocr_slim.config.schema import Augmentation
+from ppocr_slim.data.augment import TRANSFORMS, Augmenter, Row, check_names
+from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.ink import ink_columns, split_words
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.rows import TrainingRows
+from ppocr_slim.errors import SlimError
+
+TEXTS = ["Hà Nội", "Thôn Ba Làng Hạ", "Quận 1 Tp Hồ Chí Minh", "Ấp Mỹ", "Số 15/2 Đường Láng", "Cần Thơ", "Huế"]
+ALL = [Augmentation(name=name, p=0.6) for name in TRANSFORMS]
+
+
+def rows_of(folder, ratios=None, workers=1, augment=ALL, steps=lambda width: width // 4):
+    samples, findings = read_label_file(write_rows(folder, TEXTS))
+    assert not findings
+    aspects = [draw_row(text).shape[1] / 48 for text in TEXTS]
+    ratios = ratios or [1.0] * len(samples)
+    charset = Charset.from_texts(TEXTS)
+    return TrainingRows(samples, aspects, ratios, charset, 32, steps, 3, augment, seed=5, workers=workers)
+
+
+def test_batches_do_not_depend_on_threads_or_on_where_one_starts(tmp_path):
+    """Lost otherwise: a resumed run, or one on another machine, would see other data."""
+    one = list(islice(rows_of(tmp_path, workers=1).batches(0), 9))
+    many = list(islice(rows_of(tmp_path, workers=3).batches(0), 9))
+    later = list(islice(rows_of(tmp_path).batches(4), 5))
+    for a, b in [*zip(one, many), *zip(one[4:], later)]:
+        assert a.sources == b.sources
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.labels, b.labels)
+
+
+def test_an_epoch_shows_every_sample_as_often_as_its_ratio_says(tmp_path):
+    """Lost otherwise: samples would be dropped silently, or a mix of sources would not be the one in the config."""
+    rows = rows_of(tmp_path, ratios=[1.0] * 4 + [2.0] * 3, augment=[])
+    for epoch in range(2):
+        seen = [s for b in islice(rows.batches(epoch * len(rows)), len(rows)) for s in b.sources]
+        counts = [sum(s.endswith(f":{line}") for s in seen) for line in range(1, 8)]
+        assert counts == [1, 1, 1, 1, 2, 2, 2]
+
+
+def test_epochs_differ(tmp_path):
+    """Lost otherwise: training would see the same augmented rows in the same order again and again."""
+    rows = rows_of(tmp_path)
+    first, second = (next(rows.batches(epoch * len(rows))) for epoch in range(2))
+    assert first.image.shape != second.image.shape or not np.array_equal(first.image, second.image)
+
+
+def test_labels_and_padding(tmp_path):
+    """Lost otherwise: the loss would compare rows with other rows' texts, or learn from padding."""
+    rows = rows_of(tmp_path, augment=[])
+    for batch in islice(rows.batches(0), len(rows)):
+        for image, label, length, source in zip(batch.image, batch.labels, batch.lengths, batch.sources):
+            text = TEXTS[int(source.rsplit(":", 1)[1]) - 1]
+            assert "".join(rows.charset.classes[i] for i in label[:length]) == text
+            assert (label[length:] == 0).all()
+            own_width = round(draw_row(text).shape[1] * 32 / 48)
+            assert (image[:, :, own_width + 2 :] == 0).all() and (image[:, :, : own_width - 2] != 0).any()
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+def test_each_augmentation_changes_the_picture_and_keeps_it_a_row(name):
+    """Lost otherwise: an augmentation named in a config would do nothing, or hand on something that is no image."""
+    rng = np.random.default_rng(0)
+    text = "Thôn Ba Làng Hạ"
+    image = draw_row(text)
+    row = Row(image, text, lambda rng: Row(draw_row("Huyện Nam Đàn Nghệ An"), "Huyện Nam Đàn Nghệ An", None))
+    augment = Augmenter([Augmentation(name=name, p=1.0)])
+    results = [augment(row, rng, lambda row: True) for _ in range(5)]
+    assert any(r.image.shape != image.shape or not np.array_equal(r.image, image) for r in results)
+    for result in results:
+        assert result.image.dtype == np.uint8 and result.image.ndim == 3 and result.image.shape[0] == 48
+        assert result.image.std() > 5  # the ink is still there
+        assert name == "glue_words" or result.text == text
+
+
+def test_glued_words_carry_the_text_of_the_words_that_were_glued():
+    """Lost otherwise: the augmentation would teach wrong readings."""
+    row = Row(draw_row("Ba Làng Hạ"), "Ba Làng Hạ", lambda rng: Row(draw_row("Nam Đàn"), "Nam Đàn", None))
+    result = Augmenter([Augmentation(name="glue_words", p=1.0)])(row, np.random.default_rng(1), lambda row: True)
+    assert set(result.text.split()) <= {"Ba", "Làng", "Hạ", "Nam", "Đàn"}
+    inks = [(draw_row(word) < 120).any(axis=2).sum() for word in result.text.split()]
+    assert (result.image < 120).any(axis=2).sum() == pytest.approx(sum(inks), rel=0.1)
+
+
+def test_words_are_cut_where_the_gaps_are_and_doubtful_rows_are_left_alone():
+    """Lost otherwise: cut words would carry the wrong label."""
+    text = "Thôn Ba Làng Hạ"
+    pieces = split_words(draw_row(text), text)
+    assert [word for _, _, word in pieces] == text.split()
+    columns = ink_columns(draw_row(text))
+    for left, right, _ in pieces[1:]:
+        assert not columns[left] and columns[left:right].any()
+    assert split_words(draw_row("ThônBaLàngHạ"), text) is None  # no gaps to tell the words apart
+    assert split_words(draw_row(""), text) is None
+
+
+def test_an_augmentation_that_leaves_too_few_steps_is_taken_back(tmp_path):
+    """Lost otherwise: squeezed rows would give CTC an impossible label, an infinite loss."""
+    squeeze = [Augmentation(name="squeeze", p=1.0, strength=2.0)]
+    narrow = rows_of(tmp_path, augment=squeeze, steps=lambda width: width // 7)
+    for batch in islice(narrow.batches(0), 3 * len(narrow)):
+        for image, label, length in zip(batch.image, batch.labels, batch.lengths):
+            own_width = np.flatnonzero((image != 0).any(axis=(0, 1)))[-1] + 1
+            text = "".join(narrow.charset.classes[i] for i in label[:length])
+            assert needed_steps(text) <= (own_width + 1) // 7
+
+
+def test_an_unknown_augmentation_is_named_with_its_nearest():
+    """Lost otherwise: a typo would surface as a KeyError."""
+    with pytest.raises(SlimError, match=r"Train.augment.1.name.*'blurr'.*blur"):
+        check_names([Augmentation(name="color"), Augmentation(name="blurr")])
