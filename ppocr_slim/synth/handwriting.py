@@ -1,0 +1,260 @@
+"""A writer's hand: how one person, drawn once, puts a text down as pen strokes.
+
+Strokes are points in pixels of the row (x to the right, y down, baseline of the first letter at y = 0) and
+are drawn once, at the end, onto a mask. All deformation happens to the points, which costs a tenth of warping
+pictures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ppocr_slim.synth.strokes import Alphabet, Glyph
+
+OVERSAMPLE = 3  # the mask is drawn at three times the row's size: whole pen widths become thirds of a pixel
+_SHIFT = 4  # fractional bits of a coordinate, for OpenCV
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What stays the same over a line. Lengths in pixels of a row 64 px high, `gap`s in heights of an x."""
+
+    alphabet: Alphabet
+    capitals: Alphabet  # people mix: the capitals and figures of one hand, the small letters of another
+    x_height: float
+    width: float  # of letters, against the alphabet's own
+    slant: float  # horizontal shift per height
+    pen: float
+    letter_gap: float
+    word_gap: float
+    gap_jitter: float  # how unevenly letters and words stand
+    size_jitter: float
+    wobble: float  # of the baseline, in x-heights
+    bend: float  # how unlike two of the same letter are
+    mark_shift: float
+    mark_scale: float
+    joining: float  # share of letters that the pen connects to the next
+    raised_marks: float  # extra height of marks over their letter
+    ink: tuple[float, float, float]  # BGR, 0 to 255
+
+
+def draw_writer(rng: np.random.Generator, alphabets: Sequence[Alphabet]) -> Writer:
+    """One writer, a pure function of the generator."""
+    weights = np.cumsum([alphabet.weight for alphabet in alphabets])
+    alphabet, other = (alphabets[at] for at in np.searchsorted(weights, rng.random(2) * weights[-1], "right"))
+    capitals = other if rng.random() < 0.3 else alphabet
+    joins = not alphabet.cursive and rng.random() < 0.35
+    return Writer(
+        alphabet=alphabet,
+        capitals=capitals,
+        x_height=float(np.clip(rng.normal(16.3, 2.2), 10.5, 22.0)),
+        width=float(np.exp(rng.normal(-0.06, 0.13))),
+        slant=float(rng.normal(0.0, 0.12) if alphabet.cursive else rng.normal(0.14, 0.17)),
+        pen=float(np.clip(rng.normal(1.75, 0.33), 1.0, 2.8)),
+        letter_gap=float(rng.normal(0.0, 0.015) if alphabet.cursive else rng.normal(0.02, 0.07)),
+        word_gap=float(np.clip(rng.normal(0.35, 0.32), -0.05, 1.3)),
+        gap_jitter=float(rng.uniform(0.02, 0.12) * (0.3 if alphabet.cursive else 1.0)),
+        size_jitter=float(rng.uniform(0.02, 0.09)),
+        wobble=float(rng.uniform(0.02, 0.11)),
+        bend=float(rng.uniform(0.015, 0.075)),
+        mark_shift=float(rng.uniform(0.03, 0.17)),
+        mark_scale=float(np.exp(rng.normal(0.05, 0.18))),
+        joining=float(rng.uniform(0.3, 0.95)) if joins else 0.0,
+        raised_marks=float(0.08 + abs(rng.normal(0.0, 0.12))),
+        ink=_ink_colour(rng),
+    )
+
+
+def _ink_colour(rng: np.random.Generator) -> tuple[float, float, float]:
+    blue, navy, violet, black, grey = (118, 58, 42), (88, 40, 34), (108, 46, 54), (42, 38, 38), (74, 70, 68)
+    kinds = (blue, navy, violet, black, black, blue, navy, grey)
+    colour = np.array(kinds[int(rng.integers(len(kinds)))], np.float64) * rng.uniform(0.7, 1.15)
+    return tuple(float(value) for value in np.clip(colour + rng.normal(0, 5, 3), 10, 170))
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Pen strokes: points [M, 2] float32, how many points each stroke has, and each stroke's pen width, in
+    pixels.
+    """
+
+    points: np.ndarray
+    lengths: np.ndarray
+    pens: np.ndarray
+
+    @property
+    def width(self) -> float:
+        """From the origin to the rightmost point; 0 for no ink."""
+        return float(self.points[:, 0].max()) if len(self.points) else 0.0
+
+    def moved(self, x: float, y: float, slope: float = 0.0) -> Ink:
+        """Shifted, and tilted so that it climbs or falls by `slope` pixels a pixel."""
+        points = self.points + np.array([x, y], np.float32)
+        points[:, 1] += slope * self.points[:, 0]
+        return Ink(points, self.lengths, self.pens)
+
+    def drawn(self, height: int, width: int) -> np.ndarray:
+        """The mask [height, width] float32, 0 for paper and 1 for ink."""
+        canvas = np.zeros((height * OVERSAMPLE, width * OVERSAMPLE), np.uint8)
+        # a pixel's centre lies at a half: without the shift the pen would land half a pixel off after
+        # shrinking
+        fixed = np.round((self.points * OVERSAMPLE - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        strokes = np.split(fixed, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
+        thickness = np.maximum(1, np.round(self.pens * OVERSAMPLE)).astype(int)
+        for pen in np.unique(thickness):
+            chosen = [strokes[index] for index in np.flatnonzero(thickness == pen)]
+            cv2.polylines(canvas, chosen, False, 255, int(pen), cv2.LINE_AA, _SHIFT)
+        small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+        return small.astype(np.float32) * np.float32(1 / 255)
+
+
+def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.inf) -> Ink:
+    """The text in the writer's hand. Where it would be wider than `room` pixels, the hand narrows, as
+    people's do.
+    """
+    glyphs = [(writer.alphabet if one.islower() else writer.capitals).glyph(one) for one in text]
+    starts = _letter_starts(text, glyphs, writer, rng)
+    ink = _Placement(glyphs, starts, writer, rng).ink()
+    if ink.width > room > 0:
+        # a cramped hand is narrower, and a little smaller too
+        narrow = room / ink.width
+        ink.points[:, 0] *= narrow
+        ink.points[:, 1] *= max(0.75, narrow**0.4)
+    return ink
+
+
+def _letter_starts(
+    text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.random.Generator
+) -> np.ndarray:
+    """Where each letter begins, in x-heights: advances, the writer's gaps, and words closer or wider now and
+    then.
+    """
+    count = len(glyphs)
+    advances = np.array([glyph.advance for glyph in glyphs]) * writer.width
+    advances += writer.letter_gap + rng.normal(0.0, writer.gap_jitter, count)
+    for found in re.finditer(" ", text):
+        at = found.start()
+        extra = writer.word_gap + rng.normal(0.0, 2.5 * writer.gap_jitter + 0.05)
+        chance = rng.random()
+        if chance < 0.05:
+            extra -= 0.3  # run together
+        elif chance < 0.12:
+            extra += rng.uniform(0.4, 1.6)  # moved apart
+        advances[at] = max(0.08, advances[at] + extra)
+    return np.concatenate([[0.0], np.cumsum(advances)[:-1]])
+
+
+class _Placement:
+    """The glyphs of a line at their places: all points in one array, with what each belongs to."""
+
+    def __init__(
+        self, glyphs: Sequence[Glyph], starts: np.ndarray, writer: Writer, rng: np.random.Generator
+    ) -> None:
+        self.glyphs, self.starts, self.writer, self.rng = glyphs, starts, writer, rng
+        sizes = [len(glyph.points) for glyph in glyphs]
+        self.letter = np.repeat(np.arange(len(glyphs)), sizes)
+        self.points = np.concatenate([glyph.points for glyph in glyphs] + [np.zeros((0, 2), np.float32)])
+        self.lengths = [length for glyph in glyphs for length in glyph.lengths]
+        self.part = np.concatenate([glyph.parts for glyph in glyphs] + [np.zeros(0, np.int64)])
+        self.stroke_letter = np.repeat(np.arange(len(glyphs)), [len(glyph.lengths) for glyph in glyphs])
+
+    def ink(self) -> Ink:
+        writer, rng = self.writer, self.rng
+        if not len(self.points):
+            return Ink(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0))
+        self._bend_letters()
+        self._loosen_marks()
+        self._place()
+        points, lengths, stroke_letter = self.points, list(self.lengths), self.stroke_letter
+        joints = self._joints() if writer.joining else []
+        if joints:
+            points = np.concatenate([points] + [line for _, line in joints])
+            lengths += [len(line) for _, line in joints]
+            stroke_letter = np.concatenate([stroke_letter, [letter for letter, _ in joints]])
+        points = self._tremble(points) * np.float32(writer.x_height)
+        pens = writer.pen * np.exp(rng.normal(0.0, 0.09, len(self.glyphs)))[stroke_letter]
+        return Ink(points.astype(np.float32), np.array(lengths), pens)
+
+    def _bend_letters(self) -> None:
+        """Each letter gets its own small quadratic bend, size and turn: no two of a kind are the same."""
+        writer, rng, count = self.writer, self.rng, len(self.glyphs)
+        size = np.exp(rng.normal(0.0, writer.size_jitter, (count, 2)))
+        x, y = self.points[:, 0] - 0.5, self.points[:, 1] + 0.6
+        terms = np.stack([x, y, x * y, x * x, y * y])  # [5, M]
+        factors = rng.normal(0.0, writer.bend, (count, 2, 5)) * np.array([0.8, 0.8, 1.0, 0.7, 0.7])
+        moved = np.einsum("mdt,tm->md", factors[self.letter], terms)
+        # no letter of a line needs more than a third of its height; long tails would fly off
+        self.points = self.points * size[self.letter] + np.clip(moved, -0.35, 0.35)
+
+    def _loosen_marks(self) -> None:
+        """Marks leave their places, turn and change size; one mark's strokes stay together."""
+        writer, rng = self.writer, self.rng
+        marks = self.part > 0
+        if not marks.any():
+            return
+        key = self.letter[marks] * 8 + np.minimum(self.part[marks], 7)
+        _, which = np.unique(key, return_inverse=True)
+        count = int(which.max()) + 1
+        sums = np.stack([np.bincount(which, self.points[marks, axis], count) for axis in (0, 1)], 1)
+        centre = sums / np.bincount(which, minlength=count)[:, None]
+        turn = rng.normal(0.0, 1.6 * writer.mark_shift, count)[which]
+        scale = (writer.mark_scale * np.exp(rng.normal(0.0, 0.12, count)))[which]
+        shift = rng.normal(
+            [0.4 * writer.mark_shift, 0.0], [writer.mark_shift, 0.35 * writer.mark_shift], (count, 2)
+        )
+        shift[:, 1] += np.where(centre[:, 1] < 0, -writer.raised_marks, 0.7 * writer.raised_marks)
+        x, y = (self.points[marks] - centre[which]).T
+        turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
+        self.points[marks] = centre[which] + turned * scale[:, None] + shift[which]
+
+    def _place(self) -> None:
+        writer, rng = self.writer, self.rng
+        rise = rng.normal(0.0, 0.5 * writer.wobble, len(self.glyphs))[self.letter]
+        self.points[:, 0] = (
+            self.points[:, 0] * writer.width + self.starts[self.letter] - writer.slant * self.points[:, 1]
+        )
+        self.points[:, 1] += rise
+
+    def _joints(self) -> list[tuple[int, np.ndarray]]:
+        """Connecting strokes: from low on a letter's right to low or middle on the next one's left."""
+        rng, joints = self.rng, []
+        chance = rng.random(len(self.glyphs))
+        heights = rng.uniform([0.0, 0.15], [0.35, 0.75], (len(self.glyphs), 2))
+        body = self.part == 0
+        firsts = np.searchsorted(self.letter, np.arange(len(self.glyphs) + 1))
+        for letter in range(len(self.glyphs) - 1):
+            if chance[letter] > self.writer.joining:
+                continue
+            here, there = (
+                slice(firsts[letter], firsts[letter + 1]),
+                slice(firsts[letter + 1], firsts[letter + 2]),
+            )
+            one, other = self.points[here][body[here]], self.points[there][body[there]]
+            if len(one) < 2 or len(other) < 2:
+                continue
+            begin = one[np.argmax(one[:, 0] - 2.0 * np.abs(one[:, 1] + heights[letter, 0]))]
+            end = other[np.argmin(other[:, 0] + 2.0 * np.abs(other[:, 1] + heights[letter, 1]))]
+            gap = end - begin
+            if not (0.02 < gap[0] < 0.75 and abs(gap[1]) < 0.9):
+                continue
+            middle = begin + gap * 0.5 + np.array([0.0, 0.10 + 0.25 * gap[0]])
+            way = np.linspace(0.0, 1.0, 6)[:, None]
+            joints.append((letter, (1 - way) ** 2 * begin + 2 * way * (1 - way) * middle + way**2 * end))
+        return joints
+
+    def _tremble(self, points: np.ndarray) -> np.ndarray:
+        """Slow waves over the line: the baseline drifts, the width of letters swells and shrinks."""
+        writer, rng = self.writer, self.rng
+        x, y = points[:, 0], points[:, 1]
+        moved = points.copy()
+        for length, amount in ((18.0, 1.2), (5.0, 0.6), (1.3, 0.25)):
+            phase = rng.uniform(0.0, 2 * np.pi, 2)
+            per = 2 * np.pi / (length * rng.uniform(0.7, 1.4))
+            moved[:, 1] += writer.wobble * amount * np.sin(per * x + phase[0])
+            moved[:, 0] += 0.6 * writer.wobble * amount * np.sin(per * (x + 0.8 * y) + phase[1])
+        return moved

@@ -1,0 +1,340 @@
+"""Data the project makes: addresses, handwriting, form rows, the data set on disk."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.synth.addresses import AddressBook, as_written, label_form
+from ppocr_slim.synth.dataset import LineMaker, contact_sheet, synthesize
+from ppocr_slim.synth.fonts import FAMILIES, fetch_families, fetch_family
+from ppocr_slim.synth.handwriting import draw_writer, write
+from ppocr_slim.synth.rows import draw_row
+from ppocr_slim.synth.strokes import builtin_alphabets, load_alphabets, middle_lines, thin
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def book():
+    return AddressBook()
+
+
+@pytest.fixture(scope="module")
+def addresses(book):
+    return [book.draw(np.random.default_rng([7, index])) for index in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def alphabets():
+    return builtin_alphabets()
+
+
+def test_addresses_keep_the_labels_conventions(addresses):
+    """Lost otherwise: labels that no form has, so that a recognizer learns to write 0, 'Hòa' or a comma."""
+    for address in addresses:
+        text = address.text
+        assert 6 <= len(text) <= 68
+        assert text == unicodedata.normalize("NFC", text)
+        assert not re.search(r"[^\w/' ]|[_0jwWZ]|  |^ | $", text), text
+        for word in text.split(" "):
+            assert word == word.capitalize(), text
+            # new-style tone marks: the tone on the first vowel of an open oa, oe, uy
+            assert not re.search(r"([òóỏõọ][ae]|[ùúủũụ]y)$", word), text
+
+
+def test_addresses_look_like_a_population(addresses):
+    """Lost otherwise: variety; a book that draws the same few places teaches a reader those."""
+    texts = [address.text for address in addresses]
+    assert len(set(texts)) > 0.9 * len(texts)
+    assert 33 <= np.median([len(text) for text in texts]) <= 42
+    digits = "".join(re.findall(r"\d", "".join(texts)))
+    assert all(0.07 < digits.count(digit) / len(digits) < 0.16 for digit in "123456789")
+    assert 0.3 < np.mean([bool(re.search(r"\d", text)) for text in texts]) < 0.55
+
+
+def test_label_form_golden():
+    """Lost otherwise: one spelling a place; two spellings of Hoà cost accuracy on both."""
+    given = ["thị xã Hòa Thủy", "Bà Rịa - Vũng Tàu", "Đắk R'Lấp (Xã)", "Quý Hoàn", "Tòa Thúy", "Nông trường"]
+    wanted = ["Thị Xã Hoà Thuỷ", "Bà Rịa Vũng Tàu", "Đắk R'lấp", "Quý Hoàn", "Toà Thuý", "Nông Trường"]
+    assert [label_form(name) for name in given] == wanted
+
+
+def test_what_is_written_differs_from_the_label_only_in_case_and_separators(addresses):
+    """Lost otherwise: labels that say something else than the picture."""
+    seen = set()
+    for index, address in enumerate(addresses):
+        written = as_written(address, np.random.default_rng(index))
+        plain = re.sub(r" - |-|, |\. ", " ", written)
+        assert plain.lower() == address.text.lower()
+        seen |= {"capitals"} if "TP " in written else {"separator"} if plain != written else set()
+    assert seen == {"capitals", "separator"}
+
+
+def test_every_alphabet_draws_every_character_and_its_marks(addresses, alphabets):
+    """Lost otherwise: letters that leave no ink, or marks that vanish: ờ, ơ, o and ò must not look alike."""
+    characters = sorted(set("".join(address.text for address in addresses)) - {" "}) + list(",.-")
+    assert len(characters) > 120
+    for alphabet in alphabets:
+        shapes = {}
+        for character in characters:
+            glyph = alphabet.glyph(character)
+            assert glyph.advance > 0 and len(glyph.points) >= 2, (alphabet.name, character)
+            assert sum(glyph.lengths) == len(glyph.points) == len(glyph.parts)
+            shapes[character] = glyph.points
+        for one, others in (
+            ("o", "òóỏõọôồốổỗộơờớởỡợ"),
+            ("a", "àáảãạăằắẵặâầấẩẫậ"),
+            ("d", "đ"),
+            ("Đ", "D"),
+            ("y", "ỳýỷỹỵ"),
+        ):
+            family = [one, *others]
+            for at, first in enumerate(family):
+                for second in family[at + 1 :]:
+                    if first in shapes and second in shapes:
+                        a, b = shapes[first], shapes[second]
+                        same = a.shape == b.shape and np.abs(a - b).max() < 0.05
+                        assert not same, (alphabet.name, first, second)
+
+
+def test_an_unknown_character_is_an_error(alphabets):
+    """Lost otherwise: a label with a character of which the picture shows nothing."""
+    for alphabet in alphabets:
+        with pytest.raises(SlimError, match="漢"):
+            alphabet.glyph("漢")
+
+
+def test_thinning_keeps_slanting_lines():
+    """A circumflex lost one leg to Zhang and Suen's thinning, and every â of four fonts was drawn as à."""
+    hat = np.zeros((40, 60), np.uint8)
+    cv2.polylines(hat, [np.array([[12, 30], [30, 12], [48, 30]])], False, 1, 7)
+    skeleton = thin(hat)
+    rows, columns = np.nonzero(skeleton)
+    assert skeleton.sum() < 60
+    assert columns.min() <= 15 and columns.max() >= 45 and rows.min() <= 14
+    points = np.concatenate([line for _, line in middle_lines(hat)])
+    assert points[:, 0].min() <= 15 and points[:, 0].max() >= 45
+
+
+def test_middle_lines_number_separate_pieces():
+    """Lost otherwise: marks that can be moved on their own; the biggest piece must be the letter's body."""
+    image = np.zeros((60, 40), np.uint8)
+    cv2.line(image, (20, 25), (20, 55), 1, 5)
+    cv2.circle(image, (20, 10), 3, 1, -1)
+    lines = middle_lines(image)
+    assert sorted({part for part, _ in lines}) == [0, 1]
+    body = np.concatenate([line for part, line in lines if part == 0])
+    dot = np.concatenate([line for part, line in lines if part == 1])
+    assert body[:, 1].min() > 20 and abs(dot[:, 1].mean() - 10) < 2
+
+
+def test_the_text_makes_the_picture(alphabets):
+    """Lost otherwise: rows that do not show their label. With the same hand, paper and light, a changed
+    character changes the row, and no text leaves no ink."""
+    texts = ["Tổ 4 Hà Nội", "Tổ 7 Hà Nội", "Tổ 4 Hà Nôi", "Tộ 4 Hà Nội", ""]
+    writer = draw_writer(np.random.default_rng(3), alphabets)
+    rows = [draw_row(text, writer, np.random.default_rng(5)) for text in texts]
+    for row in rows:
+        assert row.dtype == np.uint8 and row.shape[0] == 64 and 13 * 64 <= row.shape[1] <= 17 * 64
+    dark = [int((row[8:54, : int(0.8 * row.shape[1])].min(axis=2) < 110).sum()) for row in rows]
+    assert min(dark[:4]) > 300 and dark[4] < 30
+    for at, first in enumerate(rows):
+        for second in rows[at + 1 :]:
+            assert first.shape != second.shape or np.abs(first.astype(int) - second).max() > 60
+
+
+def test_a_long_text_stays_on_the_form(book, alphabets):
+    """Lost otherwise: the end of long labels, cut off at the picture's edge."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        ink = write(
+            "Số 125/68 Nguyễn Thị Minh Khai Phường 15 Thành Phố Quảng Ngãi",
+            draw_writer(rng, alphabets),
+            rng,
+            700.0,
+        )
+        assert 0 < ink.width <= 700.5
+        assert ink.points[:, 0].min() > -40
+
+
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processes(tmp_path):
+    """Lost otherwise: reproducible experiments; results would depend on the machine's cores."""
+    for name, workers in (("one", 1), ("two", 2)):
+        summary = synthesize(tmp_path / name, 70, 3, seed=4, workers=workers, progress=False)
+        assert summary.lines == 73 and summary.lines_per_second > 0
+    files = sorted(
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()
+    )
+    assert len(files) == 73 + 2
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_the_label_files_name_pictures_that_are_there(tmp_path):
+    """Lost otherwise: a set that training can read; a second run must replace the first, not mix with it."""
+    out = tmp_path / "made"
+    synthesize(out, 12, 2, seed=1, workers=1, progress=False)
+    first = (out / "train.txt").read_text(encoding="utf-8")
+    synthesize(out, 5, 0, seed=2, workers=1, progress=False)
+    lines = (out / "train.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 5 and not set(lines) & set(first.splitlines())
+    for line in lines:
+        path, text = line.split("\t")
+        assert text and cv2.imread(str(out / path)).shape[0] == 64
+    assert len(list(out.rglob("*.jpg"))) == 5 and (out / "val.txt").read_text() == ""
+
+
+def test_blank_rows_on_demand():
+    """Lost otherwise: the choice; a label may be empty only where it was asked for."""
+    maker = LineMaker()
+    assert all(maker.make(1, 0, index)[1] for index in range(40))
+    share = np.mean([maker.make(1, 0, index, blank=0.5)[1] == "" for index in range(60)])
+    assert 0.25 < share < 0.75
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": 0}, "count 0"),
+        ({"val": -1}, "val -1"),
+        ({"workers": 0}, "workers 0"),
+        ({"blank": 1.0}, "blank 1.0"),
+    ],
+)
+def test_numbers_that_make_no_sense(tmp_path, change, message):
+    """Lost otherwise: a clear word; an empty data set would fail much later, in training."""
+    arguments = {"count": 2, "val": 0, "workers": 1, **change}
+    with pytest.raises(SlimError, match=message):
+        synthesize(tmp_path / "out", progress=False, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_made_is_never_replaced(tmp_path):
+    """Lost otherwise: the user's files, when --out names the wrong folder."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for out in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(SlimError, match="did not make"):
+            synthesize(out, 1, workers=1, progress=False)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(SlimError, match="cannot be made"):
+        synthesize(tmp_path / "thesis.txt" / "below", 1, workers=1, progress=False)
+
+
+def test_font_folders_without_usable_fonts(tmp_path):
+    """Lost otherwise: the reason; a run would fall back on other hands, or end in a stack trace."""
+    with pytest.raises(SlimError, match="no such font folder"):
+        load_alphabets(tmp_path / "none")
+    with pytest.raises(SlimError, match="holds no font family"):
+        load_alphabets(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "latin.woff2").write_bytes(b"not a font")
+    with pytest.raises(SlimError, match="broken.*not a font"):
+        load_alphabets(tmp_path)
+
+
+def test_a_fetched_family_is_written_with(tmp_path):
+    """Lost otherwise: the use of fetched fonts, and a word at the start about one that lacks letters.
+
+    DejaVu stands in for a family: any font that Pillow opens will do, and the Mono one has no ẫ.
+    """
+    printed = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    (tmp_path / "some-hand").mkdir()
+    (tmp_path / "some-hand" / "latin.woff2").write_bytes((printed / "DejaVuSans.ttf").read_bytes())
+    alphabets = {alphabet.name: alphabet for alphabet in load_alphabets(tmp_path)}
+    assert len(alphabets["some-hand"].glyph("ở").points) > 10
+    assert alphabets["some-hand"].weight > alphabets["hershey-futural"].weight
+    (tmp_path / "some-hand" / "latin.woff2").write_bytes((printed / "DejaVuSansMono.ttf").read_bytes())
+    with pytest.raises(SlimError, match="some-hand: the font cannot write 'ẫ'"):
+        load_alphabets(tmp_path)
+
+
+_PACKS_MALI = """
+import io, sys, tarfile
+assert sys.argv[1:3] == ["pack", "@fontsource/mali@5"]
+out = sys.argv[sys.argv.index("--pack-destination") + 1]
+members = {"LICENSE": b"OFL", "package.json": b'{"version": "5.0.1"}', "../../evil": b"E",
+           "files/mali-latin-400-normal.woff2": b"L", "files/mali-vietnamese-400-normal.woff2": b"V"}
+with tarfile.open(out + "/fontsource-mali-5.0.1.tgz", "w:gz") as tar:
+    for name, data in members.items():
+        info = tarfile.TarInfo("package/" + name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+"""
+
+
+def _fake_npm(folder: Path, body: str) -> str:
+    path = folder / "npm"
+    path.write_text(f"#!{sys.executable}\n{body}")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_fetching_unpacks_what_is_needed_with_the_licence(tmp_path):
+    """Lost otherwise: fonts, or the licence that must lie beside them."""
+    npm = _fake_npm(tmp_path, _PACKS_MALI)
+    fonts = tmp_path / "fonts"
+    fonts.mkdir()
+    fetch_family("mali", fonts, npm)
+    found = {path.name: path.read_text() for path in (fonts / "mali").iterdir()}
+    version = "@fontsource/mali 5.0.1\n"
+    assert found == {"latin.woff2": "L", "vietnamese.woff2": "V", "LICENSE": "OFL", "version.txt": version}
+    assert [path.name for path in fonts.iterdir()] == ["mali"]
+
+
+def test_fetching_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    """Lost otherwise: half a family that later counts as fetched; and npm's own words on why."""
+    fonts = tmp_path / "fonts"
+    fonts.mkdir()
+    npm = _fake_npm(tmp_path, "import sys\nsys.exit('npm error network is down')\n")
+    with pytest.raises(SlimError, match="network is down"):
+        fetch_family("mali", fonts, npm)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = fetch_families(fonts)
+    assert done.fetched == done.kept == [] and set(done.skipped) == set(FAMILIES)
+    assert all("network is down" in reason for reason in done.skipped.values())
+    assert list(fonts.iterdir()) == []
+
+
+def test_the_tools_speak_plainly(tmp_path):
+    """Lost otherwise: the command lines; fetching without npm is no failure, bad numbers are one line."""
+    bare = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    fetched = subprocess.run(
+        [sys.executable, str(ROOT / "tools/fetch_fonts.py"), "--out", "fonts"],
+        cwd=tmp_path, env=bare, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert fetched.returncode == 0 and "npm is not on the PATH" in fetched.stdout and fetched.stderr == ""
+    tool = [sys.executable, str(ROOT / "tools/synthesize.py"), "--out", "made", "--workers", "1"]
+    for arguments, status in (
+        (["--count", "0"], 2),
+        (["--count", "4", "--val", "1", "--sheet", "sheet.png"], 0),
+    ):
+        done = subprocess.run([*tool, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        if status:
+            assert done.stderr == "error: count 0: is too small; give 1 or more\n"
+    assert "lines/s" in done.stdout and "5 lines" in done.stdout
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] == 4 * 70
+
+
+def test_contact_sheet_sets_real_rows_between(tmp_path):
+    """Lost otherwise: the picture by which one judges whether made rows look at home."""
+    synthesize(tmp_path / "made", 4, 0, workers=1, progress=False)
+    real = tmp_path / "real.txt"
+    cv2.imwrite(str(tmp_path / "row.png"), np.full((120, 1800, 3), 200, np.uint8))
+    real.write_text("row.png\tHà Nội\n" * 9, encoding="utf-8")
+    sheet = contact_sheet(tmp_path / "made" / "train.txt", real, made_rows=4, real_rows=2)
+    assert sheet.shape[0] == 6 * 70
+    real.write_text("gone.png\tHà Nội\n", encoding="utf-8")
+    with pytest.raises(SlimError, match="gone.png"):
+        contact_sheet(tmp_path / "made" / "train.txt", real)

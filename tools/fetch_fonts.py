@@ -1,0 +1,32 @@
+"""Fetch the open handwriting fonts (npm packages @fontsource/<family>) for tools/synthesize.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppocr_slim.errors import run_tool
+from ppocr_slim.synth.fonts import fetch_families
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=Path("dataset/fonts"), help="folder to fill (default: %(default)s)"
+    )
+    out = parser.parse_args().out
+    done = fetch_families(out)
+    for reason in sorted(set(done.skipped.values())):
+        print(f"skipped {', '.join(name for name in done.skipped if done.skipped[name] == reason)}: {reason}")
+    fetched, kept, skipped = len(done.fetched), len(done.kept), len(done.skipped)
+    print(f"{out}: {fetched} families fetched, {kept} were there, {skipped} skipped")
+    if done.skipped:
+        print("that is no obstacle: tools/synthesize.py writes with what is there, and with stroke fonts")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
