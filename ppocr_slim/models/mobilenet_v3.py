@@ -1,0 +1,167 @@
+"""MobileNetV3 feature extractors (Howard et al. 2019, arXiv:1905.02244), small and large, at any scale.
+
+The stage tables are the paper's tables 1 and 2. What a text model changes is data, not code: the stride pair of each
+stage, whether squeeze-and-excitation is kept, and whether hard swish is replaced by ReLU (which trains faster on a
+CPU and keeps INT8 chains whole).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence, Tuple
+
+from paddle import nn
+
+
+class Row(NamedTuple):
+    """A row of the paper's table: kernel, expansion and output channels, SE, hard swish (else ReLU), first of a stage."""
+
+    kernel: int
+    expanded: int
+    channels: int
+    se: bool
+    hard_swish: bool
+    downsample: bool
+
+
+# fmt: off
+LARGE = (  # table 1
+    #   k  exp   c    SE     HS     s=2
+    Row(3, 16,   16,  False, False, False),
+    Row(3, 64,   24,  False, False, True),
+    Row(3, 72,   24,  False, False, False),
+    Row(5, 72,   40,  True,  False, True),
+    Row(5, 120,  40,  True,  False, False),
+    Row(5, 120,  40,  True,  False, False),
+    Row(3, 240,  80,  False, True,  True),
+    Row(3, 200,  80,  False, True,  False),
+    Row(3, 184,  80,  False, True,  False),
+    Row(3, 184,  80,  False, True,  False),
+    Row(3, 480,  112, True,  True,  False),
+    Row(3, 672,  112, True,  True,  False),
+    Row(5, 672,  160, True,  True,  True),
+    Row(5, 960,  160, True,  True,  False),
+    Row(5, 960,  160, True,  True,  False),
+)
+SMALL = (  # table 2
+    Row(3, 16,   16,  True,  False, True),
+    Row(3, 72,   24,  False, False, True),
+    Row(3, 88,   24,  False, False, False),
+    Row(5, 96,   40,  True,  True,  True),
+    Row(5, 240,  40,  True,  True,  False),
+    Row(5, 240,  40,  True,  True,  False),
+    Row(5, 120,  48,  True,  True,  False),
+    Row(5, 144,  48,  True,  True,  False),
+    Row(5, 288,  96,  True,  True,  True),
+    Row(5, 576,  96,  True,  True,  False),
+    Row(5, 576,  96,  True,  True,  False),
+)
+# fmt: on
+TABLES = {"large": LARGE, "small": SMALL}
+STEM_CHANNELS = 16
+LAST_EXPANSION = 6  # the last 1x1 convolution widens by this factor
+
+Stride = Tuple[int, int]
+# A text line is read along its width: two halvings there, five in height (CRNN, arXiv:1507.05717; PP-OCR,
+# arXiv:2009.09941, found (2, 1) strides worth 5 points). The early halving of the width keeps the trunk cheap.
+TEXT_LINE_STRIDES: Tuple[Stride, ...] = ((2, 2), (2, 2), (2, 1), (2, 1), (2, 1))
+
+
+def scaled(channels: int, scale: float, divisor: int = 8) -> int:
+    """Channels times scale, to the nearest multiple of `divisor`, never more than 10% down (the paper's rule)."""
+    rounded = max(divisor, int(channels * scale + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels * scale else rounded
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm and, unless None, an activation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride=1, groups: int = 1, activation=None):
+        layers = [
+            nn.Conv2D(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias_attr=False),
+            nn.BatchNorm2D(outputs),
+        ]
+        super().__init__(*layers, *([activation()] if activation else []))
+
+
+class SqueezeExcite(nn.Layer):
+    """Channel attention (arXiv:1709.01507) with the hard sigmoid of MobileNetV3. [N, C, H, W] -> the same."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2D(1)
+        self.reduce = nn.Conv2D(channels, max(8, channels // 4), 1)
+        self.act = nn.ReLU()
+        self.expand = nn.Conv2D(max(8, channels // 4), channels, 1)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x):
+        return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
+
+
+class InvertedResidual(nn.Layer):
+    """1x1 expansion, depthwise convolution, optional SE, linear 1x1 projection; a shortcut where shapes allow one."""
+
+    def __init__(self, inputs: int, expanded: int, outputs: int, kernel: int, stride: Stride, se: bool, activation):
+        super().__init__()
+        self.expand = ConvNormAct(inputs, expanded, 1, activation=activation)
+        self.depthwise = ConvNormAct(expanded, expanded, kernel, stride, groups=expanded, activation=activation)
+        self.se = SqueezeExcite(expanded) if se else None
+        self.project = ConvNormAct(expanded, outputs, 1)
+        self.shortcut = tuple(stride) == (1, 1) and inputs == outputs
+
+    def forward(self, x):
+        y = self.depthwise(self.expand(x))
+        if self.se is not None:
+            y = self.se(y)
+        y = self.project(y)
+        return x + y if self.shortcut else y
+
+
+class MobileNetV3(nn.Layer):
+    """The trunk without classifier: [N, 3, H, W] -> [N, out_channels, H/32, W/4] with `TEXT_LINE_STRIDES`.
+
+    Args:
+        size: "small" or "large".
+        scale: width multiplier of every layer.
+        se: keep the squeeze-and-excitation blocks.
+        hard_swish: keep hard swish where the paper has it, else ReLU everywhere.
+        strides: (height, width) of the stem and of the four stages that halve.
+    """
+
+    def __init__(
+        self,
+        size: str = "small",
+        scale: float = 0.5,
+        se: bool = False,
+        hard_swish: bool = False,
+        strides: Sequence[Stride] = TEXT_LINE_STRIDES,
+    ):
+        super().__init__()
+        if size not in TABLES:
+            raise ValueError(f"backbone size {size!r} is not known; choose one of {sorted(TABLES)}")
+        wide = nn.Hardswish if hard_swish else nn.ReLU
+        remaining = iter(strides)
+        channels = scaled(STEM_CHANNELS, scale)
+        self.stem = ConvNormAct(3, channels, 3, next(remaining), activation=wide)
+        blocks = []
+        for row in TABLES[size]:
+            stride = next(remaining) if row.downsample else (1, 1)
+            outputs = scaled(row.channels, scale)
+            blocks.append(
+                InvertedResidual(
+                    channels,
+                    scaled(row.expanded, scale),
+                    outputs,
+                    row.kernel,
+                    stride,
+                    se and row.se,
+                    wide if row.hard_swish else nn.ReLU,
+                )
+            )
+            channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.out_channels = channels * LAST_EXPANSION
+        self.last = ConvNormAct(channels, self.out_channels, 1, activation=wide)
+
+    def forward(self, x):
+        return self.last(self.blocks(self.stem(x)))

@@ -1,0 +1,78 @@
+"""The networks: shapes, size, gradients, and errors for wrong arguments."""
+
+from __future__ import annotations
+
+import paddle
+import pytest
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models import MODELS, build_model
+from ppocr_slim.models.crnn import flops, parameter_count, steps_for_width
+
+CLASSES = 143
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("se", [False, True])
+@pytest.mark.parametrize("backbone", ["small", "large"])
+def test_every_parameter_gets_a_gradient(name, backbone, se):
+    """Lost otherwise: a layer that is built but not used would be saved, shipped and never trained."""
+    model = build_model(name, {"backbone": backbone, "se": se, "scale": 0.35, "height": 32}, CLASSES)
+    model(paddle.randn([2, 3, 32, 64])).square().sum().backward()
+    learned = [(n, p) for n, p in model.named_parameters() if p.trainable]
+    without = [n for n, p in learned if p.grad is None or not bool((p.grad != 0).any())]
+    assert without == []
+
+
+@pytest.mark.parametrize("height", [32, 33, 40, 48, 64])
+@pytest.mark.parametrize("width", [1, 30, 33, 100])
+def test_heights_and_widths(height, width):
+    """Lost otherwise: some rows would crash the recognizer, or give other steps than the length check counts on."""
+    model = build_model("crnn_mv3_slim", {"height": height, "scale": 0.35, "hidden": 16}, CLASSES)
+    model.eval()
+    assert model(paddle.zeros([1, 3, height, width])).shape == [1, steps_for_width(width), CLASSES]
+
+
+def test_the_slim_recognizer_is_slim_and_has_steps_for_seventy_characters():
+    """Lost otherwise: the model that ships would outgrow its promise, or long addresses could not be read at all."""
+    model = build_model("crnn_mv3_slim", {}, CLASSES)
+    assert parameter_count(model) <= 1_600_000
+    assert steps_for_width(13 * model.height) >= 70  # address rows are at least 13 times as wide as high
+
+
+def test_flops_of_a_linear_and_lstm_by_hand():
+    """Lost otherwise: the cost printed at start would be wrong; Paddle's own counter forgets the LSTM."""
+
+    class Tiny(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 4, 3, padding=1)
+            self.lstm = paddle.nn.LSTM(4, 5, direction="bidirect")
+            self.head = paddle.nn.Linear(10, 7)
+
+        def forward(self, x):
+            steps = self.conv(x).mean(axis=2).transpose([0, 2, 1])
+            return self.head(self.lstm(steps)[0])
+
+    convolution = 4 * 2 * 6 * (3 * 3 * 3)
+    lstm = 6 * 2 * (4 * 5 * (4 + 5))
+    assert flops(Tiny(), [1, 3, 2, 6]) == convolution + lstm + 6 * 7 * 10
+
+
+@pytest.mark.parametrize(
+    "name, args, words",
+    [
+        ("crnn_mv3_slin", {}, ["crnn_mv3_slin", "did you mean crnn_mv3_slim"]),
+        ("crnn_mv3_slim", {"hieght": 32}, ["Architecture.args.hieght", "did you mean height"]),
+        ("crnn_mv3_slim", {"height": 16}, ["16", "32 to 64"]),
+        ("crnn_mv3_slim", {"backbone": "medium"}, ["medium", "large", "small"]),
+        ("crnn_mv3_slim", {"hidden": "many"}, ["Architecture.args.hidden", "many"]),
+        ("crnn_mv3_slim", {"se": 1}, ["Architecture.args.se"]),
+    ],
+)
+def test_wrong_names_and_arguments(name, args, words):
+    """Lost otherwise: a typo in a config would surface as a stack trace, or as a silently different network."""
+    with pytest.raises(SlimError) as error:
+        build_model(name, args, CLASSES)
+    for word in words:
+        assert word in str(error.value)
