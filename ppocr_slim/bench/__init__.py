@@ -1,0 +1,1 @@
+"""Reports: pictures, tables, the demo."""

@@ -1,0 +1,156 @@
+"""The exported bundle: a folder with a network in one or more formats, and `inference.yml`, its card.
+
+`inference.yml` has the sections that PaddleOCR's own exports have (Global, PreProcess, PostProcess), and a
+section `Bundle` with what they lack: format version, sizes, checksums, the architecture and the parity
+figures of the export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple, Union
+
+import yaml
+
+from ppocr_slim.errors import SlimError
+
+FORMAT = 1
+CARD = "inference.yml"
+PADDLE_PROGRAM, PADDLE_WEIGHTS, ONNX = "inference.pdmodel", "inference.pdiparams", "model.onnx"
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's card.
+
+    Attributes:
+        folder: where the files are.
+        model_name: key of the network in `models.MODELS`.
+        height, max_width: of the input, pixels.
+        characters: the dictionary, without the CTC blank and the space.
+        architecture: name and arguments that rebuild the network for training.
+        parity: figures measured at export.
+        sizes: bytes by file name.
+    """
+
+    folder: Path
+    model_name: str
+    height: int
+    max_width: int
+    characters: Tuple[str, ...]
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """What the K outputs mean: "" (the CTC blank), the dictionary, " "."""
+        return ("", *self.characters, " ")
+
+    def file(self, name: str) -> Path:
+        """The path of one of the bundle's files; SlimError where it was exported without that format."""
+        if name not in self.sizes:
+            raise SlimError(f"{self.folder}: this bundle has no {name}; export it again with that format")
+        return self.folder / name
+
+
+def shipped(task: str) -> Path:
+    """The folder of the bundle that ships with the package for `task` ("rec"); SlimError if there is none."""
+    folder = PRETRAINED / task
+    if not (folder / CARD).is_file():
+        raise SlimError(f"no {task} bundle ships with this version (no {folder}): name one with --bundle")
+    return folder
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_card(
+    folder: Path,
+    architecture: Mapping[str, Any],
+    height: int,
+    max_width: int,
+    characters: Tuple[str, ...],
+    parity: Mapping[str, Any],
+    files: List[str],
+) -> None:
+    """Write `inference.yml` for the `files` that lie in `folder`, with their sizes and checksums."""
+    card = {
+        "Global": {"model_name": architecture["name"]},
+        "PreProcess": {
+            # As PaddleOCR does it: keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. Its
+            # runtimes pad rows to at least the width named here.
+            "transform_ops": [
+                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
+                {"RecResizeImg": {"image_shape": [3, height, 320]}},
+            ]
+        },
+        "PostProcess": {"name": "CTCLabelDecode", "character_dict": list(characters)},
+        "Bundle": {
+            "format": FORMAT,
+            "task": "rec",
+            "input": {
+                "name": "x",
+                "height": height,
+                "max_width": max_width,
+                "mean": [0.5] * 3,
+                "std": [0.5] * 3,
+            },
+            "architecture": dict(architecture),
+            "parity": dict(parity),
+            "files": {
+                name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+                for name in sorted(files)
+            },
+        },
+    }
+    text = yaml.safe_dump(card, allow_unicode=True, sort_keys=False)
+    (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def read_bundle(folder: Union[str, Path]) -> Bundle:
+    """Read a recognizer's bundle and verify every file in it.
+
+    Raises:
+        SlimError: no bundle there, a card of another format or task, a file that is missing or was changed.
+    """
+    folder = Path(folder)
+    path = folder / CARD
+    try:
+        card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SlimError(f"{folder} is not a bundle: cannot read {CARD} ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SlimError(f"{path} is damaged: it is not YAML in UTF-8; export the bundle again") from error
+    try:
+        own = card["Bundle"]
+        if own["format"] != FORMAT or own["task"] != "rec":
+            raise SlimError(f"{path}: format {own['format']!r}, task {own['task']!r} is not known here")
+        files = own["files"]
+        bundle = Bundle(
+            folder=folder,
+            model_name=str(card["Global"]["model_name"]),
+            height=int(own["input"]["height"]),
+            max_width=int(own["input"]["max_width"]),
+            characters=tuple(card["PostProcess"]["character_dict"]),
+            architecture=dict(own["architecture"]),
+            parity=dict(own["parity"]),
+            sizes={name: int(entry["bytes"]) for name, entry in files.items()},
+        )
+        checksums: Dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SlimError(f"{path} is damaged ({error!r}): export the bundle again") from error
+    if not all(isinstance(character, str) for character in bundle.characters) or bundle.height < 1:
+        raise SlimError(f"{path} is damaged: unusable characters or height; export the bundle again")
+    for name, checksum in checksums.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise SlimError(f"{folder} is incomplete: {name} is missing; export the bundle again")
+        if sha256(file) != checksum:
+            raise SlimError(f"{file} is damaged: its checksum is not {CARD}'s; export the bundle again")
+    return bundle

@@ -1,0 +1,76 @@
+"""Image files as BGR arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Sequence, Union
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ppocr_slim.errors import SlimError
+
+MAX_PIXELS = 50_000_000
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+# Named, because Pillow would otherwise try every format it knows, EPS through Ghostscript among them.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+
+
+def load_image(path: Union[str, Path]) -> np.ndarray:
+    """Read an image file as [H, W, 3] uint8 BGR, turned as its EXIF data says.
+
+    Grey becomes three equal channels, 16 bits become 8, what is transparent becomes white paper; of several
+    frames the first is taken.
+
+    Raises:
+        SlimError: the file is missing, damaged, cut short, of an unknown format, or over 50 megapixels (which
+            is checked in the header, before any pixel is decoded).
+    """
+    path = Path(path)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SlimError(f"{path} is too large: {image.width} x {image.height}, at most 50 megapixels")
+            return np.ascontiguousarray(_as_rgb(ImageOps.exif_transpose(image))[:, :, ::-1])
+    except SlimError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise SlimError(f"{path} is too large: at most 50 megapixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise SlimError(f"{path} is not an image of a known format") from error
+    except OSError as error:
+        raise SlimError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise SlimError(f"{path} is damaged ({error})") from error
+
+
+def _as_rgb(image: Image.Image) -> np.ndarray:
+    """[H, W, 3] uint8 RGB of an image of any of Pillow's modes."""
+    if image.mode.startswith("I"):  # 16-bit grey, in 16 or 32 bits
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def find_images(arguments: Sequence[Union[str, Path]]) -> List[Path]:
+    """The files that a command line names: a folder stands for all images in it and below, sorted by path.
+
+    A file is taken as it is, even if it does not exist: reading it will say so.
+
+    Raises:
+        SlimError: no file is left.
+    """
+    files: List[Path] = []
+    for path in map(Path, arguments):
+        if path.is_dir():
+            inside = (file for file in path.rglob("*") if file.is_file())
+            files += sorted(file for file in inside if file.suffix.lower() in SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        names = ", ".join(map(str, arguments))
+        raise SlimError(f"no image in {names}: known are {', '.join(sorted(SUFFIXES))}")
+    return files

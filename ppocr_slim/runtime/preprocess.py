@@ -1,0 +1,46 @@
+"""From a text row's pixels to the network's input; training and every runtime share these four functions."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import cv2
+import numpy as np
+
+WIDTH_MULTIPLE = 32  # pixels; 8 time steps of the recognizer
+
+
+def resize_to_height(image: np.ndarray, height: int, max_width: Optional[int] = None) -> np.ndarray:
+    """Scale [h, w, 3] uint8 to [height, w', 3] uint8 with w' = max(1, round(w * height / h)).
+
+    The aspect ratio is kept up to `max_width`; what is longer is squeezed rather than cut, so that no text is
+    lost.
+    """
+    rows, columns = image.shape[:2]
+    width = max(1, round(columns * height / rows))
+    if max_width is not None:
+        width = min(width, max_width)
+    if (rows, columns) == (height, width):
+        return image
+    shrinks = height < rows or width < columns
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def normalize(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 -> [3, H, W] float32 in -1 to 1: (x / 255 - 0.5) / 0.5, PaddleOCR's for text rows."""
+    scaled = image.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def padded_width(width: int, multiple: int = WIDTH_MULTIPLE) -> int:
+    """The next width in pixels that is a multiple of `multiple`."""
+    return -(-width // multiple) * multiple
+
+
+def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """Rows [H, w_i, 3] uint8 of one height, w_i <= width -> [N, 3, H, width] float32, zeros at the right."""
+    height = images[0].shape[0]
+    batch = np.zeros((len(images), 3, height, width), np.float32)
+    for row, image in zip(batch, images):
+        row[:, :, : image.shape[1]] = normalize(image)
+    return batch

@@ -1,0 +1,72 @@
+"""Reading cropped text rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ppocr_slim.runtime.backends import Session, open_session
+from ppocr_slim.runtime.blank import is_blank
+from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.ctc import greedy_decode
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.types import TextLine
+
+
+@dataclass(frozen=True)
+class RecSpec:
+    """What a recognition network takes and gives.
+
+    Attributes:
+        height: of the input, pixels.
+        classes: what the K outputs mean: "" (the CTC blank), the dictionary, " ".
+        max_width: pixels; a longer row is squeezed to it.
+    """
+
+    height: int
+    classes: Tuple[str, ...]
+    max_width: int = 3200
+
+
+class Recognizer:
+    """Reads rows with any session: an exported bundle's or a checkpoint's."""
+
+    def __init__(self, session: Session, spec: RecSpec):
+        self.session = session
+        self.spec = spec
+
+    @classmethod
+    def from_bundle(
+        cls, folder: Union[str, Path], backend: str = "onnxruntime", threads: Optional[int] = None
+    ) -> Recognizer:
+        """Open an exported bundle; SlimError where it is damaged, incomplete or not a recognizer's."""
+        bundle = read_bundle(folder)
+        spec = RecSpec(bundle.height, bundle.classes, bundle.max_width)
+        return cls(open_session(bundle, backend, threads), spec)
+
+    def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
+        """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.
+
+        Each row is padded to a multiple of 32 pixels and shares a batch with rows of that same padded width
+        only: the network sees the padding, so a text must not depend on how wide its neighbours are. A row
+        without writing gives "" and never reaches the network.
+        """
+        rows = [resize_to_height(image, self.spec.height, self.spec.max_width) for image in images]
+        by_width: Dict[int, List[int]] = defaultdict(list)
+        lines: Dict[int, TextLine] = {}
+        for index, row in enumerate(rows):
+            if is_blank(row):
+                lines[index] = TextLine("", 0.0)
+            else:
+                by_width[padded_width(row.shape[1])].append(index)
+        for width, indices in sorted(by_width.items()):
+            for start in range(0, len(indices), batch_size):
+                chunk = indices[start : start + batch_size]
+                probabilities = self.session(to_batch([rows[index] for index in chunk], width))
+                for index, decoded in zip(chunk, greedy_decode(probabilities, self.spec.classes)):
+                    lines[index] = TextLine(*decoded)
+        return [lines[index] for index in range(len(rows))]

@@ -1,0 +1,101 @@
+"""Reading labelled rows and counting the errors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from rapidfuzz.distance import Levenshtein
+from tqdm import tqdm
+
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.tasks.metrics import Scores, normal_form, score_lines
+
+
+@dataclass(frozen=True)
+class EvaluatedLine:
+    """A labelled row and what was read; `distance` is the Levenshtein distance in characters."""
+
+    reference: str
+    reading: str
+    confidence: float
+    path: Path
+    group: str
+    distance: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every line of an evaluation and its figures.
+
+    Attributes:
+        lines: one for each sample, in their order.
+        scores: over all lines.
+        by_group: over the lines of each group (writer), sorted by name.
+        unreadable: (path, reason) of images that could not be read; they count as read "".
+    """
+
+    lines: Tuple[EvaluatedLine, ...]
+    scores: Scores
+    by_group: Mapping[str, Scores]
+    unreadable: Tuple[Tuple[Path, str], ...]
+
+    def worst(self, count: int) -> List[EvaluatedLine]:
+        """The `count` lines with the most errors per reference character, worst first."""
+        return sorted(self.lines, key=lambda line: -line.distance / max(1, len(line.reference)))[:count]
+
+    def to_json(self) -> Dict[str, Any]:
+        """All of it as plain dicts and lists."""
+        return {
+            "scores": asdict(self.scores),
+            "by_group": {group: asdict(scores) for group, scores in self.by_group.items()},
+            "unreadable": [{"path": str(path), "error": reason} for path, reason in self.unreadable],
+            "lines": [{**asdict(line), "path": str(line.path)} for line in self.lines],
+        }
+
+
+def evaluate(
+    recognizer: Recognizer, samples: Sequence[Sample], batch_size: int = 8, progress: bool = False
+) -> Evaluation:
+    """Read every sample once and score it; no sample ever stands in for another.
+
+    Args:
+        batch_size: rows that go through the network together.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        SlimError: there are no samples.
+    """
+    if not samples:
+        raise SlimError("there is nothing to evaluate: give at least one labelled row")
+    lines: List[EvaluatedLine] = []
+    unreadable: List[Tuple[Path, str]] = []
+    # Chunks of several batches: rows of one width meet in a batch, and not all images are in memory at once.
+    chunk_size = 8 * batch_size
+    with tqdm(total=len(samples), desc="evaluate", unit="row", disable=not progress) as bar:
+        for start in range(0, len(samples), chunk_size):
+            chunk = samples[start : start + chunk_size]
+            images = {}
+            for index, sample in enumerate(chunk):
+                try:
+                    images[index] = load_image(sample.path)
+                except SlimError as error:
+                    unreadable.append((sample.path, str(error)))
+            read = dict(zip(images, recognizer.read(list(images.values()), batch_size)))
+            for index, sample in enumerate(chunk):
+                text, confidence = (read[index].text, read[index].confidence) if index in read else ("", 0.0)
+                reference = normal_form(sample.text)
+                distance = Levenshtein.distance(reference, text)
+                lines.append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
+            bar.update(len(chunk))
+    groups = sorted({line.group for line in lines})
+    by_group = {group: _score([line for line in lines if line.group == group]) for group in groups}
+    return Evaluation(tuple(lines), _score(lines), by_group, tuple(unreadable))
+
+
+def _score(lines: Sequence[EvaluatedLine]) -> Scores:
+    return score_lines([line.reference for line in lines], [line.reading for line in lines])

@@ -1,0 +1,43 @@
+"""The recognition task: what a batch costs, and how a network reads rows."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.data.rows import Batch
+from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+
+
+class RecognitionTask:
+    """CTC (Graves et al. 2006) over the time steps of a text-line network, whose class 0 is the blank."""
+
+    def __init__(self, charset: Charset, height: int):
+        self.charset = charset
+        self.spec = RecSpec(height=height, classes=charset.classes)
+
+    def loss(self, model: paddle.nn.Layer, batch: Batch) -> Dict[str, paddle.Tensor]:
+        """{"loss": mean over rows of the CTC loss per character}, shape [1] float32."""
+        logits = model(paddle.to_tensor(batch.image)).transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
+        steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
+        loss = F.ctc_loss(logits, paddle.to_tensor(batch.labels), steps, paddle.to_tensor(batch.lengths), blank=0)
+        return {"loss": loss}
+
+    def recognizer(self, model: paddle.nn.Layer) -> Recognizer:
+        """`model`, in evaluation mode while it reads, behind the runtime's own pre- and post-processing."""
+
+        def session(images: np.ndarray) -> np.ndarray:
+            was_training = model.training
+            model.eval()
+            try:
+                with paddle.no_grad():
+                    return F.softmax(model(paddle.to_tensor(images)), axis=-1).numpy()
+            finally:
+                if was_training:
+                    model.train()
+
+        return Recognizer(session, self.spec)

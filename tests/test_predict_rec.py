@@ -1,0 +1,117 @@
+"""tools/predict_rec.py as a user runs it: good, blank and broken images, table and JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawing import draw_row, write_rows
+from exported import TEXTS, save_lively_checkpoint
+from PIL import Image
+
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.recognizer import Recognizer
+
+TOOL = Path(__file__).resolve().parents[1] / "tools" / "predict_rec.py"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A bundle, and a folder `pictures` with three good rows, a blank one and two broken files."""
+    folder = tmp_path_factory.mktemp("predict")
+    samples, _ = read_label_file(write_rows(folder, TEXTS))
+    save_lively_checkpoint(folder / "checkpoint")
+    export_recognizer(folder / "checkpoint", folder / "bundle", ["paddle", "onnx"], 50, samples)
+    pictures = folder / "pictures"
+    (pictures / "deep").mkdir(parents=True)
+    for name, text in (("1.png", "Hà Nội"), ("2.jpg", "Thôn 7"), ("deep/5.png", "Tp Huế")):
+        Image.fromarray(draw_row(text)).save(pictures / name)
+    Image.fromarray(np.full((50, 700, 3), 230, np.uint8)).save(pictures / "3_blank.png")
+    (pictures / "4_broken.png").write_bytes(b"not a picture")
+    (pictures / "readme.txt").write_text("no image", encoding="utf-8")
+    return folder
+
+
+def predict(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+
+
+def test_json_has_one_object_for_every_file(place: Path):
+    """One broken file would hide the rest, or a file would get its neighbour's text."""
+    done = predict("--bundle", place / "bundle", "--json", place / "pictures", place / "gone.png")
+    assert done.returncode == 1
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    names = ["1.png", "2.jpg", "3_blank.png", "4_broken.png", "deep/5.png"]
+    assert [r["path"] for r in records] == [
+        *(str(place / "pictures" / n) for n in names),
+        str(place / "gone.png"),
+    ]
+    for index, reason in ((3, "not an image"), (5, "No such file")):
+        assert set(records[index]) == {"path", "error"} and reason in records[index]["error"]
+    recognizer = Recognizer.from_bundle(place / "bundle")
+    for record in (r for r in records if "error" not in r):
+        assert set(record) == {"path", "text", "confidence", "ms"} and record["ms"] > 0
+        [line] = recognizer.read([load_image(record["path"])])
+        assert record["text"] == line.text and record["confidence"] == pytest.approx(
+            line.confidence, abs=1e-4
+        )
+    assert records[2]["text"] == "" and records[0]["text"] != ""
+
+
+def test_batches_and_other_backends_read_the_same(place: Path):
+    """A faster setting would change texts or mix up files."""
+    expected = predict("--bundle", place / "bundle", "--json", place / "pictures")
+    texts = [json.loads(line).get("text") for line in expected.stdout.splitlines()]
+    for extra in (["--batch-size", "4"], ["--backend", "paddle"], ["--threads", "1"]):
+        done = predict("--bundle", place / "bundle", "--json", place / "pictures", *extra)
+        assert [json.loads(line).get("text") for line in done.stdout.splitlines()] == texts
+
+
+def test_table(place: Path):
+    """A person would not see which file is broken, or good files would end with a failure status."""
+    done = predict("--bundle", place / "bundle", place / "pictures")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6 and "4_broken.png" in lines[4] and "error: " in lines[4]
+    good = predict("--bundle", place / "bundle", place / "pictures" / "1.png")
+    assert good.returncode == 0 and len(good.stdout.splitlines()) == 2
+
+
+def test_unusable_arguments_are_one_clear_line(place: Path, tmp_path: Path):
+    """A wrong folder, an empty one or a damaged bundle would end in a stack trace."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bundle").mkdir()
+    for path in (place / "bundle").iterdir():
+        (tmp_path / "bundle" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "bundle" / "model.onnx").write_bytes(b"damaged")
+    picture = place / "pictures" / "1.png"
+    for arguments, reason in (
+        (["--bundle", place / "bundle", tmp_path / "empty"], "no image in"),
+        (["--bundle", tmp_path / "empty", picture], "not a bundle"),
+        (["--bundle", tmp_path / "bundle", picture], "model.onnx is damaged"),
+    ):
+        done = predict(*arguments)
+        assert done.returncode == 2 and done.stdout == ""
+        assert (
+            done.stderr.startswith("error: ") and reason in done.stderr and len(done.stderr.splitlines()) == 1
+        )
+
+
+def test_paddle_is_not_imported(place: Path):
+    """Reading a row would need, and wait seconds for, half a gigabyte of training framework."""
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert stop.code == 0, stop.code\n"
+        "print('PADDLE' if 'paddle' in sys.modules else 'NO PADDLE')\n"
+    )
+    command = [sys.executable, "-c", code, TOOL, "--bundle", place / "bundle", place / "pictures" / "1.png"]
+    done = subprocess.run(list(map(str, command)), cwd="/", capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "NO PADDLE"

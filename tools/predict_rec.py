@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Read images of cropped text rows: tools/predict_rec.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppocr_slim.errors import run_tool
+from ppocr_slim.runtime.backends import BACKENDS
+from ppocr_slim.runtime.bundle import shipped
+from ppocr_slim.runtime.images import find_images
+from ppocr_slim.runtime.predict import read_files
+from ppocr_slim.runtime.recognizer import Recognizer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Read images of cropped text rows.")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it"
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help="exported bundle; default: the one that comes with the project"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime")
+    parser.add_argument("--threads", type=int, help="default: one for each core")
+    parser.add_argument("--batch-size", type=int, default=1, help="rows that are read together (default 1)")
+    options = parser.parse_args()
+    if options.batch_size < 1:
+        parser.error("--batch-size must be at least 1")
+    paths = find_images(options.images)
+    recognizer = Recognizer.from_bundle(options.bundle or shipped("rec"), options.backend, options.threads)
+
+    failed = 0
+    name_width = max(len(str(path)) for path in paths)
+    if not options.json:
+        print(f"{'path':<{name_width}}  {'conf':>5}  {'ms':>7}  text")
+    for reading in read_files(recognizer, paths, options.batch_size):
+        failed += reading.error is not None
+        if options.json:
+            print(json.dumps(reading.to_json(), ensure_ascii=False), flush=True)
+        elif reading.line is None:
+            print(f"{str(reading.path):<{name_width}}  {'-':>5}  {'-':>7}  error: {reading.error}")
+        else:
+            line = reading.line
+            print(
+                f"{str(reading.path):<{name_width}}  {line.confidence:>5.2f}  {reading.ms:>7.1f}  {line.text}"
+            )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
