@@ -1,0 +1,217 @@
+"""Checkpoint folders that describe themselves, written whole or not at all, and read without executing anything.
+
+    model.yml        architecture, characters, height: enough to build the network
+    model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
+    model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
+    model.states     step and best score, as JSON
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import numpy as np
+import paddle
+import yaml
+from paddle import nn
+
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models import build_model
+from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.training.optim import model_state, name_parameters
+
+FORMAT = 1
+CARD, WEIGHTS, OPTIMIZER, STATES = "model.yml", "model.pdparams", "model.pdopt", "model.states"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint folder says of its network."""
+
+    name: str
+    args: Dict[str, Any]
+    charset: Charset
+    height: int
+
+    @property
+    def spec(self) -> RecSpec:
+        return RecSpec(height=self.height, classes=self.charset.classes)
+
+    @property
+    def architecture(self) -> Dict[str, Any]:
+        return {"name": self.name, "args": dict(self.args)}
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "task": "rec",
+            "architecture": self.architecture,
+            "height": self.height,
+            "characters": list(self.charset.characters),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """The card of a checkpoint folder. Raises SlimError if there is none or it is damaged."""
+        path = Path(folder) / CARD
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if raw["format"] != FORMAT or raw["task"] != "rec":
+                raise SlimError(f"{path}: format {raw['format']} of task {raw['task']!r} is not known to this version")
+            architecture = raw["architecture"]
+            charset = Charset(tuple(raw["characters"]))
+            return cls(architecture["name"], architecture["args"], charset, raw["height"])
+        except OSError as error:
+            raise SlimError(f"{folder} is not a checkpoint folder: cannot read {CARD} ({error.strerror})") from error
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
+
+
+# What paddle.save writes for a state of tensors: containers, tuples and numpy arrays. Nothing here runs code.
+_HARMLESS = {
+    ("builtins", "tuple"),
+    ("collections", "OrderedDict"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("_codecs", "encode"),
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module, name):
+        if (module, name) not in _HARMLESS:
+            raise SlimError(f"it would run {module}.{name}")
+        return super().find_class(module, name)
+
+
+def read_arrays(path: Path) -> Dict[str, Any]:
+    """A file of `paddle.save` as a dict of numpy arrays (and of plain numbers), executing nothing from it.
+
+    Raises SlimError if the file is missing, damaged or holds anything that would run code.
+    """
+    try:
+        state = _ArraysOnly(io.BytesIO(Path(path).read_bytes())).load()
+    except OSError as error:
+        raise SlimError(f"cannot read {path}: {error.strerror}") from error
+    except SlimError as error:
+        raise SlimError(f"{path} is refused: {error}; it was not written by this project's training") from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise SlimError(f"{path} is damaged ({type(error).__name__}): take another checkpoint") from error
+    if not isinstance(state, dict):
+        raise SlimError(f"{path} holds a {type(state).__name__}, not a state of named arrays")
+    return {name: _plain(value) for name, value in state.items() if name != "StructuredToParameterName@@"}
+
+
+def _plain(value):
+    """paddle.save keeps a tensor inside a nested dict as (name, array)."""
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
+        return value[1]
+    return {name: _plain(v) for name, v in value.items()} if isinstance(value, dict) else value
+
+
+def read_states(folder: Path) -> Dict[str, Any]:
+    """Step and best score of a checkpoint folder. Raises SlimError if the file is missing or damaged."""
+    path = Path(folder) / STATES
+    try:
+        states = json.loads(path.read_text(encoding="utf-8"))
+        return {key: states[key] for key in ("step", "best", "best_step")}
+    except OSError as error:
+        raise SlimError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
+
+
+def load_weights(model: nn.Layer, weights: Dict[str, np.ndarray], where) -> None:
+    """Set every parameter and buffer of `model`. SlimError unless all names and shapes agree."""
+    own = model_state(model)
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unknown:
+        parts = [f"lacks {missing[:3]}"] * bool(missing) + [f"has unknown {unknown[:3]}"] * bool(unknown)
+        raise SlimError(f"the weights in {where} do not fit the architecture: {' and '.join(parts)}")
+    for name, tensor in own.items():
+        if list(weights[name].shape) != list(tensor.shape):
+            raise SlimError(
+                f"the weights in {where} do not fit: {name} is {list(weights[name].shape)}, the network needs {tensor.shape}"
+            )
+        tensor.set_value(np.ascontiguousarray(weights[name], dtype=np.float32))
+
+
+def require_finite(state: Dict[str, np.ndarray]) -> None:
+    """SlimError where a weight is NaN or infinite: such a state must never replace a good checkpoint."""
+    for name, value in state.items():
+        if not np.isfinite(value).all():
+            raise SlimError(f"{name} is not finite; the last good checkpoint is kept")
+
+
+def publish_folder(new: Path, target: Path) -> None:
+    """Put the finished folder `new` in the place of `target`; at every moment one of the two is whole on the disk."""
+    old = target.with_name(target.name + ".old")
+    for path in new.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    recover_folder(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.rename(target, old)
+    os.rename(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Undo a `publish_folder` that was killed between its two renames."""
+    old = target.with_name(target.name + ".old")
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+
+
+def save_checkpoint(
+    folder: Path, card: ModelCard, weights: Dict[str, np.ndarray], optimizer: Dict[str, Any], states: Dict[str, Any]
+) -> None:
+    """Write a checkpoint folder atomically.
+
+    Raises SlimError where a weight is not finite or the disk is full; the folder that was there before stays whole.
+    """
+    require_finite(weights)
+    new = folder.with_name(folder.name + ".new")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        paddle.save(weights, str(new / WEIGHTS))
+        paddle.save(optimizer, str(new / OPTIMIZER))
+        (new / STATES).write_text(json.dumps(states, indent=1), encoding="utf-8")
+        (new / CARD).write_text(yaml.safe_dump(card.to_dict(), allow_unicode=True, sort_keys=False), encoding="utf-8")
+        publish_folder(new, folder)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise SlimError(f"cannot write {folder}: {error.strerror}; the previous checkpoint is kept") from error
+
+
+def load_model(folder) -> Tuple[nn.Layer, ModelCard]:
+    """The network of a checkpoint folder, in evaluation mode, giving logits [N, T, K]; and its card."""
+    folder = Path(folder)
+    recover_folder(folder)
+    card = ModelCard.read(folder)
+    model = build_model(card.name, card.args, len(card.charset.classes), where=str(folder / CARD))
+    load_weights(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
+    name_parameters(model)
+    model.eval()
+    return model, card
+
+
+def checkpoint_recognizer(folder) -> Recognizer:
+    """A checkpoint folder that reads rows, just as its exported bundle would."""
+    model, card = load_model(folder)
+    return RecognitionTask(card.charset, card.height).recognizer(model)

@@ -1,0 +1,279 @@
+"""Training: it learns, it resumes to the bit, and it never loses a good checkpoint."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from drawing import draw_row, write_rows
+
+from ppocr_slim.config.schema import Config, Optimizer
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models import build_model
+from ppocr_slim.tasks.metrics import score_lines
+from ppocr_slim.training import checkpoint
+from ppocr_slim.training.checkpoint import ModelCard, checkpoint_recognizer, load_model, read_arrays
+from ppocr_slim.training.loop import fit
+from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate, name_parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = ["Hà Nội", "Đà Nẵng", "Quận 1", "Thôn 7", "Ấp Mỹ", "Tp Huế", "Số 15/2", "Cần Thơ"]
+TINY = {"height": 32, "scale": 0.35, "hidden": 32, "layers": 1, "dropout": 0.1}
+
+
+def config_dict(folder: Path, **sections) -> dict:
+    """A small complete config whose data lie in `folder`."""
+    raw = {
+        "Global": {"output_dir": str(folder / "run"), "seed": 3, "eval_every_steps": 1000, "save_every_steps": 4},
+        "Architecture": {"name": "crnn_mv3_slim", "args": TINY},
+        "Optimizer": {"lr": 0.003, "warmup_steps": 5, "ema_decay": 0.9},
+        "Train": {
+            "label_files": [{"path": str(folder / "train.txt")}],
+            "batch_size": 4,
+            "augment": [{"name": "color", "p": 0.5}, {"name": "squeeze", "p": 0.5}],
+        },
+        "Eval": {"label_files": [{"path": str(folder / "val.txt")}]},
+        "Recipe": [{"stage": "train", "epochs": 20}],
+    }
+    for section, changes in sections.items():
+        raw[section] = {**raw[section], **changes} if isinstance(changes, dict) else changes
+    return raw
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    write_rows(tmp_path, TEXTS, "train.txt")
+    write_rows(tmp_path, TEXTS, "val.txt")
+    return tmp_path
+
+
+def train_command(folder: Path, raw: dict) -> list:
+    path = folder / f"{Path(raw['Global']['output_dir']).name}.yml"
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    return [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(path)]
+
+
+def run(command: list) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Until `path` exists; the process must live that long."""
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_tiny_model_learns_eight_lines_by_heart(tmp_path):
+    """Lost otherwise: the trainer might run to the end and teach nothing."""
+    write_rows(tmp_path, TEXTS, "train.txt", width=192)
+    write_rows(tmp_path, TEXTS, "val.txt", width=192)
+    raw = config_dict(
+        tmp_path,
+        Train={"augment": [], "batch_size": 8},
+        Architecture={"args": {**TINY, "dropout": 0.0}},
+        Optimizer={"lr": 0.005, "warmup_steps": 10, "ema_decay": 0.5},
+        Recipe=[{"stage": "train", "epochs": 300}],
+    )
+    done = run(train_command(tmp_path, raw))
+    assert done.returncode == 0, done.stderr
+    images = [draw_row(text, width=192) for text in TEXTS]
+    lines = checkpoint_recognizer(tmp_path / "run" / "train" / "best").read(images)
+    assert score_lines(TEXTS, [line.text for line in lines]).cer == 0
+
+
+def test_killed_and_resumed_training_gives_the_very_same_weights(data):
+    """Lost otherwise: a run that was interrupted would silently be another experiment."""
+    raw = config_dict(data)
+    whole = config_dict(data, Global={"output_dir": str(data / "whole")})
+    assert run(train_command(data, whole)).returncode == 0
+    process = subprocess.Popen(train_command(data, raw), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(data / "run" / "train" / "last" / "model.yml", process)
+    process.kill()
+    process.communicate()
+    stopped_at = checkpoint.read_states(data / "run" / "train" / "last")["step"]
+    assert 0 < stopped_at < 40
+    resumed = run(train_command(data, raw))
+    assert resumed.returncode == 0 and f"at step {stopped_at}" in resumed.stderr
+    for name in ("model.pdparams", "model.pdopt"):
+        expected = read_arrays(data / "whole" / "train" / "last" / name)
+        got = read_arrays(data / "run" / "train" / "last" / name)
+        assert_same(got, expected)
+    steps = [yaml.safe_load(line)["step"] for line in (data / "run/train/log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def assert_same(a, b) -> None:
+    if isinstance(b, dict):
+        assert a.keys() == b.keys()
+        for key in b:
+            assert_same(a[key], b[key])
+    else:
+        assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_with_a_message(data, number):
+    """Lost otherwise: Ctrl-C or a batch system's stop would throw away the work since the last checkpoint."""
+    raw = config_dict(data, Global={"save_every_steps": 100_000}, Recipe=[{"stage": "train", "epochs": 5000}])
+    process = subprocess.Popen(train_command(data, raw), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(data / "run" / "train" / "log.jsonl", process)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "continues from there" in errors and "Traceback" not in errors
+    load_model(data / "run" / "train" / "last")
+
+
+class Poisoned:
+    """A task whose loss turns NaN at a given step."""
+
+    def __init__(self, at: int):
+        self.at, self.calls = at, 0
+
+    def loss(self, model, batch):
+        self.calls += 1
+        value = model(paddle.to_tensor(batch.image)).square().mean()
+        return {"loss": value * float("nan") if self.calls > self.at else value}
+
+
+class FixedRows:
+    """Two identical batches an epoch."""
+
+    def __len__(self):
+        return 2
+
+    def batches(self, first):
+        from ppocr_slim.data.rows import Batch
+
+        while True:
+            image = np.zeros((2, 3, 32, 64), np.float32)
+            yield Batch(image, np.ones((2, 3), np.int32), np.full(2, 3), ("train.txt:1", "train.txt:2"))
+
+
+def small_fit(folder, task, epochs=4):
+    config = Config.model_validate(config_dict(folder))
+    charset = Charset(("a", "b"))
+    model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
+    card = ModelCard("crnn_mv3_slim", TINY, charset, TINY["height"])
+    scores = score_lines(["a"], ["b"])
+    return fit(folder / "run" / "train", config, epochs, model, card, task, FixedRows(), lambda model: scores)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    """Lost otherwise: hours of training would be overwritten by NaN."""
+    with pytest.raises(SlimError, match="step 5.*train.txt:1"):
+        small_fit(tmp_path, Poisoned(at=5))
+    model, _ = load_model(tmp_path / "run" / "train" / "last")
+    assert all(bool(paddle.isfinite(p).all()) for p in model.parameters())
+    assert checkpoint.read_states(tmp_path / "run" / "train" / "last")["step"] == 4
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint_whole(tmp_path, monkeypatch):
+    """Lost otherwise: the disk fills up overnight and the only checkpoint is half a file."""
+    small_fit(tmp_path, Poisoned(at=100), epochs=2)
+    before = read_arrays(tmp_path / "run" / "train" / "last" / "model.pdparams")
+
+    def no_space(state, path):
+        Path(path).write_bytes(b"half a file")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.paddle, "save", no_space)
+    with pytest.raises(SlimError, match="No space left.*previous checkpoint is kept"):
+        small_fit(tmp_path, Poisoned(at=100), epochs=4)
+    assert_same(read_arrays(tmp_path / "run" / "train" / "last" / "model.pdparams"), before)
+    assert not (tmp_path / "run" / "train" / "last.new").exists()
+
+
+def test_a_kill_between_the_two_renames_is_undone(tmp_path):
+    """Lost otherwise: a kill at the wrong microsecond would leave no checkpoint at all."""
+    small_fit(tmp_path, Poisoned(at=100), epochs=2)
+    last = tmp_path / "run" / "train" / "last"
+    last.rename(last.with_name("last.old"))
+    load_model(last)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    """Lost otherwise: opening a stranger's checkpoint would hand them the machine."""
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    path = tmp_path / "model.pdparams"
+    path.write_bytes(pickle.dumps({"head.weight": Evil()}))
+    with pytest.raises(SlimError, match="refused.*would run"):
+        read_arrays(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_weights_must_fit_the_architecture_exactly(tmp_path):
+    """Lost otherwise: a checkpoint of another width would load half, the rest staying random (PaddleOCR#10219)."""
+    small_fit(tmp_path, Poisoned(at=100), epochs=2)
+    last = tmp_path / "run" / "train" / "last"
+    card = yaml.safe_load((last / "model.yml").read_text(encoding="utf-8"))
+    for args, words in [({"hidden": 16}, "encoder"), ({"se": True}, "lacks"), ({"layers": 2}, "lacks")]:
+        changed = {**card, "architecture": {"name": "crnn_mv3_slim", "args": {**TINY, **args}}}
+        (last / "model.yml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
+        with pytest.raises(SlimError, match=words):
+            load_model(last)
+
+
+def test_damaged_checkpoints_say_so(tmp_path):
+    """Lost otherwise: a truncated download would show as a stack trace from deep inside a library."""
+    small_fit(tmp_path, Poisoned(at=100), epochs=2)
+    last = tmp_path / "run" / "train" / "last"
+    (last / "model.pdparams").write_bytes((last / "model.pdparams").read_bytes()[:2000])
+    with pytest.raises(SlimError, match="damaged"):
+        load_model(last)
+    with pytest.raises(SlimError, match="not a checkpoint folder"):
+        load_model(tmp_path)
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    """Lost otherwise: a wrong schedule trains worse without any message."""
+    config = Optimizer(lr=1.0, warmup_steps=4, final_lr_ratio=0.1)
+    rates = [learning_rate(config, step, 24) for step in range(25)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[14] == pytest.approx(0.55)
+    assert rates[24] == pytest.approx(0.1)
+    assert all(a >= b for a, b in zip(rates[4:], rates[5:]))
+
+
+def test_weight_decay_spares_biases_and_norms():
+    """Lost otherwise: batch norms shrink and accuracy goes with them."""
+    model = build_model("crnn_mv3_slim", TINY, 5)
+    name_parameters(model)
+    optimizer = build_optimizer(model, Optimizer(lr=1.0, weight_decay=0.5))
+    before = {name: p.numpy().copy() for name, p in model.named_parameters()}
+    for parameter in optimizer._parameter_list:
+        parameter.grad = paddle.zeros_like(parameter)
+    optimizer.step()
+    changed = {name for name, p in model.named_parameters() if not np.array_equal(p.numpy(), before[name])}
+    assert {"backbone.stem.0.weight", "encoder.weight_ih_l0", "head.weight"} <= changed
+    assert not [name for name in changed if "bias" in name or name.startswith("backbone.stem.1")]
+
+
+def test_averaged_weights_by_hand():
+    """Lost otherwise: what is evaluated and shipped would not be the average that it claims to be."""
+    layer = paddle.nn.Linear(1, 1, bias_attr=False)
+    layer.weight.set_value(paddle.ones([1, 1]))
+    average = AveragedWeights(layer, decay=0.5)
+    layer.weight.set_value(paddle.full([1, 1], 3.0))
+    average.update(step=0)  # decay min(0.5, 1 / 10)
+    assert float(average.state["weight"]) == pytest.approx(0.1 * 1 + 0.9 * 3)
+    average.update(step=1000)
+    assert float(average.state["weight"]) == pytest.approx(0.5 * 2.8 + 0.5 * 3)
