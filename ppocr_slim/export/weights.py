@@ -1,0 +1,73 @@
+"""The weights of an exported Paddle inference model by their layer names, read without executing anything.
+
+`.pdiparams` is the plain concatenation of tensors in the order of their sorted variable names; the names
+stand in `.pdmodel`, a protobuf. Export gives every variable the name that it has in the network
+("backbone.stem.0.weight").
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Dict, List, Union
+
+import numpy as np
+from paddle.base.proto import framework_pb2
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.bundle import PADDLE_PROGRAM, PADDLE_WEIGHTS
+
+_TENSOR = 7  # VarType.DENSE_TENSOR, LOD_TENSOR before Paddle 3
+_DTYPES = {
+    framework_pb2.VarType.FP32: np.dtype("<f4"),
+    framework_pb2.VarType.FP64: np.dtype("<f8"),
+    framework_pb2.VarType.INT32: np.dtype("<i4"),
+    framework_pb2.VarType.INT64: np.dtype("<i8"),
+}
+
+
+def read_bundle_weights(folder: Union[str, Path]) -> Dict[str, np.ndarray]:
+    """Parameters and buffers of a bundle's Paddle model by name.
+
+    Raises:
+        SlimError: the files are missing, damaged, or hold other than plain float and integer tensors.
+    """
+    folder = Path(folder)
+    try:
+        program = framework_pb2.ProgramDesc.FromString((folder / PADDLE_PROGRAM).read_bytes())
+        stream = io.BytesIO((folder / PADDLE_WEIGHTS).read_bytes())
+    except OSError as error:
+        raise SlimError(
+            f"{error.filename}: {error.strerror}; weights are read from a bundle with Paddle files"
+        ) from error
+    except Exception as error:  # protobuf's DecodeError, whose module differs from version to version
+        raise SlimError(f"{folder / PADDLE_PROGRAM} is damaged ({error}): export the bundle again") from error
+    names = _variable_names(program)
+    try:
+        weights = {name: _read_tensor(stream) for name in names}
+        if stream.read(1):
+            raise ValueError("there is more in it than the program names")
+    except Exception as error:  # damaged lengths and descriptions fail in many ways
+        raise SlimError(f"{folder / PADDLE_WEIGHTS} is damaged ({error}): export the bundle again") from error
+    return weights
+
+
+def _variable_names(program: framework_pb2.ProgramDesc) -> List[str]:
+    variables = program.blocks[0].vars
+    tensors = [v for v in variables if v.persistable and v.type.type == _TENSOR]
+    return sorted(variable.name for variable in tensors)
+
+
+def _read_tensor(stream: io.BytesIO) -> np.ndarray:
+    """One tensor of Paddle's stream: version, levels of detail, version, description, numbers."""
+    version, levels = struct.unpack("<IQ", stream.read(12))
+    if version or levels:
+        raise ValueError(f"version {version} with {levels} levels of detail is not known")
+    version, size = struct.unpack("<Ii", stream.read(8))
+    if version:
+        raise ValueError(f"tensor version {version} is not known")
+    description = framework_pb2.VarType.TensorDesc.FromString(stream.read(size))
+    dtype, shape = _DTYPES[description.data_type], tuple(description.dims)
+    data = stream.read(dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
+    return np.frombuffer(data, dtype).reshape(shape).copy()

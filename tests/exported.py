@@ -1,0 +1,44 @@
+"""A small checkpoint whose network is random but lively, for tests that need one and not its quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import paddle
+from drawing import draw_row
+
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.training.checkpoint import ModelCard, save_checkpoint
+from ppocr_slim.training.optim import model_state
+
+TEXTS = [
+    "Hà Nội",
+    "Đà Nẵng",
+    "Quận 1 Phường Bến Nghé",
+    "Thôn 7",
+    "Ấp Mỹ Thạnh",
+    "Tp Huế",
+    "Số 15/2",
+    "Cần Thơ",
+]
+
+
+def save_lively_checkpoint(folder: Path, seed: int = 5) -> Path:
+    """Write a checkpoint that reads different nonsense from different rows; gives its folder."""
+    paddle.seed(seed)
+    charset = Charset.from_texts(TEXTS)
+    args = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}
+    bound = dict(bind_model("crnn_mv3_slim", args).arguments)
+    bound.pop("classes")
+    model = build_model("crnn_mv3_slim", bound, len(charset.classes))
+    model.train()
+    for text in TEXTS * 4:  # batch norm sees rows, so that its statistics are not the ones it was born with
+        row = resize_to_height(draw_row(text), 32)
+        model(paddle.to_tensor(to_batch([row], padded_width(row.shape[1]))))
+    model.head.weight.set_value(model.head.weight * 60)
+    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    card = ModelCard("crnn_mv3_slim", bound, charset, 32)
+    save_checkpoint(folder, card, weights, {"step": 0}, {"step": 0})
+    return folder
