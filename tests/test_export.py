@@ -69,9 +69,7 @@ def test_the_bundle_has_its_files_and_figures(place: Path):
 
 def test_rapidocr_finds_the_dictionary_in_the_onnx_file(place: Path):
     """RapidOCR would read wrong characters: it takes them from the file and adds blank and space."""
-    metadata = {
-        entry.key: entry.value for entry in onnx.load(str(place / "bundle" / "model.onnx")).metadata_props
-    }
+    metadata = {entry.key: entry.value for entry in onnx.load(str(place / "bundle" / "model.onnx")).metadata_props}
     assert tuple(metadata["character"].split("\n")) == read_bundle(place / "bundle").characters
 
 
@@ -79,15 +77,11 @@ def test_checkpoint_and_every_backend_read_the_same(place: Path):
     """Users would deploy something other than what was evaluated."""
     rows = [draw_row(text, height=height) for text in TEXTS for height in (32, 50, 90)]
     expected = checkpoint_recognizer(place / "checkpoint").read(rows)
-    assert len({line.text for line in expected}) > len(TEXTS) / 2, (
-        "this network is too dull to compare anything"
-    )
+    assert len({line.text for line in expected}) > len(TEXTS) / 2, "this network is too dull to compare anything"
     for backend in ("onnxruntime", "paddle"):
         read = Recognizer.from_bundle(place / "bundle", backend, threads=1).read(rows)
         assert [line.text for line in read] == [line.text for line in expected]
-        assert np.allclose(
-            [line.confidence for line in read], [line.confidence for line in expected], atol=1e-4
-        )
+        assert np.allclose([line.confidence for line in read], [line.confidence for line in expected], atol=1e-4)
 
 
 def test_bundle_weights_come_back_bit_for_bit(place: Path):
@@ -108,9 +102,7 @@ def test_bundle_weights_that_do_not_fit_are_refused(place: Path):
         load_weights(other, read_bundle_weights(place / "bundle"), place / "bundle")
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-5], lambda data: data + b"x", lambda data: b"\1" + data[1:]]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data + b"x", lambda data: b"\1" + data[1:]])
 def test_damaged_weights_are_refused(place: Path, tmp_path: Path, damage):
     """A cut file would give shifted or zero weights."""
     shutil.copytree(place / "bundle", tmp_path / "copy")
@@ -151,9 +143,7 @@ def test_parity_refuses_a_single_text_that_differs():
     """Differences below the tolerance can still tip a character over."""
     spec = RecSpec(32, ("", "a", " "))
     with pytest.raises(SlimError, match="reads ''.*reads 'a'"):
-        measure_parity(
-            constant_session(0.50001, 0), {"onnx": constant_session(0.49999, 0)}, spec, [draw_row("a")]
-        )
+        measure_parity(constant_session(0.50001, 0), {"onnx": constant_session(0.49999, 0)}, spec, [draw_row("a")])
 
 
 def test_parity_refuses_nan_and_other_shapes():

@@ -59,9 +59,7 @@ def test_json_has_one_object_for_every_file(place: Path):
     for record in (r for r in records if "error" not in r):
         assert set(record) == {"path", "text", "confidence", "ms"} and record["ms"] > 0
         [line] = recognizer.read([load_image(record["path"])])
-        assert record["text"] == line.text and record["confidence"] == pytest.approx(
-            line.confidence, abs=1e-4
-        )
+        assert record["text"] == line.text and record["confidence"] == pytest.approx(line.confidence, abs=1e-4)
     assert records[2]["text"] == "" and records[0]["text"] != ""
 
 
@@ -99,9 +97,7 @@ def test_unusable_arguments_are_one_clear_line(place: Path, tmp_path: Path):
     ):
         done = predict(*arguments)
         assert done.returncode == 2 and done.stdout == ""
-        assert (
-            done.stderr.startswith("error: ") and reason in done.stderr and len(done.stderr.splitlines()) == 1
-        )
+        assert done.stderr.startswith("error: ") and reason in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_paddle_is_not_imported(place: Path):

@@ -16,7 +16,15 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError
 
-TEXTS = ["Hà Nội", "Thôn Ba Làng Hạ", "Quận 1 Tp Hồ Chí Minh", "Ấp Mỹ", "Số 15/2 Đường Láng", "Cần Thơ", "Huế"]
+TEXTS = [
+    "Hà Nội",
+    "Thôn Ba Làng Hạ",
+    "Quận 1 Tp Hồ Chí Minh",
+    "Ấp Mỹ",
+    "Số 15/2 Đường Láng",
+    "Cần Thơ",
+    "Huế",
+]
 ALL = [Augmentation(name=name, p=0.6) for name in TRANSFORMS]
 
 

@@ -172,9 +172,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processes(tmp_path)
     for name, workers in (("one", 1), ("two", 2)):
         summary = synthesize(tmp_path / name, 70, 3, seed=4, workers=workers, progress=False)
         assert summary.lines == 73 and summary.lines_per_second > 0
-    files = sorted(
-        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()
-    )
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) == 73 + 2
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path

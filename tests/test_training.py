@@ -34,7 +34,12 @@ TINY = {"height": 32, "scale": 0.35, "hidden": 32, "layers": 1, "dropout": 0.1}
 def config_dict(folder: Path, **sections) -> dict:
     """A small complete config whose data lie in `folder`."""
     raw = {
-        "Global": {"output_dir": str(folder / "run"), "seed": 3, "eval_every_steps": 1000, "save_every_steps": 4},
+        "Global": {
+            "output_dir": str(folder / "run"),
+            "seed": 3,
+            "eval_every_steps": 1000,
+            "save_every_steps": 4,
+        },
         "Architecture": {"name": "crnn_mv3_slim", "args": TINY},
         "Optimizer": {"lr": 0.003, "warmup_steps": 5, "ema_decay": 0.9},
         "Train": {

@@ -14,9 +14,7 @@ from ppocr_slim.synth.fonts import fetch_families
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=Path("dataset/fonts"), help="folder to fill (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("dataset/fonts"), help="folder to fill (default: %(default)s)")
     out = parser.parse_args().out
     done = fetch_families(out)
     for reason in sorted(set(done.skipped.values())):

@@ -20,12 +20,8 @@ from ppocr_slim.runtime.recognizer import Recognizer
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Read images of cropped text rows.")
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it"
-    )
-    parser.add_argument(
-        "--bundle", type=Path, help="exported bundle; default: the one that comes with the project"
-    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it")
+    parser.add_argument("--bundle", type=Path, help="exported bundle; default: the one that comes with the project")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime")
     parser.add_argument("--threads", type=int, help="default: one for each core")
@@ -48,9 +44,7 @@ def main() -> int:
             print(f"{str(reading.path):<{name_width}}  {'-':>5}  {'-':>7}  error: {reading.error}")
         else:
             line = reading.line
-            print(
-                f"{str(reading.path):<{name_width}}  {line.confidence:>5.2f}  {reading.ms:>7.1f}  {line.text}"
-            )
+            print(f"{str(reading.path):<{name_width}}  {line.confidence:>5.2f}  {reading.ms:>7.1f}  {line.text}")
     return 1 if failed else 0
 
 

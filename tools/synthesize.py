@@ -30,9 +30,7 @@ def main() -> int:
         "--blank", type=float, default=0.0, help="share of rows with nothing written and an empty label"
     )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of the first rows")
-    parser.add_argument(
-        "--real", type=Path, metavar="LABEL_FILE", help="real rows to set between them on the sheet"
-    )
+    parser.add_argument("--real", type=Path, metavar="LABEL_FILE", help="real rows to set between them on the sheet")
     arguments = parser.parse_args()
     if arguments.real and not arguments.sheet:
         raise SlimError("--real: is for the contact sheet; give --sheet too")

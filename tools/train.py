@@ -17,7 +17,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Train, slim and export a model as its config says.")
     parser.add_argument("-c", "--config", type=Path, required=True, help="YAML file, see configs/")
     parser.add_argument(
-        "-o", "--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. Optimizer.lr=7e-4"
+        "-o",
+        "--override",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="e.g. Optimizer.lr=7e-4",
     )
     options = parser.parse_args()
     config = load_config(options.config, options.override)

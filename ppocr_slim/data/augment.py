@@ -29,7 +29,7 @@ class Row:
 
     image: np.ndarray
     text: str
-    another: Callable[[np.random.Generator], "Row"]
+    another: Callable[[np.random.Generator], Row]
 
 
 Transform = Callable[[Row, np.random.Generator], Row]
@@ -190,7 +190,9 @@ def glue_words(strength: float) -> Transform:
         while len(" ".join(word for _, word in pieces)) > longest:
             pieces.pop()
         tones = [np.median(image.reshape(-1, 3), axis=0) for image, _ in pieces]
-        matched = [cv2.add(image, tuple(float(v) for v in tones[0] - tone) + (0.0,)) for (image, _), tone in zip(pieces, tones)]
+        matched = [
+            cv2.add(image, tuple(float(v) for v in tones[0] - tone) + (0.0,)) for (image, _), tone in zip(pieces, tones)
+        ]
         return replace(row, image=np.ascontiguousarray(np.hstack(matched)), text=" ".join(word for _, word in pieces))
 
     return apply

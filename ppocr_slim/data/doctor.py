@@ -192,9 +192,7 @@ def config_charset(config: Config) -> Charset:
     return Charset.from_texts(texts)
 
 
-def _decode(
-    samples: Sequence[Sample], threads: int, progress: bool
-) -> Iterable[Union[Tuple[int, int], Finding]]:
+def _decode(samples: Sequence[Sample], threads: int, progress: bool) -> Iterable[Union[Tuple[int, int], Finding]]:
     """(width, height) of each sample's image, or why it has none."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(_image_size, samples)

@@ -1,4 +1,4 @@
-"""Training batches of text rows: reproducible from (seed, epoch, position), bucketed by width, made off the main thread."""
+"""Training batches of text rows: a function of (seed, epoch, position), bucketed by width, made off the main thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUCKET_BATCHES = 40  # rows are sorted by width within this many batches: near-e
 
 @dataclass(frozen=True)
 class Batch:
-    """image [N, 3, H, W] float32, labels [N, L] int32 padded with 0, lengths [N] int64, and where each row came from."""
+    """image [N, 3, H, W] float32, labels [N, L] int32 padded with 0, lengths [N] int64, and where rows came from."""
 
     image: np.ndarray
     labels: np.ndarray

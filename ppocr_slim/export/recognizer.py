@@ -131,8 +131,7 @@ def save_inference_model(model: nn.Layer, spec: RecSpec, folder: Path, onnx_too:
     """
     if paddle.framework.use_pir_api():  # it would write inference.json, which nothing after this understands
         raise SlimError(
-            "paddle runs with its new program format: import ppocr_slim before paddle, "
-            "or set FLAGS_enable_pir_api=0"
+            "paddle runs with its new program format: import ppocr_slim before paddle, or set FLAGS_enable_pir_api=0"
         )
     wrapped = WithSoftmax(model)
     wrapped.eval()
@@ -178,9 +177,7 @@ def measure_parity(
         outputs = {name: session(batch) for name, session in sessions.items()}
         for (a, x), (b, y) in itertools.combinations(outputs.items(), 2):
             if x.shape != y.shape:
-                raise SlimError(
-                    f"{a} gives {list(x.shape)} and {b} {list(y.shape)} for one input; nothing was written"
-                )
+                raise SlimError(f"{a} gives {list(x.shape)} and {b} {list(y.shape)} for one input; nothing was written")
             pair = f"{a} and {b}"
             # A NaN must not pass for a small difference: the comparison below is written so that it fails.
             largest[pair] = float(np.maximum(largest.get(pair, 0.0), np.abs(x - y).max()))
@@ -193,9 +190,7 @@ def measure_parity(
     for name, read in texts.items():
         for expected, text in zip(texts["checkpoint"], read):
             if expected != text:
-                raise SlimError(
-                    f"the checkpoint reads {expected!r} where {name} reads {text!r}; nothing was written"
-                )
+                raise SlimError(f"the checkpoint reads {expected!r} where {name} reads {text!r}; nothing was written")
     return {
         "rows": len(images),
         "extra_widths": list(EXTRA_WIDTHS),

@@ -13,7 +13,7 @@ from paddle import nn
 
 
 class Row(NamedTuple):
-    """A row of the paper's table: kernel, expansion and output channels, SE, hard swish (else ReLU), first of a stage."""
+    """A row of the paper's table; `downsample` is its stride 2, hard swish stands for HS, else ReLU."""
 
     kernel: int
     expanded: int

@@ -32,13 +32,9 @@ class OnnxSession:
         options.log_severity_level = 3  # errors alone
         path = bundle.file(ONNX)
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises types of its own that share no public base
-            raise SlimError(
-                f"{path}: ONNX Runtime cannot load it ({error}); export the bundle again"
-            ) from error
+            raise SlimError(f"{path}: ONNX Runtime cannot load it ({error}); export the bundle again") from error
         output = self._session.get_outputs()[0]
         if output.shape[-1] != len(bundle.classes):
             raise SlimError(

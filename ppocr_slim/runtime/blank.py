@@ -33,8 +33,6 @@ def _stroke_area(grey: np.ndarray, hat: int) -> float:
     rim = height // 6
     middle = np.ascontiguousarray(strokes[rim : height - rim])
     parts = cv2.connectedComponentsWithStats(middle)[2][1:]  # the first is the paper
-    heights, widths, areas = (
-        parts[:, column] for column in (cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH, cv2.CC_STAT_AREA)
-    )
+    heights, widths, areas = (parts[:, column] for column in (cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH, cv2.CC_STAT_AREA))
     upright_rules = (heights >= middle.shape[0] - 2) & (widths < height // 2)
     return float(areas[~upright_rules].sum()) / height**2

@@ -36,9 +36,7 @@ _OLD_STYLE = {
 _NEW_STYLE_ENDING = re.compile("(" + "|".join(_OLD_STYLE) + ")$")
 
 ABBREVIATIONS = frozenset("Tp Tt Tx Tdp Kp Kdc Ql Tl Hcm Hn Cc".split())
-GENERIC_WORDS = frozenset(
-    "Thôn Ấp Xóm Bản Tổ Khu Phố Số Đường Ngõ Xã Phường Huyện Quận Thị Trấn Khóm Đội".split()
-)
+GENERIC_WORDS = frozenset("Thôn Ấp Xóm Bản Tổ Khu Phố Số Đường Ngõ Xã Phường Huyện Quận Thị Trấn Khóm Đội".split())
 
 # (word, weight) of what stands before a hamlet's name or number.
 _HAMLETS = (
@@ -46,9 +44,7 @@ _HAMLETS = (
     ("Tổ Dân Phố", 1), ("Khóm", 2), ("Bản", 2), ("Đội", 1), ("Buôn", 1), ("Làng", 1), ("Cụm", 0.5),
     ("Khối", 1), ("Kdc", 0.4), ("Số", 1),
 )  # fmt: skip
-_NUMBERED_HAMLETS = frozenset(
-    ("Tổ", "Khu", "Khu Phố", "Kp", "Tdp", "Tổ Dân Phố", "Khóm", "Đội", "Cụm", "Khối", "Số")
-)
+_NUMBERED_HAMLETS = frozenset(("Tổ", "Khu", "Khu Phố", "Kp", "Tdp", "Tổ Dân Phố", "Khóm", "Đội", "Cụm", "Khối", "Số"))
 # What stands before a name, by its kind in the table; mostly nothing, as people know the kind.
 _WARD_KINDS = {
     "Phường": (("", 60), ("Phường ", 30), ("P ", 10)),
@@ -76,9 +72,7 @@ _STREETS = (
     "Đội Cấn", "Thuỵ Khuê", "Kim Mã", "Láng Hạ", "Nguyễn Ái Quốc", "Mạc Đĩnh Chi", "Chu Văn An",
     "Đặng Văn Ngữ", "Cao Thắng", "Ông Ích Khiêm",
 )  # fmt: skip
-_FAMILY_NAMES = (
-    "Nguyễn Trần Lê Phạm Huỳnh Hoàng Phan Vũ Võ Đặng Bùi Đỗ Hồ Ngô Dương Lý Trịnh Đinh Mạc Tạ Cù".split()
-)
+_FAMILY_NAMES = "Nguyễn Trần Lê Phạm Huỳnh Hoàng Phan Vũ Võ Đặng Bùi Đỗ Hồ Ngô Dương Lý Trịnh Đinh Mạc Tạ Cù".split()
 _DIRECTIONS = "Đông Tây Nam Bắc Thượng Hạ Trung Nội Ngoại A B C".split()
 
 
@@ -123,9 +117,7 @@ def load_places() -> list[Place]:
     """All wards of the 63-province structure in `vietnamadminunits`, less those with letters no label has."""
     spec = importlib.util.find_spec("vietnamadminunits")
     if spec is None or not spec.submodule_search_locations:
-        raise SlimError(
-            "the package vietnamadminunits is not installed; run: pip install -r requirements.txt"
-        )
+        raise SlimError("the package vietnamadminunits is not installed; run: pip install -r requirements.txt")
     database = Path(list(spec.submodule_search_locations)[0]) / "data" / "dataset.db"
     query = (
         "SELECT wardShort, wardType, districtShort, districtType, provinceShort FROM admin_units_legacy"
@@ -167,9 +159,7 @@ class AddressBook:
     def draw(self, rng: np.random.Generator) -> Address:
         """One address of 6 to 68 characters."""
         while True:
-            place = self.places[
-                int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))
-            ]
+            place = self.places[int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))]
             parts = [
                 self._detail(place, rng),
                 _ward(place, rng),

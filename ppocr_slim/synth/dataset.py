@@ -149,9 +149,7 @@ def _write_chunk(chunk: _Chunk, maker: LineMaker) -> list[str]:
         try:
             path.write_bytes(encoded.tobytes())
         except OSError as error:
-            raise SlimError(
-                f"{path}: cannot be written ({error.strerror}); make room and run again"
-            ) from error
+            raise SlimError(f"{path}: cannot be written ({error.strerror}); make room and run again") from error
         texts.append(text)
     return texts
 
@@ -215,9 +213,7 @@ def contact_sheet(made: Path, real: Path | None, made_rows: int = 14, real_rows:
     sheet = []
     width = max(image.shape[1] for image, _ in rows)
     for image, colour in rows:
-        row = cv2.copyMakeBorder(
-            image, 0, 6, 0, width - image.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)
-        )
+        row = cv2.copyMakeBorder(image, 0, 6, 0, width - image.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255))
         sheet.append(cv2.copyMakeBorder(row, 0, 0, 10, 0, cv2.BORDER_CONSTANT, value=colour))
     return np.vstack(sheet)
 

@@ -41,9 +41,7 @@ def fetched_families(fonts: Path) -> list[Path]:
         raise SlimError(f"{fonts}: no such font folder; make one with tools/fetch_fonts.py --out {fonts}")
     found = sorted(folder for folder in fonts.iterdir() if is_fetched(folder))
     if not found:
-        raise SlimError(
-            f"{fonts}: holds no font family (<family>/latin.woff2); fill it with tools/fetch_fonts.py"
-        )
+        raise SlimError(f"{fonts}: holds no font family (<family>/latin.woff2); fill it with tools/fetch_fonts.py")
     return found
 
 
@@ -108,14 +106,10 @@ def _npm_pack(npm: str, package: str, folder: Path) -> Path:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SlimError(
-            f"{package}: npm did not deliver it ({error}); run again when the network is there"
-        ) from error
+        raise SlimError(f"{package}: npm did not deliver it ({error}); run again when the network is there") from error
     archives = sorted(folder.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[
-            0
-        ]
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[0]
         raise SlimError(f"{package}: npm did not deliver it ({said}); run again when the network is there")
     return archives[0]
 
@@ -134,9 +128,7 @@ def _unpack(archive: Path, name: str, folder: Path) -> None:
                     (folder / file_name).write_bytes(tar.extractfile(member).read())
             version = json.loads(tar.extractfile("package/package.json").read())["version"]
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        raise SlimError(
-            f"@fontsource/{name}: its archive cannot be read ({error}); fetch it again"
-        ) from error
+        raise SlimError(f"@fontsource/{name}: its archive cannot be read ({error}); fetch it again") from error
     (folder / "version.txt").write_text(f"@fontsource/{name} {version}\n", encoding="utf-8")
     for needed in ("latin.woff2", "LICENSE"):
         if not (folder / needed).is_file():

@@ -128,9 +128,7 @@ def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.
     return ink
 
 
-def _letter_starts(
-    text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.random.Generator
-) -> np.ndarray:
+def _letter_starts(text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """Where each letter begins, in x-heights: advances, the writer's gaps, and words closer or wider now and
     then.
     """
@@ -152,9 +150,7 @@ def _letter_starts(
 class _Placement:
     """The glyphs of a line at their places: all points in one array, with what each belongs to."""
 
-    def __init__(
-        self, glyphs: Sequence[Glyph], starts: np.ndarray, writer: Writer, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, glyphs: Sequence[Glyph], starts: np.ndarray, writer: Writer, rng: np.random.Generator) -> None:
         self.glyphs, self.starts, self.writer, self.rng = glyphs, starts, writer, rng
         sizes = [len(glyph.points) for glyph in glyphs]
         self.letter = np.repeat(np.arange(len(glyphs)), sizes)
@@ -204,9 +200,7 @@ class _Placement:
         centre = sums / np.bincount(which, minlength=count)[:, None]
         turn = rng.normal(0.0, 1.6 * writer.mark_shift, count)[which]
         scale = (writer.mark_scale * np.exp(rng.normal(0.0, 0.12, count)))[which]
-        shift = rng.normal(
-            [0.4 * writer.mark_shift, 0.0], [writer.mark_shift, 0.35 * writer.mark_shift], (count, 2)
-        )
+        shift = rng.normal([0.4 * writer.mark_shift, 0.0], [writer.mark_shift, 0.35 * writer.mark_shift], (count, 2))
         shift[:, 1] += np.where(centre[:, 1] < 0, -writer.raised_marks, 0.7 * writer.raised_marks)
         x, y = (self.points[marks] - centre[which]).T
         turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)

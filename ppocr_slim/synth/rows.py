@@ -21,9 +21,7 @@ class Sheet:
     scanned: bool  # white, even, and faint ink, as some phones' scanner modes make it
 
 
-def draw_row(
-    text: str, writer: Writer, rng: np.random.Generator, neighbours: Sequence[str] = ()
-) -> np.ndarray:
+def draw_row(text: str, writer: Writer, rng: np.random.Generator, neighbours: Sequence[str] = ()) -> np.ndarray:
     """The text on a form row: BGR uint8 [64, W, 3] with W 13 to 17 times the height.
 
     No text gives a row on which nobody wrote. neighbours: what stands in the row above and in the one below;
@@ -76,9 +74,7 @@ def _lit_paper(sheet: Sheet, height: int, width: int, rng: np.random.Generator) 
     """The paper without ink, float32 [H, W, 3]: uneven light, and at the right what lies beyond the sheet."""
     uneven = 0.001 if sheet.scanned else rng.gamma(2.0, 0.0045)
     light = (
-        1.0
-        + rng.normal(0.0, uneven, (2, 7, 1))
-        + np.linspace(-1, 1, 7)[None, :, None] * rng.normal(0.0, 1.2 * uneven)
+        1.0 + rng.normal(0.0, uneven, (2, 7, 1)) + np.linspace(-1, 1, 7)[None, :, None] * rng.normal(0.0, 1.2 * uneven)
     )
     tint = rng.normal(0.0, 0.3 * uneven, (2, 7, 3))
     light = cv2.resize((light + tint).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -125,19 +121,13 @@ def _neighbour(
     ink = write(text, writer, rng, room)
     # a capital with marks stands about two and a half x-heights over its baseline, a tail hangs half an
     # x-height under it
-    baseline = (
-        HEIGHT + rng.uniform(1.7, 2.6) * writer.x_height
-        if below
-        else -rng.uniform(0.0, 0.5) * writer.x_height
-    )
+    baseline = HEIGHT + rng.uniform(1.7, 2.6) * writer.x_height if below else -rng.uniform(0.0, 0.5) * writer.x_height
     return ink.moved(left + rng.normal(0, 8), baseline - 0.5 * slope * ink.width, slope)
 
 
 def _pressure(width: int, rng: np.random.Generator) -> np.ndarray:
     """How much ink the pen leaves along the row, [1, W] float32."""
-    coarse = np.clip(1.0 - np.abs(rng.normal(0.0, 0.09, (1, max(4, width // 24)))), 0.6, 1.0).astype(
-        np.float32
-    )
+    coarse = np.clip(1.0 - np.abs(rng.normal(0.0, 0.09, (1, max(4, width // 24)))), 0.6, 1.0).astype(np.float32)
     return cv2.resize(coarse, (width, 1), interpolation=cv2.INTER_LINEAR)
 
 

@@ -114,11 +114,7 @@ class HersheyAlphabet:
         middle = (left + right) / 2
         if stroked:
             stem = left + (0.35 if self.cursive else 0.0)  # a script's D begins with a swing before its stem
-            bar = (
-                (right - 0.42, right + 0.16, 0.8 * top)
-                if base == "d"
-                else (stem - 0.28, stem + 0.32, 0.5 * top)
-            )
+            bar = (right - 0.42, right + 0.16, 0.8 * top) if base == "d" else (stem - 0.28, stem + 0.32, 0.5 * top)
             strokes.append((0, np.array([(bar[0], bar[2]), (bar[1], bar[2])])))
         if _HORN in marks:
             hook = np.array([(0.0, 0.06), (0.18, 0.0), (0.22, -0.24)])
@@ -216,9 +212,7 @@ def _thinning_tables() -> tuple[np.ndarray, np.ndarray]:
         p2, p3, p4, p5, p6, p7, p8, p9 = ((code >> bit) & 1 for bit in range(8))  # north, then clockwise
         pairs = ((p2, p3, p4), (p4, p5, p6), (p6, p7, p8), (p8, p9, p2))
         crossings = sum((1 - straight) & (corner | after) for straight, corner, after in pairs)
-        neighbours = min(
-            (p9 | p2) + (p3 | p4) + (p5 | p6) + (p7 | p8), (p2 | p3) + (p4 | p5) + (p6 | p7) + (p8 | p9)
-        )
+        neighbours = min((p9 | p2) + (p3 | p4) + (p5 | p6) + (p7 | p8), (p2 | p3) + (p4 | p5) + (p6 | p7) + (p8 | p9))
         if crossings == 1 and 2 <= neighbours <= 3:
             tables[0, code] = ((p6 | p7 | (1 - p9)) & p8) == 0
             tables[1, code] = ((p2 | p3 | (1 - p5)) & p4) == 0

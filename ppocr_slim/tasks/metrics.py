@@ -82,9 +82,7 @@ def score_lines(references: Sequence[str], readings: Sequence[str]) -> Scores:
     distances = [Levenshtein.distance(a, b) for a, b in zip(references, readings)]
     words = [(a.split(), b.split()) for a, b in zip(references, readings)]
     word_errors = sum(Levenshtein.distance(a, b) for a, b in words)
-    similarities: List[float] = [
-        1 - d / max(len(a), len(b), 1) for d, a, b in zip(distances, references, readings)
-    ]
+    similarities: List[float] = [1 - d / max(len(a), len(b), 1) for d, a, b in zip(distances, references, readings)]
     lines = len(references)
     characters = sum(map(len, references))
     return Scores(

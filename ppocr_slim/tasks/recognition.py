@@ -6,7 +6,7 @@ from typing import Dict
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
+from paddle.nn import functional
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import Batch
@@ -24,8 +24,8 @@ class RecognitionTask:
         """{"loss": mean over rows of the CTC loss per character}, shape [1] float32."""
         logits = model(paddle.to_tensor(batch.image)).transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
         steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
-        loss = F.ctc_loss(logits, paddle.to_tensor(batch.labels), steps, paddle.to_tensor(batch.lengths), blank=0)
-        return {"loss": loss}
+        labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
+        return {"loss": functional.ctc_loss(logits, labels, steps, lengths, blank=0)}
 
     def recognizer(self, model: paddle.nn.Layer) -> Recognizer:
         """`model`, in evaluation mode while it reads, behind the runtime's own pre- and post-processing."""
@@ -35,7 +35,7 @@ class RecognitionTask:
             model.eval()
             try:
                 with paddle.no_grad():
-                    return F.softmax(model(paddle.to_tensor(images)), axis=-1).numpy()
+                    return functional.softmax(model(paddle.to_tensor(images)), axis=-1).numpy()
             finally:
                 if was_training:
                     model.train()

@@ -1,9 +1,9 @@
 """Checkpoint folders that describe themselves, written whole or not at all, and read without executing anything.
 
-    model.yml        architecture, characters, height: enough to build the network
-    model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
-    model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
-    model.states     step and best score, as JSON
+model.yml        architecture, characters, height: enough to build the network
+model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
+model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
+model.states     step and best score, as JSON
 """
 
 from __future__ import annotations
@@ -143,9 +143,8 @@ def load_weights(model: nn.Layer, weights: Dict[str, np.ndarray], where) -> None
         raise SlimError(f"the weights in {where} do not fit the architecture: {' and '.join(parts)}")
     for name, tensor in own.items():
         if list(weights[name].shape) != list(tensor.shape):
-            raise SlimError(
-                f"the weights in {where} do not fit: {name} is {list(weights[name].shape)}, the network needs {tensor.shape}"
-            )
+            found = list(weights[name].shape)
+            raise SlimError(f"the weights in {where} do not fit: {name} is {found}, the network has {tensor.shape}")
         tensor.set_value(np.ascontiguousarray(weights[name], dtype=np.float32))
 
 
@@ -178,7 +177,11 @@ def recover_folder(target: Path) -> None:
 
 
 def save_checkpoint(
-    folder: Path, card: ModelCard, weights: Dict[str, np.ndarray], optimizer: Dict[str, Any], states: Dict[str, Any]
+    folder: Path,
+    card: ModelCard,
+    weights: Dict[str, np.ndarray],
+    optimizer: Dict[str, Any],
+    states: Dict[str, Any],
 ) -> None:
     """Write a checkpoint folder atomically.
 

@@ -80,12 +80,16 @@ class TrainingState:
         resume = {"optimizer": self.optimizer.state_dict()}
         if self.average:
             resume["model"] = model_state(self.model)
-        states = {"step": self.step, "best": None if math.isnan(self.best) else self.best, "best_step": self.best_step}
+        states = {
+            "step": self.step,
+            "best": None if math.isnan(self.best) else self.best,
+            "best_step": self.best_step,
+        }
         weights = {name: tensor.numpy() for name, tensor in self.weights().items()}
         save_checkpoint(folder, self.card, weights, resume, states)
 
     def restore(self, folder: Path) -> None:
-        """Continue where a checkpoint of the same architecture left off, to the bit. SlimError where it does not fit."""
+        """Continue where a checkpoint of the same architecture left off, to the bit. SlimError if it does not fit."""
         states, resume = read_states(folder), read_arrays(folder / OPTIMIZER)
         weights = read_arrays(folder / WEIGHTS)
         load_weights(self.model, resume["model"] if self.average else weights, folder)
@@ -93,7 +97,11 @@ class TrainingState:
             self.average.load(weights)
         self.optimizer.set_state_dict(resume["optimizer"])
         best = states["best"]
-        self.step, self.best, self.best_step = states["step"], math.nan if best is None else best, states["best_step"]
+        self.step, self.best, self.best_step = (
+            states["step"],
+            math.nan if best is None else best,
+            states["best_step"],
+        )
 
 
 def fit(
@@ -153,7 +161,10 @@ def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
                 if stop.received and not finished:
                     name = signal.Signals(stop.received).name
                     logger.warning(
-                        "%s: saved at step %d in %s; the same command continues from there", name, state.step, last
+                        "%s: saved at step %d in %s; the same command continues from there",
+                        name,
+                        state.step,
+                        last,
                     )
                     raise Stopped(128 + stop.received)
     finally:

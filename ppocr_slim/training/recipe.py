@@ -158,14 +158,10 @@ def _export(stage: ExportStage, folder: Path, config: Config, checkpoint: Option
     if checkpoint is None:
         raise SlimError("Recipe: an export needs a train stage before it, or Global.pretrained")
     samples = [
-        sample
-        for source in config.eval.label_files
-        for sample in read_label_file(source.path, source.image_root)[0]
+        sample for source in config.eval.label_files for sample in read_label_file(source.path, source.image_root)[0]
     ]
     chosen = np.linspace(0, len(samples) - 1, min(EXPORT_ROWS, len(samples))).astype(int)
-    report = export_recognizer(
-        checkpoint, folder, stage.formats, stage.budget_mb, [samples[index] for index in chosen]
-    )
+    report = export_recognizer(checkpoint, folder, stage.formats, stage.budget_mb, [samples[index] for index in chosen])
     logger.info("%s", report)
 
 

@@ -62,7 +62,14 @@ class RunLog:
         self._since, self._images, self._waited = time.monotonic(), 0, 0.0
         self._bar.set_postfix_str(f"epoch {epoch} loss {losses['loss']:.3f} {speed:.1f} images/s")
         self._write(
-            {"step": step, "epoch": epoch, **losses, "lr": rate, "images_per_s": speed, "waiting_share": waiting}
+            {
+                "step": step,
+                "epoch": epoch,
+                **losses,
+                "lr": rate,
+                "images_per_s": speed,
+                "waiting_share": waiting,
+            }
         )
 
     def evaluation(self, step: int, scores: Dict[str, float]) -> None:

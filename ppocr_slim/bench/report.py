@@ -1,0 +1,148 @@
+"""A run's page for docs/results: figures as JSON, a short page made from them, and the curve. No text of a label.
+
+The page is made from the JSON alone, and the JSON from what the run and its evaluations left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ppocr_slim.config.loading import load_config
+from ppocr_slim.errors import SlimError
+from ppocr_slim.training.recipe import CONFIG_FILE
+from ppocr_slim.training.runlog import LOG_FILE
+
+COLUMNS = (
+    ("cer", "CER"),
+    ("wer", "WER"),
+    ("line_accuracy", "exact lines"),
+    ("edit_similarity", "edit similarity"),
+    ("kalapa_score", "Kalapa score"),
+)
+
+
+def collect(
+    run: Path,
+    command: str,
+    note: str,
+    evaluation: Path,
+    other_evaluation: Optional[Path] = None,
+    predictions: Optional[Path] = None,
+) -> Dict[str, Any]:
+    """The figures of a finished run.
+
+    Args:
+        run: the run's folder, with config.yml and train/log.jsonl.
+        command: what was run.
+        evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
+        other_evaluation: the same with another backend: how many texts differ is counted.
+        predictions: what `tools/predict_rec.py --json` printed for the rows, for the time a row.
+    """
+    try:
+        records = [json.loads(line) for line in (run / "train" / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+        scored = json.loads(evaluation.read_text(encoding="utf-8"))
+        other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
+        rows = (
+            [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()] if predictions else []
+        )
+        config = load_config(run / CONFIG_FILE)
+    except (OSError, ValueError) as error:
+        raise SlimError(f"the report of {run} cannot be made: {error}") from error
+    steps = [r for r in records if "loss" in r]
+    batch, before, seconds = config.train.batch_size, 0, 0.0
+    for record in steps:
+        seconds += (record["step"] - before) * batch / record["images_per_s"]
+        before = record["step"]
+    evaluations = [r for r in records if "eval/cer" in r]
+    checks: Dict[str, Any] = {}
+    if other:
+        pairs = list(zip(scored["lines"], other["lines"]))
+        checks["texts that differ between backends"] = sum(a["reading"] != b["reading"] for a, b in pairs)
+        checks["rows compared"] = len(pairs)
+    if rows:
+        times = np.array([row["ms"] for row in rows if "ms" in row][3:])  # the first ones warm up
+        checks["median ms a row"], checks["95th percentile, ms"] = np.percentile(times, [50, 95]).round(1).tolist()
+    return {
+        "command": command,
+        "commit": _commit(),
+        "note": note,
+        "steps": before,
+        "images_seen": before * batch,
+        "training_minutes": round(seconds / 60, 1),
+        "scores": scored["scores"],
+        "by_writer": scored["by_group"],
+        "checks": checks,
+        "curve": {
+            "train_loss": [[r["step"], r["loss"]] for r in steps],
+            "eval_cer": [[r["step"], r["eval/cer"]] for r in evaluations],
+        },
+    }
+
+
+def write_page(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
+    """Write NAME.json, NAME.png (the curve) and NAME.md; gives the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _draw_curve(figures["curve"], folder / f"{name}.png")
+    page = folder / f"{name}.md"
+    page.write_text(_page(name, figures), encoding="utf-8")
+    return page
+
+
+def _draw_curve(curve: Mapping[str, List], path: Path) -> None:
+    figure = Figure(figsize=(7.5, 3.8))
+    left = figure.add_subplot()
+    right = left.twinx()
+    left.plot(*zip(*curve["train_loss"]), color="tab:blue", linewidth=0.8, label="training loss")
+    right.plot(*zip(*curve["eval_cer"]), color="tab:red", marker=".", label="CER, validation writers")
+    left.set_xlabel("step")
+    left.set_ylabel("CTC loss a character")
+    left.set_ylim(0, 4.2)
+    right.set_ylabel("CER")
+    right.set_ylim(0, 1)
+    right.grid(alpha=0.3)
+    figure.legend(loc="upper right", bbox_to_anchor=(0.9, 0.88))
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def _page(name: str, figures: Mapping[str, Any]) -> str:
+    lines = [
+        f"# {name}",
+        "",
+        figures["note"],
+        "",
+        f"- command: `{figures['command']}`",
+        f"- commit: {figures['commit']}",
+        f"- {figures['steps']} steps, {figures['images_seen']} rows seen, "
+        f"{figures['training_minutes']} minutes of training steps",
+    ]
+    lines += [f"- {key}: {value}" for key, value in figures["checks"].items()]
+    lines += ["", f"![curve]({name}.png)", ""]
+    lines.append("| writer | lines | " + " | ".join(title for _, title in COLUMNS) + " |")
+    lines.append("|---|---|" + "---|" * len(COLUMNS))
+    for writer, scores in [("**all**", figures["scores"]), *figures["by_writer"].items()]:
+        cells = " | ".join(f"{scores[key]:.4f}" for key, _ in COLUMNS)
+        lines.append(f"| {writer} | {scores['lines']} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    """The commit of the working tree, with "+" where tracked files differ from it; "unknown" outside git."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+        )
+    except OSError:
+        return "unknown"
+    return described.stdout.strip() or "unknown"

@@ -1,0 +1,146 @@
+"""A whole recipe by its command line, and what training starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from drawing import draw_row, write_rows
+from test_training import TEXTS, TINY, assert_same, config_dict, run, train_command
+
+from ppocr_slim.config.loading import load_config
+from ppocr_slim.config.schema import Config
+from ppocr_slim.data.augment import check_names
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.training.checkpoint import checkpoint_recognizer
+from ppocr_slim.training.optim import model_state, name_parameters
+from ppocr_slim.training.recipe import (
+    choose_charset,
+    claim_folder,
+    load_starting_weights,
+    read_starting_weights,
+)
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with data and with run/, a finished recipe of one training and one export."""
+    folder = tmp_path_factory.mktemp("recipe")
+    write_rows(folder, TEXTS, "train.txt")
+    write_rows(folder, TEXTS, "val.txt")
+    raw = config_dict(folder, Recipe=[{"stage": "train", "epochs": 3}, {"stage": "export", "budget_mb": 5}])
+    done = run(train_command(folder, raw))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_recipe_trains_exports_and_says_what_it_does(finished):
+    """Lost otherwise: the one command that the project is used by."""
+    bundle = Recognizer.from_bundle(finished / "run" / "export")
+    images = [draw_row(text) for text in TEXTS]
+    assert bundle.read(images) == pytest.approx(bundle.read(images))
+    from_checkpoint = checkpoint_recognizer(finished / "run" / "train" / "best").read(images)
+    assert [line.text for line in bundle.read(images)] == [line.text for line in from_checkpoint]
+    records = [json.loads(line) for line in (finished / "run" / "train" / "log.jsonl").read_text().splitlines()]
+    assert {"loss", "lr", "images_per_s", "waiting_share"} <= set(records[-2])
+    assert records[-1]["step"] == 6 and 0 <= records[-1]["eval/line_accuracy"] <= 1
+    assert list((finished / "run" / "train" / "curves").glob("events*"))
+    saved = load_config(finished / "run" / "config.yml")
+    assert saved.optimizer.lr == 0.003 and saved.metric.name == "cer"  # what was set, and the defaults
+
+
+def test_running_a_finished_recipe_again_trains_nothing(finished):
+    """Lost otherwise: running a command twice would spend hours, or train on."""
+    before = (finished / "run" / "train" / "last" / "model.pdparams").read_bytes()
+    config = yaml.safe_load((finished / "run.yml").read_text(encoding="utf-8"))
+    done = run(train_command(finished, config))
+    assert done.returncode == 0 and "trained already" in done.stderr
+    assert (finished / "run" / "train" / "last" / "model.pdparams").read_bytes() == before
+
+
+def test_another_config_cannot_continue_a_run(finished):
+    """Lost otherwise: a run would silently go on with other settings than its saved config says."""
+    raw = config_dict(finished, Optimizer={"lr": 0.001})
+    with pytest.raises(SlimError, match="Optimizer.lr is another"):
+        claim_folder(Config.model_validate(raw))
+
+
+@pytest.mark.parametrize("source", ["train/best", "export"])
+def test_training_starts_from_a_checkpoint_or_from_a_bundle(finished, source):
+    """Lost otherwise: fine-tuning would start from random weights, or from half of the right ones."""
+    start = read_starting_weights(finished / "run" / source)
+    model = build_model("crnn_mv3_slim", TINY, len(start.charset.classes))
+    name_parameters(model)
+    load_starting_weights(model, start, start.charset)
+    expected = read_starting_weights(finished / "run" / "train" / "best").state
+    assert_same({name: tensor.numpy() for name, tensor in model_state(model).items()}, expected)
+
+
+def test_another_dictionary_keeps_what_it_shares(finished):
+    """Lost otherwise: adding one character to a dictionary would shuffle all others' weights."""
+    start = read_starting_weights(finished / "run" / "export")
+    other = Charset(tuple(sorted({*start.charset.characters[3:], "€", "*"})))
+    model = build_model("crnn_mv3_slim", TINY, len(other.classes))
+    name_parameters(model)
+    fresh = model.head.weight.numpy().copy()
+    load_starting_weights(model, start, other)
+    for index, character in enumerate(other.classes):
+        column = model.head.weight.numpy()[:, index]
+        if character in start.charset.classes:
+            old = start.charset.classes.index(character)
+            assert np.array_equal(column, start.state["head.weight"][:, old])
+        else:
+            assert np.array_equal(column, fresh[:, index])
+
+
+def test_weights_of_another_architecture_are_refused(finished):
+    """Lost otherwise: pre-trained weights that do not fit would be skipped with a warning nobody reads."""
+    start = read_starting_weights(finished / "run" / "train" / "best")
+    model = build_model("crnn_mv3_slim", {**TINY, "hidden": 16}, len(start.charset.classes))
+    name_parameters(model)
+    with pytest.raises(SlimError, match="do not fit"):
+        load_starting_weights(model, start, start.charset)
+    with pytest.raises(SlimError, match="no folder"):
+        read_starting_weights(finished / "nowhere")
+
+
+def test_the_starting_weights_dictionary_is_kept_where_it_covers_the_labels(finished):
+    """Lost otherwise: fine-tuning on few rows would forget the characters that those rows happen to lack."""
+    start = read_starting_weights(finished / "run" / "export")
+    (finished / "few.txt").write_text("images/train/0.png\tHà Nội\n", encoding="utf-8")
+    few = {"label_files": [{"path": str(finished / "few.txt")}]}
+    assert choose_charset(Config.model_validate(config_dict(finished, Train=few)), start) == start.charset
+    (finished / "few.txt").write_text("images/train/0.png\tHà Nội €\n", encoding="utf-8")
+    own = choose_charset(Config.model_validate(config_dict(finished, Train=few)), start)
+    assert "€" in own.characters and "Đ" not in own.characters
+
+
+def test_data_that_is_too_bad_stops_the_run_before_its_first_step(tmp_path):
+    """Lost otherwise: rows would vanish from training, and the figures would be of other data than one thinks."""
+    labels = write_rows(tmp_path, TEXTS, "train.txt")
+    write_rows(tmp_path, TEXTS, "val.txt")
+    labels.write_text(labels.read_text(encoding="utf-8") + "\nimages/train/0.png no tab\n", encoding="utf-8")
+    done = run(train_command(tmp_path, config_dict(tmp_path)))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "train.txt:9" in done.stderr and "max_bad_fraction" in done.stderr
+    assert not (tmp_path / "run" / "train").exists()
+
+
+def test_every_shipped_config_is_right_and_starts_with_its_command():
+    """Lost otherwise: a config that we ship would fail on a user's machine."""
+    paths = sorted(CONFIGS.rglob("*.yml"))
+    assert len(paths) >= 3
+    for path in paths:
+        config = load_config(path)
+        check_names(config.train.augment)
+        bind_model(config.architecture.name, config.architecture.args)
+        relative = path.relative_to(CONFIGS.parent)
+        assert path.read_text(encoding="utf-8").startswith(f"# python tools/train.py -c {relative}\n")
