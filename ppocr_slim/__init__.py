@@ -34,3 +34,5 @@ if _mkl_code_path():
 
 # Said by paddle at every import, of a compiler cache that only building C++ extensions would use.
 warnings.filterwarnings("ignore", message="No ccache found")
+# Said once a run of every batch norm that trains, whatever one sets.
+warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")

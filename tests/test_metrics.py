@@ -34,9 +34,7 @@ def test_error_rates_are_micro_averages():
     assert scores.cer == pytest.approx(1 / 10)  # the mean over lines would be 1/2
 
 
-@pytest.mark.parametrize(
-    ("distance", "expected"), [(0, 1.0), (1, 0.96), (3, 0.91), (5, 0.80), (7, 0.54), (9, 0.0)]
-)
+@pytest.mark.parametrize(("distance", "expected"), [(0, 1.0), (1, 0.96), (3, 0.91), (5, 0.80), (7, 0.54), (9, 0.0)])
 def test_kalapa_score_matches_the_challenge(distance, expected):
     """The challenge's own figures for a label of 37 characters would not be met."""
     assert kalapa_score(distance, 37) == pytest.approx(expected, abs=0.006)

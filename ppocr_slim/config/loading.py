@@ -148,8 +148,11 @@ def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer]) -> str
     error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     location, value = _locate(error, raw)
     path = ".".join(str(part) for part in location) or "the config"
-    origin = next((name for name, tree in reversed(layers) if _sets(tree, location)), None)
-    where = origin or [name for name, _ in layers if not name.startswith("-o ")][-1]
+    culprit = location
+    if error["type"] == "missing":  # nobody set it: look for who set the list entry that lacks it
+        culprit = location[: max((at + 1 for at, part in enumerate(location) if isinstance(part, int)), default=0)]
+    file = [name for name, _ in layers if not name.startswith("-o ")][-1]
+    where = next((name for name, tree in reversed(layers) if culprit and _sets(tree, culprit)), file)
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {path}: {_advice(str(location[-1]), _known_keys(error['loc']))}"
     if error["type"] == "union_tag_not_found":

@@ -114,11 +114,20 @@ def _provide_images(images: Path, link: Path) -> None:
     """Make `link` lead to the folder `images`; copy the images where links are not allowed."""
     if link.is_symlink():
         link.unlink()
-    elif link.exists() and link.resolve() != images.resolve():
-        raise SlimError(f"{link} exists and is no link: move it away, or give another --out")
-    if link.exists():  # --out is the source itself
+    if link.exists():  # a copy that was made before, or `images` itself
+        if not _holds(link, images):
+            raise SlimError(f"{link} exists and is no copy of {images}: move it away, or choose another folder")
         return
     try:
         link.symlink_to(os.path.relpath(images.resolve(), link.parent.resolve()), target_is_directory=True)
     except OSError:
-        shutil.copytree(images, link)
+        part = link.with_name("images.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(images, part)
+        part.rename(link)
+
+
+def _holds(folder: Path, images: Path) -> bool:
+    """Whether every file below `images` is below `folder` too, of the same size."""
+    pairs = ((file, folder / file.relative_to(images)) for file in images.rglob("*") if file.is_file())
+    return all(copy.is_file() and copy.stat().st_size == file.stat().st_size for file, copy in pairs)

@@ -19,7 +19,7 @@ from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 
 WORK_SCALE = 1.5  # rows are augmented at this multiple of the model's height, so that warps cost no sharpness
-BUCKET_BATCHES = 40  # rows are sorted by width within this many batches: near-equal widths, yet a fresh mix an epoch
+GROUP_BATCHES = 8  # so many batches are augmented together and sorted by the widths that come out
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,19 @@ class Batch:
 class TrainingRows:
     """The training samples as an endless, seekable sequence of batches.
 
+    Batches are cut from a group of rows sorted by width after augmentation, which changes widths more than they
+    differ by themselves: unsorted, a third of a batch was padding.
+
     Args:
         samples: usable samples, checked before (see `data.doctor`).
-        aspects: width over height of each sample's image.
         ratios: how often each sample is seen in an epoch (see `LabelFile.ratio`).
         steps: output steps of the model for an image width.
+        workers: threads that make groups of batches ahead of their use.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        aspects: Sequence[float],
         ratios: Sequence[float],
         charset: Charset,
         height: int,
@@ -56,70 +58,67 @@ class TrainingRows:
         workers: int = 1,
     ):
         self.samples, self.charset, self.height, self.steps = list(samples), charset, height, steps
-        self.aspects, self.ratios = np.asarray(aspects), np.asarray(ratios)
-        self.batch_size, self.augment, self.seed, self.workers = batch_size, list(augment), seed, workers
+        self.ratios, self.batch_size, self.augment = np.asarray(ratios), batch_size, list(augment)
+        self.seed, self.workers = seed, workers
         self._by_folder: Dict[Path, List[int]] = {}  # a folder holds one writer's rows
         for index, sample in enumerate(self.samples):
             self._by_folder.setdefault(sample.path.parent, []).append(index)
         self._local = threading.local()
-        self._length = len(self._plan(0))
+        self._length = -(-len(self._order(0)) // batch_size)
 
     def __len__(self) -> int:
         """Batches in an epoch: the same in every epoch."""
         return self._length
 
-    def _plan(self, epoch: int) -> List[np.ndarray]:
-        """The sample indices of every batch of an epoch."""
+    def _order(self, epoch: int) -> np.ndarray:
+        """The sample indices of an epoch in random order."""
         rng = np.random.default_rng([self.seed, epoch])
-        order = []
+        chosen = []
         for ratio in np.unique(self.ratios):
             members = np.flatnonzero(self.ratios == ratio)
-            count = max(1, round(ratio * len(members)))
-            whole, rest = divmod(count, len(members))
-            order += [np.tile(members, whole), rng.permutation(members)[:rest]]
-        order = rng.permutation(np.concatenate(order))
-        bucket = self.batch_size * BUCKET_BATCHES
-        batches = []
-        for start in range(0, len(order), bucket):
-            part = order[start : start + bucket]
-            part = part[np.argsort(self.aspects[part], kind="stable")]
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+            whole, rest = divmod(max(1, round(ratio * len(members))), len(members))
+            chosen += [np.tile(members, whole), rng.permutation(members)[:rest]]
+        return rng.permutation(np.concatenate(chosen))
 
     def batches(self, first: int) -> Iterator[Batch]:
-        """Batches from number `first` (counted over all epochs) on, without end, a few made ahead of their use."""
+        """Batches from number `first` (counted over all epochs) on, without end."""
+        epoch, skipped = divmod(first, len(self))
+        group, skipped = divmod(skipped, GROUP_BATCHES)
+        ahead: deque = deque()
         with ThreadPoolExecutor(self.workers) as pool:
-            ahead: deque = deque()
-            number = first
-            epoch, plan = -1, []
             try:
                 while True:
-                    while len(ahead) < 3 + self.workers:
-                        if number // len(self) != epoch:
-                            epoch = number // len(self)
-                            plan = self._plan(epoch)
-                        position = number % len(self)
-                        ahead.append(pool.submit(self._make, plan[position], epoch, position))
-                        number += 1
-                    yield ahead.popleft().result()
+                    while len(ahead) < 1 + self.workers:
+                        ahead.append(pool.submit(self._make_group, epoch, group))
+                        group += 1
+                        if group * GROUP_BATCHES >= len(self):
+                            epoch, group = epoch + 1, 0
+                    yield from ahead.popleft().result()[skipped:]
+                    skipped = 0
             finally:
                 for job in ahead:
                     job.cancel()
 
-    def _make(self, indices: np.ndarray, epoch: int, position: int) -> Batch:
-        rows = [
-            self._row(int(index), np.random.default_rng([self.seed, epoch, position, place]))
-            for place, index in enumerate(indices)
-        ]
-        images = [resize_to_height(row.image, self.height) for row in rows]
-        labels = [self.charset.encode(row.text) for row in rows]
+    def _make_group(self, epoch: int, group: int) -> List[Batch]:
+        start, count = group * GROUP_BATCHES * self.batch_size, GROUP_BATCHES * self.batch_size
+        indices = self._order(epoch)[start : start + count]
+        made = []
+        for place, index in enumerate(indices, start):
+            row = self._row(int(index), np.random.default_rng([self.seed, epoch, place]))
+            made.append((resize_to_height(row.image, self.height), row.text, self.samples[index].where))
+        made.sort(key=lambda row: row[0].shape[1])
+        batches = [self._batch(made[i : i + self.batch_size]) for i in range(0, len(made), self.batch_size)]
+        order = np.random.default_rng([self.seed, epoch, start]).permutation(len(batches))
+        return [batches[i] for i in order]
+
+    def _batch(self, rows: Sequence[Tuple[np.ndarray, str, str]]) -> Batch:
+        images, texts, sources = zip(*rows)
+        labels = [self.charset.encode(text) for text in texts]
         lengths = np.array([len(label) for label in labels], np.int64)
         padded = np.zeros((len(rows), lengths.max()), np.int32)
         for line, label in zip(padded, labels):
             line[: len(label)] = label
-        width = max(image.shape[1] for image in images)
-        sources = tuple(self.samples[int(i)].where for i in indices)
-        return Batch(to_batch(images, width), padded, lengths, sources)
+        return Batch(to_batch(images, max(image.shape[1] for image in images)), padded, lengths, sources)
 
     def _row(self, index: int, rng: np.random.Generator) -> Row:
         if not hasattr(self._local, "augmenter"):

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import paddle
 from paddle import nn
 
 from ppocr_slim.models.mobilenet_v3 import MobileNetV3
 
 MIN_HEIGHT, MAX_HEIGHT = 32, 64
 WIDTH_STRIDE = 4  # input columns an output step stands for
-
-
-class HeightPool(nn.Layer):
-    """A learned weighted sum over the height: [N, C, H, W] -> [N, C, W].
-
-    A mean would forget whether a mark stood above or below its letter; one weight a channel and row keeps that for
-    C x H parameters. It starts as the mean.
-    """
-
-    def __init__(self, channels: int, height: int):
-        super().__init__()
-        start = nn.initializer.Constant(1.0 / height)
-        self.weight = self.create_parameter([1, channels, height, 1], default_initializer=start)
-
-    def forward(self, x):
-        return (x * self.weight).sum(axis=2)
+LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
 
 
 class CRNN(nn.Layer):
@@ -43,14 +27,19 @@ class CRNN(nn.Layer):
             rows = (rows + 1) // 2
         self.height = height
         self.backbone = backbone
-        self.pool = HeightPool(backbone.out_channels, rows)
-        self.dropout = nn.Dropout(dropout)
-        between = dropout if layers > 1 else 0.0
-        self.encoder = nn.LSTM(backbone.out_channels, hidden, layers, direction="bidirect", dropout=between)
+        features = backbone.out_channels * LAST_EXPANSION
+        # MobileNetV3's last 1x1 convolution, but over the rows that are left: a mean over them would forget whether
+        # a mark stood above or below its letter.
+        self.collapse = nn.Sequential(
+            nn.Conv2D(backbone.out_channels, features, (rows, 1), bias_attr=False), nn.BatchNorm2D(features), nn.ReLU()
+        )
+        # One mask for all time steps (Gal and Ghahramani 2016, arXiv:1512.05287); drawing one a step is slow, too.
+        self.dropout = nn.Dropout(dropout, axis=[0, 2])
+        self.encoder = nn.LSTM(features, hidden, layers, direction="bidirect")
         self.head = nn.Linear(2 * hidden, classes)
 
     def forward(self, image):
-        steps = self.pool(self.backbone(image)).transpose([0, 2, 1])  # [N, T, C]
+        steps = self.collapse(self.backbone(image)).squeeze(2).transpose([0, 2, 1])  # [N, T, C]
         encoded, _ = self.encoder(self.dropout(steps))
         return self.head(self.dropout(encoded))
 
@@ -88,39 +77,3 @@ def crnn_teacher(
 def steps_for_width(width: int) -> int:
     """Output steps T of a CRNN for an image of `width` columns."""
     return -(-width // WIDTH_STRIDE)
-
-
-def parameter_count(model: nn.Layer) -> int:
-    """Trainable numbers in a model."""
-    return sum(int(p.size) for p in model.parameters() if p.trainable)
-
-
-def flops(model: nn.Layer, shape) -> int:
-    """Multiply-adds of one forward pass on `shape` [N, 3, H, W]: convolutions, linear layers and LSTMs.
-
-    Paddle's own counter leaves the LSTM out, which is a third of a slim recognizer.
-    """
-    total = 0
-
-    def count(layer, inputs, output):
-        nonlocal total
-        if isinstance(layer, nn.Conv2D):
-            total += int(output.size) * int(layer.weight.size) // int(layer.weight.shape[0])
-        elif isinstance(layer, nn.Linear):
-            total += int(output.size) * int(layer.weight.shape[0])
-        elif isinstance(layer, nn.LSTM):
-            weights = sum(int(p.size) for p in layer.parameters() if len(p.shape) == 2)
-            total += int(inputs[0].shape[0]) * int(inputs[0].shape[1]) * weights
-
-    hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers(include_self=True)]
-    was_training = model.training
-    model.eval()
-    try:
-        with paddle.no_grad():
-            model(paddle.zeros(shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        if was_training:
-            model.train()
-    return total

@@ -58,7 +58,6 @@ SMALL = (  # table 2
 # fmt: on
 TABLES = {"large": LARGE, "small": SMALL}
 STEM_CHANNELS = 16
-LAST_EXPANSION = 6  # the last 1x1 convolution widens by this factor
 
 Stride = Tuple[int, int]
 # A text line is read along its width: two halvings there, five in height (CRNN, arXiv:1507.05717; PP-OCR,
@@ -118,7 +117,7 @@ class InvertedResidual(nn.Layer):
 
 
 class MobileNetV3(nn.Layer):
-    """The trunk without classifier: [N, 3, H, W] -> [N, out_channels, H/32, W/4] with `TEXT_LINE_STRIDES`.
+    """The trunk up to its last block: [N, 3, H, W] -> [N, out_channels, H/32, W/4] with `TEXT_LINE_STRIDES`.
 
     Args:
         size: "small" or "large".
@@ -160,8 +159,7 @@ class MobileNetV3(nn.Layer):
             )
             channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.out_channels = channels * LAST_EXPANSION
-        self.last = ConvNormAct(channels, self.out_channels, 1, activation=wide)
+        self.out_channels = channels
 
     def forward(self, x):
-        return self.last(self.blocks(self.stem(x)))
+        return self.blocks(self.stem(x))

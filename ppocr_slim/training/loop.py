@@ -28,6 +28,7 @@ from ppocr_slim.training.checkpoint import (
     save_checkpoint,
 )
 from ppocr_slim.training.depthwise import accelerate
+from ppocr_slim.training.memory import keep_freed_memory
 from ppocr_slim.training.optim import (
     AveragedWeights,
     assign_state,
@@ -122,7 +123,10 @@ def fit(
     """
     # Paddle numbers an optimizer's tensors by the process's history; a fresh count gives a resumed run the same names.
     with unique_name.guard():
-        return _fit(folder, config, epochs, model, card, task, rows, evaluate)
+        try:
+            return _fit(folder, config, epochs, model, card, task, rows, evaluate)
+        except OSError as error:  # the log; checkpoints have their own
+            raise SlimError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from error
 
 
 def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
@@ -138,6 +142,7 @@ def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
         logger.info("%s is trained already (%d steps)", folder, state.step)
         return best
     if config.run.fast_cpu:
+        keep_freed_memory()
         accelerate(model)
     log = RunLog(folder, state.step, total)
     batches = rows.batches(state.step)

@@ -22,7 +22,8 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.export.recognizer import export_recognizer
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import bind_model, build_model
-from ppocr_slim.models.crnn import flops, parameter_count, steps_for_width
+from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.crnn import steps_for_width
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.tasks.evaluation import evaluate
@@ -120,12 +121,20 @@ def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Option
     model = build_model(config.architecture.name, config.architecture.args, len(charset.classes))
     name_parameters(model)
     shape = [1, 3, height, TYPICAL_ASPECT * height]
+    cost = measure_cost(model, shape)
     logger.info(
-        "%s: %.2f M parameters, %.0f M multiply-adds for %s, %d characters, %d training rows, %d to evaluate",
+        "%s: %.2f M parameters (%.1f MB); %s: %.0f M multiply-adds, %.1f MB of activations, %.0f MB a batch of %d",
         config.architecture.name,
-        parameter_count(model) / 1e6,
-        flops(model, shape) / 1e6,
+        cost.parameters / 1e6,
+        cost.parameters * 4 / 1e6,
         "x".join(map(str, shape)),
+        cost.flops / 1e6,
+        cost.activation_bytes / 1e6,
+        cost.activation_bytes * config.train.batch_size / 1e6,
+        config.train.batch_size,
+    )
+    logger.info(
+        "%d characters, %d training rows, %d to evaluate",
         len(charset.characters),
         len(train.samples),
         len(val.samples),
@@ -135,7 +144,6 @@ def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Option
     task = RecognitionTask(charset, height)
     rows = TrainingRows(
         [checked.sample for checked in train.samples],
-        [checked.width / checked.height for checked in train.samples],
         [checked.ratio for checked in train.samples],
         charset,
         height,

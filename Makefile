@@ -1,0 +1,33 @@
+# `make` alone lists what there is. PYTHON chooses the interpreter: make venv PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/requirements.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
+
+venv: $(STAMP) ## create the environment in .venv and install the pinned requirements
+
+demo: venv ## make rows, fine-tune the recognizer on them, export it and read a few lines
+	$(RUN) tools/demo.py
+
+test: venv ## run the tests
+	$(RUN) -m pytest
+
+lint: venv ## check the style
+	$(RUN) -m ruff check .
+
+clean: ## remove the environment and caches; data and runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last, so that an installation which was cut short is done again.
+$(STAMP): requirements.txt tools/check_python.sh
+	@sh tools/check_python.sh $(PYTHON)
+	@[ -x $(RUN) ] && $(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@

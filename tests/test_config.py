@@ -1,0 +1,228 @@
+"""Config files, what they are based on, overrides, and the messages when one is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ppocr_slim.config.loading import dump_config, load_config
+from ppocr_slim.errors import SlimError
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.yml"))
+
+BASE = """
+Global: {output_dir: output/base}
+Architecture: {name: crnn_mv3_slim, args: {height: 40, dropout: 1e-1}}
+Optimizer: {lr: 7e-4, warmup_steps: 5}
+Train:
+  label_files:
+    - {path: a.txt}
+    - {path: b.txt, ratio: 0.5}
+Eval: {label_files: [{path: v.txt}]}
+Recipe:
+  - {stage: train, epochs: 2}
+  - {stage: export}
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "base.yml"
+    path.write_text(BASE, encoding="utf-8")
+    return path
+
+
+def child_of(base: Path, text: str) -> Path:
+    path = base.parent / "child.yml"
+    path.write_text("_BASE_: base.yml\n" + text, encoding="utf-8")
+    return path
+
+
+def message(path: Path, *overrides: str) -> str:
+    with pytest.raises(SlimError) as caught:
+        load_config(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_configs_that_ship_load_and_come_back_equal(path: Path, tmp_path: Path):
+    """Otherwise the first command of the README fails, or a saved run cannot be repeated."""
+    config = load_config(path)
+    dump_config(config, tmp_path / "saved.yml")
+    assert load_config(tmp_path / "saved.yml") == config
+
+
+def test_there_are_configs_to_test():
+    """Otherwise the test above would pass over an empty list."""
+    assert len(CONFIGS) >= 3
+
+
+def test_exponents_are_numbers(base: Path):
+    """PyYAML reads 7e-4 as text: a learning rate would be refused, or a model's argument silently be a word."""
+    config = load_config(base, ["Optimizer.weight_decay=1e-3", "Architecture.args.scale=5E-1"])
+    assert config.optimizer.lr == 7e-4
+    assert config.optimizer.weight_decay == 1e-3
+    assert config.architecture.args == {"height": 40, "dropout": 0.1, "scale": 0.5}
+
+
+def test_what_looks_like_a_number_comes_back_as_the_text_it_was(base: Path, tmp_path: Path):
+    """A saved config that reads back differently repeats another experiment than the one that was run."""
+    config = load_config(
+        base, ["Architecture.args.a='7e-4'", "Architecture.args.b=1e-5", "Global.output_dir=2026-01-02"]
+    )
+    dump_config(config, tmp_path / "saved.yml")
+    assert load_config(tmp_path / "saved.yml") == config
+    assert config.architecture.args["a"] == "7e-4"
+    assert config.run.output_dir == Path("2026-01-02")
+
+
+def test_base_is_merged_by_key_and_lists_are_replaced(base: Path, tmp_path: Path):
+    """A config that says only what differs must keep all else, through every file of the chain."""
+    child_of(base, "Optimizer: {warmup_steps: 9}\nTrain: {label_files: [{path: c.txt}]}")
+    (tmp_path / "deeper").mkdir()
+    grandchild = tmp_path / "deeper" / "grandchild.yml"
+    grandchild.write_text("_BASE_: ../child.yml\nGlobal: {seed: 3}", encoding="utf-8")
+    config = load_config(grandchild)
+    assert (config.optimizer.lr, config.optimizer.warmup_steps, config.run.seed) == (7e-4, 9, 3)
+    assert [str(one.path) for one in config.train.label_files] == ["c.txt"]
+
+
+def test_overrides_reach_everything(base: Path):
+    """Ablations are overrides: each must change its key and no other, several of one section included."""
+    config = load_config(
+        base,
+        [
+            "Train.label_files.1.ratio=2",
+            "Train.batch_size=4",
+            "Recipe.0.epochs=7",
+            "Global.pretrained=",
+            "Metric.name=wer",
+            "Train.augment=[{name: blur, p: 0.25}]",
+            "Train.augment.0.p=0.75",
+        ],
+    )
+    assert [one.ratio for one in config.train.label_files] == [1.0, 2.0]
+    assert (config.train.batch_size, config.recipe[0].epochs, config.run.pretrained) == (4, 7, None)
+    assert (config.metric.name, config.train.augment[0].p) == ("wer", 0.75)
+
+
+def test_an_override_of_an_aliased_list_changes_one_place(base: Path):
+    """YAML anchors share one object: an override of the training data must not change the evaluation's."""
+    base.write_text(BASE.replace("Eval: {label_files: [{path: v.txt}]}", "") + "Eval: {label_files: *data}\n")
+    base.write_text(base.read_text().replace("label_files:\n    - {path: a", "label_files: &data\n    - {path: a"))
+    config = load_config(base, ["Train.label_files.0.ratio=3"])
+    assert (config.train.label_files[0].ratio, config.eval.label_files[0].ratio) == (3.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("Optimzer.lr=3", ["unknown key Optimzer", "did you mean Optimizer?"]),
+        ("global.seed=3", ["unknown key global", "did you mean Global?"]),
+        ("Recipe.0.epoch=3", ["unknown key Recipe.0.epoch", "did you mean epochs?"]),
+        ("Recipe.1.epochs=3", ["unknown key Recipe.1.epochs", "stage, formats, budget_mb"]),
+        ("Train.label_files.1.rato=3", ["Train.label_files.1.rato", "did you mean ratio?"]),
+        ("Train.label_files.2.ratio=3", ["Train.label_files is a list of 2", "'2'"]),
+        ("Train.label_files.-1.ratio=3", ["Train.label_files is a list of 2", "'-1'"]),
+        ("Train.label_files.0.path.x=3", ["Train.label_files.0.path is 'a.txt'"]),
+        ("Optimizer.lr=-1", ["Optimizer.lr is -1", "greater than 0"]),
+        ("Optimizer.lr=fast", ["Optimizer.lr is 'fast'", "valid number"]),
+        ("Global.seed=1.5", ["Global.seed is 1.5", "integer"]),
+        ("Metric.name=cerr", ["Metric.name is 'cerr'", "'cer', 'wer'"]),
+        ("Train=", ["Train is None", "section"]),
+        ("Recipe=[{epochs: 1}]", ["Recipe.0.stage is missing"]),
+        ("Optimizer.lr=[1", ["not valid YAML"]),
+        ("Optimizer={lr: 1, lr: 2}", ["'lr' stands here twice"]),
+        ("_BASE_=other.yml", ["unknown key _BASE_"]),
+        ("Optimizer.lr", ["Section.key=value"]),
+        ("Optimizer..lr=1", ["Section.key=value"]),
+        ("Global.seed=!!python/object/apply:os.getcwd []", ["not valid YAML"]),
+    ],
+)
+def test_a_wrong_override_is_named(base: Path, override: str, parts: list):
+    """A run of hours with a key that was never used is what a misspelt override costs."""
+    told = message(base, override)
+    assert told.startswith(f"-o {override}: ")
+    for part in parts:
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Global:\n  outputdir: x\n", ["unknown key Global.outputdir", "did you mean output_dir?"]),
+        ("Train:\n  label_files:\n    - {path: a, ration: 3}\n", ["Train.label_files.0.ration", "mean ratio?"]),
+        ("Train:\n  label_files:\n    - {ratio: 3}\n", ["Train.label_files.0.path is missing"]),
+        ("Optimizer: {lr: fast}", ["Optimizer.lr is 'fast'"]),
+        ("Optimizer:", ["Optimizer is None"]),
+        ("Optimizer: {lr: 1}\nOptimizer: {lr: 2}", [":3: ", "'Optimizer' stands here twice"]),
+        ("Optimizer: [1\nTrain: 3", [":3: ", "not valid YAML"]),
+        ("Train: {? [a]: b}", ["not valid YAML"]),
+        ("Train: &a\n  label_files: *a", ["not valid YAML"]),
+    ],
+)
+def test_a_wrong_key_is_blamed_on_the_file_that_has_it(base: Path, text: str, parts: list):
+    """With files based on each other, an error without the file's name sends the reader to the wrong one."""
+    told = message(child_of(base, text))
+    assert told.startswith(str(base.parent / "child.yml"))
+    for part in parts:
+        assert part in told
+
+
+def test_an_error_of_the_base_is_blamed_on_the_base(base: Path):
+    """The same from the other side: the child is innocent."""
+    base.write_text(BASE.replace("warmup_steps", "warm_up_steps"), encoding="utf-8")
+    told = message(child_of(base, "Optimizer: {lr: 1}"))
+    assert told == f"{base}: unknown key Optimizer.warm_up_steps: did you mean warmup_steps?"
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "the file is empty"),
+        (b"# nothing\n", "the file is empty"),
+        (b"- 1", "mapping of sections"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"_BASE_: wrong.yml", "leads back to itself"),
+        (b"_BASE_: none.yml", "cannot read the config"),
+        (b"_BASE_: [a]", "_BASE_ is ['a']"),
+        (b"a: \x01", "not valid YAML"),
+        (b"Global: {output_dir: x}", "Architecture is missing"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path, content: bytes, part: str):
+    """Whoever names the wrong file reads one line, not a stack trace."""
+    path = tmp_path / "wrong.yml"
+    path.write_bytes(content)
+    told = message(path)
+    assert part in told and "wrong.yml" in told
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path):
+    """The commonest slip of all."""
+    assert "cannot read the config" in message(tmp_path / "none.yml")
+
+
+def test_a_longer_circle_is_found(base: Path):
+    """Two files based on each other would otherwise be read until Python gives up."""
+    child = child_of(base, "")
+    base.write_text("_BASE_: child.yml", encoding="utf-8")
+    assert "leads back to itself" in message(child)
+
+
+def test_a_config_cannot_be_changed_after_loading(base: Path):
+    """Code that writes facts back into the config makes the saved one a lie."""
+    config = load_config(base)
+    with pytest.raises(ValueError, match="frozen"):
+        config.optimizer.lr = 1.0
+
+
+def test_the_saved_config_is_plain_yaml(base: Path, tmp_path: Path):
+    """Other programs read it too: PaddleOCR's section names, plain values, letters as they are."""
+    dump_config(load_config(base, ["Global.output_dir=đầu"]), tmp_path / "saved.yml")
+    text = (tmp_path / "saved.yml").read_text(encoding="utf-8")
+    assert "output_dir: đầu" in text
+    assert list(yaml.safe_load(text))[:2] == ["Global", "Architecture"]
