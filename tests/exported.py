@@ -9,9 +9,9 @@ from drawing import draw_row
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
-from ppocr_slim.training.checkpoint import ModelCard, save_checkpoint
-from ppocr_slim.training.optim import model_state
+from ppocr_slim.tasks.checkpoint import ModelCard, save_checkpoint
 
 TEXTS = [
     "Hà Nội",

@@ -25,8 +25,8 @@ from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.tasks.checkpoint import checkpoint_recognizer, load_model, load_weights
 from ppocr_slim.tasks.evaluation import evaluate
-from ppocr_slim.training.checkpoint import checkpoint_recognizer, load_model, load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMATS = ("paddle", "onnx")

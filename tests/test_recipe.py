@@ -17,9 +17,9 @@ from ppocr_slim.data.augment import check_names
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.training.checkpoint import checkpoint_recognizer
-from ppocr_slim.training.optim import model_state, name_parameters
+from ppocr_slim.tasks.checkpoint import checkpoint_recognizer
 from ppocr_slim.training.recipe import (
     choose_charset,
     claim_folder,

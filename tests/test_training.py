@@ -20,11 +20,12 @@ from ppocr_slim.config.schema import Config, Optimizer
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
+from ppocr_slim.models.state import name_parameters
+from ppocr_slim.tasks import checkpoint
+from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer, load_model, read_arrays
 from ppocr_slim.tasks.metrics import score_lines
-from ppocr_slim.training import checkpoint
-from ppocr_slim.training.checkpoint import ModelCard, checkpoint_recognizer, load_model, read_arrays
 from ppocr_slim.training.loop import fit
-from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate, name_parameters
+from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["Hà Nội", "Đà Nẵng", "Quận 1", "Thôn 7", "Ấp Mỹ", "Tp Huế", "Số 15/2", "Cần Thơ"]

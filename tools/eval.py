@@ -25,7 +25,7 @@ def open_recognizer(folder: Path, backend: str) -> Recognizer:
         return Recognizer.from_bundle(folder, backend)
     if (folder / "model.yml").is_file():
         # Here, because it imports paddle, which a bundle does not need.
-        from ppocr_slim.training.checkpoint import checkpoint_recognizer
+        from ppocr_slim.tasks.checkpoint import checkpoint_recognizer
 
         return checkpoint_recognizer(folder)
     raise SlimError(f"{folder} is neither a checkpoint (no model.yml) nor a bundle (no {CARD})")

@@ -16,7 +16,7 @@ from typing_extensions import Annotated, Literal
 class Section(BaseModel):
     """Base of every section: no unknown keys, no changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Global(Section):

@@ -18,13 +18,13 @@ from paddle.static import InputSpec
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.weights import read_bundle_weights
+from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.bundle import CARD, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, read_bundle, write_card
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
-from ppocr_slim.training.checkpoint import load_model, publish_folder
-from ppocr_slim.training.optim import model_state
+from ppocr_slim.tasks.checkpoint import load_model, publish_folder
 
 TOLERANCE = 1e-4  # largest difference of a probability between the checkpoint and any exported format
 EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a usual width of a row

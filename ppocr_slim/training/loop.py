@@ -16,8 +16,8 @@ from paddle.utils import unique_name
 from ppocr_slim.config.schema import Config
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError
-from ppocr_slim.tasks.metrics import Scores, better
-from ppocr_slim.training.checkpoint import (
+from ppocr_slim.models.state import assign_state, model_state, name_parameters
+from ppocr_slim.tasks.checkpoint import (
     OPTIMIZER,
     WEIGHTS,
     ModelCard,
@@ -27,16 +27,10 @@ from ppocr_slim.training.checkpoint import (
     recover_folder,
     save_checkpoint,
 )
+from ppocr_slim.tasks.metrics import Scores, better
 from ppocr_slim.training.depthwise import accelerate
 from ppocr_slim.training.memory import keep_freed_memory
-from ppocr_slim.training.optim import (
-    AveragedWeights,
-    assign_state,
-    build_optimizer,
-    learning_rate,
-    model_state,
-    name_parameters,
-)
+from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.runlog import RunLog, logger
 
 

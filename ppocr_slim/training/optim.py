@@ -10,6 +10,7 @@ import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Optimizer
+from ppocr_slim.models.state import model_state
 
 
 def learning_rate(config: Optimizer, step: int, total: int) -> float:
@@ -24,40 +25,11 @@ def learning_rate(config: Optimizer, step: int, total: int) -> float:
     return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * cosine)
 
 
-def model_state(model: nn.Layer) -> Dict[str, paddle.Tensor]:
-    """Every parameter and buffer once, by its structured name ("backbone.stem.0.weight").
-
-    `Layer.state_dict` lists the tensors of an LSTM twice, under two names each.
-    """
-    state, seen = {}, set()
-    for name, tensor in model.state_dict().items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            state[name] = tensor
-    return state
-
-
-def assign_state(model: nn.Layer, state: Dict[str, np.ndarray]) -> None:
-    """Set every tensor of `model_state` from the array or tensor of its name."""
-    for name, tensor in model_state(model).items():
-        tensor.set_value(state[name])
-
-
-def name_parameters(model: nn.Layer) -> None:
-    """Give every parameter and buffer its structured name.
-
-    Paddle numbers them in order of creation, so the names in an optimizer's state or an exported program would depend
-    on what else was built before.
-    """
-    for name, tensor in model_state(model).items():
-        tensor.name = name
-
-
 def build_optimizer(model: nn.Layer, config: Optimizer) -> paddle.optimizer.Optimizer:
     """AdamW (arXiv:1711.05101) with clipping by the global norm; weight decay on matrices and kernels alone.
 
     Biases, batch norms and other vectors are not decayed (He et al. 2019, arXiv:1812.01187). The model's tensors must
-    carry their names (`name_parameters`).
+    carry their names (`models.state.name_parameters`).
     """
     decayed = {name for name, p in model_state(model).items() if sum(n > 1 for n in p.shape) > 1}
     return paddle.optimizer.AdamW(

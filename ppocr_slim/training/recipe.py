@@ -24,13 +24,13 @@ from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import bind_model, build_model
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.crnn import steps_for_width
+from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.tasks.evaluation import evaluate
 from ppocr_slim.tasks.recognition import RecognitionTask
-from ppocr_slim.training.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.training.loop import fit
-from ppocr_slim.training.optim import model_state, name_parameters
 from ppocr_slim.training.runlog import logger
 
 CONFIG_FILE = "config.yml"

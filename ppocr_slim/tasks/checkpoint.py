@@ -25,9 +25,9 @@ from paddle import nn
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
+from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
 from ppocr_slim.tasks.recognition import RecognitionTask
-from ppocr_slim.training.optim import model_state, name_parameters
 
 FORMAT = 1
 CARD, WEIGHTS, OPTIMIZER, STATES = "model.yml", "model.pdparams", "model.pdopt", "model.states"

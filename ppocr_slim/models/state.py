@@ -1,0 +1,38 @@
+"""A network's parameters and buffers by name."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import numpy as np
+import paddle
+from paddle import nn
+
+
+def model_state(model: nn.Layer) -> Dict[str, paddle.Tensor]:
+    """Every parameter and buffer once, by its structured name ("backbone.stem.0.weight").
+
+    `Layer.state_dict` lists the tensors of an LSTM twice, under two names each.
+    """
+    state, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            state[name] = tensor
+    return state
+
+
+def assign_state(model: nn.Layer, state: Dict[str, np.ndarray]) -> None:
+    """Set every tensor of `model_state` from the array or tensor of its name."""
+    for name, tensor in model_state(model).items():
+        tensor.set_value(state[name])
+
+
+def name_parameters(model: nn.Layer) -> None:
+    """Give every parameter and buffer its structured name.
+
+    Paddle numbers them in order of creation, so the names in an optimizer's state or an exported program would depend
+    on what else was built before.
+    """
+    for name, tensor in model_state(model).items():
+        tensor.name = name
