@@ -26,6 +26,7 @@ from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer, load_m
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.training.loop import fit
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
+from ppocr_slim.training.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["Hà Nội", "Đà Nẵng", "Quận 1", "Thôn 7", "Ấp Mỹ", "Tp Huế", "Số 15/2", "Cần Thơ"]
@@ -176,7 +177,9 @@ def small_fit(folder, task, epochs=4):
     model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
     card = ModelCard("crnn_mv3_slim", TINY, charset, TINY["height"])
     scores = score_lines(["a"], ["b"])
-    return fit(folder / "run" / "train", config, epochs, model, card, task, FixedRows(), lambda model: scores)
+    return fit(
+        folder / "run" / "train", config, epochs, model, card, task, FixedRows(), lambda model: scores, Processes()
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.errors import run_tool
+from ppocr_slim.training.launch import launch, launched
 
 
 def main() -> int:
@@ -28,6 +29,8 @@ def main() -> int:
     options = parser.parse_args()
     config = load_config(options.config, options.override)
 
+    if config.run.processes > 1 and not launched():
+        return launch(config.run.processes, sys.argv, config.run.output_dir / "processes")
     # Paddle takes seconds to import: only once the config is known to be right.
     from ppocr_slim.training.recipe import run_recipe
     from ppocr_slim.training.runlog import show_log

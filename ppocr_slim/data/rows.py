@@ -43,6 +43,8 @@ class TrainingRows:
         ratios: how often each sample is seen in an epoch (see `LabelFile.ratio`).
         steps: output steps of the model for an image width.
         workers: threads that make groups of batches ahead of their use.
+        part: (k, n): every n-th row of each epoch's order from the k-th on, for the k-th of n processes. All parts
+            have as many batches; the order's first rows fill up what is missing at its end.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class TrainingRows:
         augment: Sequence[Augmentation],
         seed: int,
         workers: int = 1,
+        part: Tuple[int, int] = (0, 1),
     ):
         self.samples, self.charset, self.height, self.steps = list(samples), charset, height, steps
         self.ratios, self.batch_size, self.augment = np.asarray(ratios), batch_size, list(augment)
-        self.seed, self.workers = seed, workers
+        self.seed, self.workers, self.part = seed, workers, part
         self._by_folder: Dict[Path, List[int]] = {}  # a folder holds one writer's rows
         for index, sample in enumerate(self.samples):
             self._by_folder.setdefault(sample.path.parent, []).append(index)
@@ -71,14 +74,16 @@ class TrainingRows:
         return self._length
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The sample indices of an epoch in random order."""
+        """The sample indices of this part of an epoch in random order."""
         rng = np.random.default_rng([self.seed, epoch])
         chosen = []
         for ratio in np.unique(self.ratios):
             members = np.flatnonzero(self.ratios == ratio)
             whole, rest = divmod(max(1, round(ratio * len(members))), len(members))
             chosen += [np.tile(members, whole), rng.permutation(members)[:rest]]
-        return rng.permutation(np.concatenate(chosen))
+        order = rng.permutation(np.concatenate(chosen))
+        rank, count = self.part
+        return np.resize(order, -(-len(order) // count) * count)[rank::count]
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches from number `first` (counted over all epochs) on, without end."""
@@ -100,11 +105,12 @@ class TrainingRows:
                     job.cancel()
 
     def _make_group(self, epoch: int, group: int) -> List[Batch]:
-        start, count = group * GROUP_BATCHES * self.batch_size, GROUP_BATCHES * self.batch_size
-        indices = self._order(epoch)[start : start + count]
+        size = GROUP_BATCHES * self.batch_size
+        start = group * size
+        rank, count = self.part
         made = []
-        for place, index in enumerate(indices, start):
-            row = self._row(int(index), np.random.default_rng([self.seed, epoch, place]))
+        for place, index in enumerate(self._order(epoch)[start : start + size], start):
+            row = self._row(int(index), np.random.default_rng([self.seed, epoch, place * count + rank]))
             made.append((resize_to_height(row.image, self.height), row.text, self.samples[index].where))
         made.sort(key=lambda row: row[0].shape[1])
         batches = [self._batch(made[i : i + self.batch_size]) for i in range(0, len(made), self.batch_size)]

@@ -61,8 +61,9 @@ STEM_CHANNELS = 16
 
 Stride = Tuple[int, int]
 # A text line is read along its width: two halvings there, five in height (CRNN, arXiv:1507.05717; PP-OCR,
-# arXiv:2009.09941, found (2, 1) strides worth 5 points). The early halving of the width keeps the trunk cheap.
-TEXT_LINE_STRIDES: Tuple[Stride, ...] = ((2, 2), (2, 2), (2, 1), (2, 1), (2, 1))
+# arXiv:2009.09941, found (2, 1) strides worth 5 points). The second halving of the width waits for the first block that
+# expands its channels: before it, 16 channels would have to hold strokes of two pixels.
+TEXT_LINE_STRIDES: Tuple[Stride, ...] = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 1))
 
 
 def scaled(channels: int, scale: float, divisor: int = 8) -> int:

@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional
 
 import paddle
 from paddle import nn
@@ -31,7 +31,8 @@ from ppocr_slim.tasks.metrics import Scores, better
 from ppocr_slim.training.depthwise import accelerate
 from ppocr_slim.training.memory import keep_freed_memory
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
-from ppocr_slim.training.runlog import RunLog, logger
+from ppocr_slim.training.processes import Processes
+from ppocr_slim.training.runlog import RunLog, SilentLog, logger
 
 
 class Stopped(SystemExit):
@@ -108,6 +109,7 @@ def fit(
     task,
     rows: TrainingRows,
     evaluate: Callable[[nn.Layer], Scores],
+    processes: Processes,
 ) -> Path:
     """Train `model` for `epochs`, continuing from folder/last where it exists; gives the folder of the best checkpoint.
 
@@ -118,16 +120,18 @@ def fit(
     # Paddle numbers an optimizer's tensors by the process's history; a fresh count gives a resumed run the same names.
     with unique_name.guard():
         try:
-            return _fit(folder, config, epochs, model, card, task, rows, evaluate)
+            return _fit(folder, config, epochs, model, card, task, rows, evaluate, processes)
         except OSError as error:  # the log; checkpoints have their own
             raise SlimError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from error
 
 
-def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
+def _fit(folder, config, epochs, model, card, task, rows, evaluate, processes) -> Path:
     last, best = folder / "last", folder / "best"
     state = TrainingState(model, card, config)
-    for checkpoint in (last, best):
-        recover_folder(checkpoint)
+    if processes.is_first:
+        for checkpoint in (last, best):
+            recover_folder(checkpoint)
+    processes.wait()
     if last.exists():
         state.restore(last)
         logger.info("continuing from %s at step %d", last, state.step)
@@ -138,7 +142,7 @@ def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
     if config.run.fast_cpu:
         keep_freed_memory()
         accelerate(model)
-    log = RunLog(folder, state.step, total)
+    log = RunLog(folder, state.step, total) if processes.is_first else SilentLog()
     batches = rows.batches(state.step)
     model.train()
     try:
@@ -148,24 +152,26 @@ def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
                 batch = next(batches)
                 waited = time.monotonic() - asked
                 rate = learning_rate(config.optimizer, state.step, total)
-                losses = _step(state, task, batch, rate, config.run.seed)
-                log.tick(len(batch.sources), waited)
+                losses = _step(state, task, batch, rate, config.run.seed, processes)
+                log.tick(len(batch.sources) * processes.count, waited)
+                stopping = processes.largest(stop.received)
                 if state.step % config.run.log_every_steps == 0 or state.step == total:
                     log.train(state.step, (state.step - 1) // len(rows), losses, rate)
                 if state.step % config.run.eval_every_steps == 0 or state.step == total:
-                    _evaluate(state, config.metric.name, evaluate, best, log)
+                    _evaluate(state, config.metric.name, evaluate, best if processes.is_first else None, log)
                 finished = state.step == total
-                if state.step % config.run.save_every_steps == 0 or finished or stop.received:
+                due = state.step % config.run.save_every_steps == 0 or finished or stopping
+                if due and processes.is_first:
                     state.save(last)
-                if stop.received and not finished:
-                    name = signal.Signals(stop.received).name
+                if stopping and not finished:
+                    name = signal.Signals(stopping).name
                     logger.warning(
                         "%s: saved at step %d in %s; the same command continues from there",
                         name,
                         state.step,
                         last,
                     )
-                    raise Stopped(128 + stop.received)
+                    raise Stopped(128 + stopping)
     finally:
         batches.close()
         log.close()
@@ -173,9 +179,10 @@ def _fit(folder, config, epochs, model, card, task, rows, evaluate) -> Path:
     return best
 
 
-def _step(state: TrainingState, task, batch, rate: float, seed: int) -> Dict[str, float]:
-    """One optimizer step on a batch; gives its losses as numbers."""
-    paddle.seed((seed * 1_000_003 + state.step) % 2**31)  # dropout is a function of the step: resuming needs no state
+def _step(state: TrainingState, task, batch, rate: float, seed: int, processes: Processes) -> Dict[str, float]:
+    """One optimizer step on the processes' batches; gives this one's losses as numbers."""
+    # Dropout is a function of the step and the process: resuming needs no generator's state.
+    paddle.seed((seed * 1_000_003 + state.step * processes.count + processes.rank) % 2**31)
     losses = task.loss(state.model, batch)
     values = {name: float(value) for name, value in losses.items()}
     if not all(map(math.isfinite, values.values())):
@@ -184,6 +191,7 @@ def _step(state: TrainingState, task, batch, rate: float, seed: int) -> Dict[str
             f"Lower Optimizer.lr or look at these rows: {', '.join(batch.sources[:4])} ..."
         )
     losses["loss"].backward()
+    processes.average_gradients(state.optimizer._parameter_list)
     state.optimizer.set_lr(rate)
     state.optimizer.step()
     state.optimizer.clear_grad()
@@ -193,8 +201,8 @@ def _step(state: TrainingState, task, batch, rate: float, seed: int) -> Dict[str
     return values
 
 
-def _evaluate(state: TrainingState, metric: str, evaluate, best: Path, log: RunLog) -> None:
-    """Score the weights that would ship; keep them in best/ if they are better than any before."""
+def _evaluate(state: TrainingState, metric: str, evaluate, best: Optional[Path], log: RunLog) -> None:
+    """Score the weights that would ship; keep them in `best`, where there is one, if they are better than before."""
     own = {name: tensor.clone() for name, tensor in model_state(state.model).items()}
     assign_state(state.model, state.weights())
     try:
@@ -204,4 +212,5 @@ def _evaluate(state: TrainingState, metric: str, evaluate, best: Path, log: RunL
     log.evaluation(state.step, scores)
     if better(metric, scores[metric], state.best):
         state.best, state.best_step = scores[metric], state.step
-        state.save(best)
+        if best is not None:
+            state.save(best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,8 +30,10 @@ from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.tasks.evaluation import evaluate
+from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.loop import fit
+from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.runlog import logger
 
 CONFIG_FILE = "config.yml"
@@ -58,12 +61,17 @@ def run_recipe(config: Config) -> None:
     """
     check_names(config.train.augment)
     bind_model(config.architecture.name, config.architecture.args)
-    folder = claim_folder(config)
+    processes = Processes()
+    if processes.is_first:
+        claim_folder(config)
+    else:
+        logger.setLevel(logging.WARNING)  # the first process speaks for all
+    folder = config.run.output_dir
     checkpoint: Optional[Path] = None
     for stage, stage_folder in _stage_folders(config.recipe, folder):
         if isinstance(stage, TrainStage):
-            checkpoint = _train(stage, stage_folder, config, checkpoint or config.run.pretrained)
-        else:
+            checkpoint = _train(stage, stage_folder, config, checkpoint or config.run.pretrained, processes)
+        elif processes.is_first:
             _export(stage, stage_folder, config, checkpoint)
 
 
@@ -107,7 +115,7 @@ def _stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, P
         yield stage, folder / (stage.stage if number == 1 else f"{stage.stage}_{number}")
 
 
-def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Optional[Path]) -> Path:
+def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Optional[Path], processes: Processes) -> Path:
     """Train from `start_folder`'s weights, or from random ones; gives the best checkpoint."""
     start = read_starting_weights(start_folder) if start_folder else None
     height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
@@ -152,13 +160,17 @@ def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Option
         config.train.augment,
         config.run.seed,
         config.train.workers,
+        part=(processes.rank, processes.count),
     )
     card = ModelCard(config.architecture.name, dict(config.architecture.args), charset, height)
 
-    def score(network: nn.Layer):
-        return evaluate(task.recognizer(network), val_samples, config.eval.batch_size).scores
+    def score(network: nn.Layer) -> Scores:
+        mine = processes.share(val_samples)
+        lines = evaluate(task.recognizer(network), mine, config.eval.batch_size).lines if mine else ()
+        lines = processes.gather([(line.reference, line.reading) for line in lines])
+        return score_lines(*zip(*lines))
 
-    return fit(folder, config, stage.epochs, model, card, task, rows, score)
+    return fit(folder, config, stage.epochs, model, card, task, rows, score, processes)
 
 
 def _export(stage: ExportStage, folder: Path, config: Config, checkpoint: Optional[Path]) -> None:

@@ -92,5 +92,17 @@ class RunLog:
         self._file.close()
 
 
+class SilentLog:
+    """The log of a process that is not the first one: the first speaks for all."""
+
+    def tick(self, images: int, waited: float) -> None: ...
+
+    def train(self, step: int, epoch: int, losses: Dict[str, float], rate: float) -> None: ...
+
+    def evaluation(self, step: int, scores: Dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def _short(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value

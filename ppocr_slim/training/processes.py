@@ -1,0 +1,79 @@
+"""Training by several processes: data parallelism over gloo on CPUs, started by `paddle.distributed.launch`.
+
+Every process holds the whole model, takes its share of the rows, and averages gradients with the others after each
+backward pass. What a user sees (log, evaluation, checkpoints, Ctrl-C) is the same as with one process.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence
+
+import paddle
+import paddle.distributed
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.training.launch import launched
+
+
+class Processes:
+    """The processes of a training: of one, nothing is communicated.
+
+    Attributes:
+        rank: this process's number, from 0; 0 writes the log and the checkpoints.
+        count: how many there are.
+    """
+
+    def __init__(self) -> None:
+        if launched():
+            paddle.distributed.init_parallel_env()
+        self.rank = paddle.distributed.get_rank() if launched() else 0
+        self.count = paddle.distributed.get_world_size() if launched() else 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def average_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
+        """Replace every gradient by its mean over the processes, in one message."""
+        if self.count == 1:
+            return
+        grads = [p.grad for p in parameters if p.grad is not None]
+        flat = paddle.concat([grad.flatten() for grad in grads])
+        self._communicate(lambda: paddle.distributed.all_reduce(flat))
+        flat.scale_(1 / self.count)
+        for grad, part in zip(grads, flat.split([int(grad.size) for grad in grads])):
+            paddle.assign(part.reshape(grad.shape), grad)
+
+    def largest(self, value: int) -> int:
+        """The largest of the processes' values."""
+        if self.count == 1:
+            return value
+        box = paddle.to_tensor([value], dtype="int64")
+        self._communicate(lambda: paddle.distributed.all_reduce(box, paddle.distributed.ReduceOp.MAX))
+        return int(box)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.largest(0)
+
+    def gather(self, items: Sequence[Any]) -> List[Any]:
+        """Every process's items, in the order in which `share` dealt them."""
+        if self.count == 1:
+            return list(items)
+        parts: List[Sequence[Any]] = []
+        self._communicate(lambda: paddle.distributed.all_gather_object(parts, list(items)))
+        total = sum(map(len, parts))
+        return [parts[index % self.count][index // self.count] for index in range(total)]
+
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
+        """This process's part of `items`: every count-th one."""
+        return items[self.rank :: self.count]
+
+    def _communicate(self, call) -> None:
+        try:
+            call()
+        except RuntimeError as error:  # gloo: "Connection reset by peer", or its time-out
+            raise SlimError(
+                "another process of this training has ended; all stop, the last checkpoint is kept, and the same "
+                f"command continues from it ({str(error).strip().splitlines()[-1]})"
+            ) from error
