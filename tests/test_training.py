@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import paddle
+import psutil
 import pytest
 import yaml
 from drawing import draw_row, write_rows
 
 from ppocr_slim.config.schema import Config, Optimizer
 from ppocr_slim.data.charset import Charset
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import name_parameters
@@ -145,6 +149,56 @@ def test_a_signal_saves_and_leaves_with_a_message(data, number):
     load_model(data / "run" / "train" / "last")
 
 
+def start_two_processes(data) -> subprocess.Popen:
+    """A training by two processes without end, that has saved once."""
+    settings = {"processes": 2, "save_every_steps": 5, "log_every_steps": 1}
+    raw = config_dict(data, Global=settings, Recipe=[{"stage": "train", "epochs": 100_000}])
+    process = subprocess.Popen(train_command(data, raw), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(data / "run" / "train" / "last" / "model.yml", process)
+    return process
+
+
+def test_two_processes_train_together_and_stop_together(data):
+    """Lost otherwise: the second core would learn something else, or Ctrl-C would leave a process behind."""
+    process = start_two_processes(data)
+    trainers = [p for p in psutil.Process(process.pid).children(recursive=True) if "train.py" in " ".join(p.cmdline())]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "continues from there" in errors and "Traceback" not in errors
+    assert len(trainers) >= 2 and not any(p.is_running() for p in trainers)
+    load_model(data / "run" / "train" / "last")
+    record = yaml.safe_load((data / "run" / "train" / "log.jsonl").read_text().splitlines()[0])
+    assert record["step"] == 1
+
+
+def test_when_one_process_dies_all_stop_within_half_a_minute(data):
+    """Lost otherwise: the others would wait for it for hours, holding the machine (PaddleOCR#13435)."""
+    process = start_two_processes(data)
+    launcher = psutil.Process(process.pid).children()[0]
+    launcher.children()[1].kill()
+    killed = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, None) and time.monotonic() - killed < 30
+    assert "one of the 2 processes failed" in errors and "another process of this training has ended" in errors
+    load_model(data / "run" / "train" / "last")
+
+
+def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
+    """Lost otherwise: two processes would train on the same rows, or leave some out."""
+    samples, _ = read_label_file(data / "train.txt")
+    charset = Charset.from_texts(TEXTS)
+
+    def sources(part):
+        rows = TrainingRows(samples, [1.0] * 8, charset, 32, lambda width: width, 2, [], seed=1, part=part)
+        return [batch.sources for batch in islice(rows.batches(0), len(rows))]
+
+    dealt = [source for rank in range(2) for batch in sources((rank, 2)) for source in batch]
+    assert sorted(dealt) == sorted(sample.where for sample in samples)
+    padded = [source for rank in range(3) for batch in sources((rank, 3)) for source in batch]
+    assert set(padded) == {sample.where for sample in samples} and len(padded) == 9
+
+
 class Poisoned:
     """A task whose loss turns NaN at a given step."""
 
@@ -164,8 +218,6 @@ class FixedRows:
         return 2
 
     def batches(self, first):
-        from ppocr_slim.data.rows import Batch
-
         while True:
             image = np.zeros((2, 3, 32, 64), np.float32)
             yield Batch(image, np.ones((2, 3), np.int32), np.full(2, 3), ("train.txt:1", "train.txt:2"))

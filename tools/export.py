@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import run_tool
-from ppocr_slim.export.recognizer import FORMATS, MEGABYTE, export_recognizer
+from ppocr_slim.export.recognizer import FORMATS, export_recognizer
 
 
 def main() -> int:
@@ -32,12 +32,7 @@ def main() -> int:
 
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")
-    print(f"wrote {report.folder}")
-    for name, size in report.sizes.items():
-        print(f"  {name:<8} {size / MEGABYTE:8.2f} MB")
-    print(f"  on {report.parity['rows']} rows all texts are equal; probabilities differ at most by")
-    for pair, difference in report.parity["largest_difference"].items():
-        print(f"  {difference:8.1e} between {pair}")
+    print(report)
     return 0
 
 

@@ -48,6 +48,13 @@ class ExportReport:
     sizes: Mapping[str, int]
     parity: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        lines = [f"wrote {self.folder}"]
+        lines += [f"  {name:<8} {size / MEGABYTE:8.2f} MB" for name, size in self.sizes.items()]
+        lines.append(f"  on {self.parity['rows']} rows all texts are equal; probabilities differ at most by")
+        lines += [f"  {value:8.1e} between {pair}" for pair, value in self.parity["largest_difference"].items()]
+        return "\n".join(lines)
+
 
 class WithSoftmax(nn.Layer):
     """The network with probabilities as its output: image [N, 3, H, W] -> [N, T, K]."""

@@ -11,7 +11,10 @@ from typing import Sequence
 
 import psutil
 
+from ppocr_slim.errors import SlimError
+
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
+FIRST_LOG = "workerlog.0"  # where the launcher keeps what the first process says
 
 
 def launched() -> bool:
@@ -20,16 +23,24 @@ def launched() -> bool:
 
 
 def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
-    """Run a Python command line in `count` processes on this machine; gives the exit status.
+    """Run a Python command line in `count` processes on this machine; gives the exit status, 0 or 128 + signal.
 
-    What the first process says is shown, what the others say goes into `log_folder`. SIGINT and SIGTERM are passed
-    on to the processes, which save and leave together.
+    What the first process says is shown; what the others and the launcher say goes into `log_folder`. SIGINT and
+    SIGTERM are passed on to the processes, which save and leave together.
+
+    Raises SlimError where a process failed; the launcher has then stopped the others.
     """
-    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count)]
-    process = subprocess.Popen(
-        [*launcher, "--backend", "gloo", "--log_dir", str(log_folder), *command],
-        start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they saved
-    )
+    log_folder.mkdir(parents=True, exist_ok=True)
+    shown = log_folder / FIRST_LOG
+    offset = shown.stat().st_size if shown.exists() else 0  # an earlier run's words are not shown again
+    with open(log_folder / "launcher.log", "ab") as launcher_log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count), "--backend", "gloo"]
+            + ["--log_dir", str(log_folder), *command],
+            stdout=launcher_log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they saved
+        )
     received = 0
 
     def pass_on(number, frame):
@@ -40,5 +51,28 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
-    status = process.wait()
+    status = None
+    while status is None:
+        try:
+            status = process.wait(timeout=0.3)
+        except subprocess.TimeoutExpired:
+            pass
+        offset = _show(shown, offset)
+    if status and not received:
+        raise SlimError(
+            f"one of the {count} processes failed and all were stopped; the last checkpoint is kept and the same "
+            f"command continues from it. What each of them said is in {log_folder}"
+        )
     return 128 + received if received else status
+
+
+def _show(path: Path, offset: int) -> int:
+    """Copy what was added to a file since `offset` to stderr; gives the new offset."""
+    if not path.exists():
+        return offset
+    with open(path, "rb") as file:
+        file.seek(offset)
+        added = file.read()
+    sys.stderr.write(added.decode("utf-8", "replace"))
+    sys.stderr.flush()
+    return offset + len(added)

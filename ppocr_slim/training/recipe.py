@@ -88,7 +88,9 @@ def claim_folder(config: Config) -> Path:
         return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        dump_config(config, path)
+        new = path.with_suffix(".new")
+        dump_config(config, new)
+        new.replace(path)  # a kill in between must not leave half a config that nothing can continue from
     except OSError as error:
         raise SlimError(f"cannot write {path}: {error.strerror}") from error
     return folder
