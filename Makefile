@@ -1,8 +1,11 @@
-# `make` alone lists what there is. PYTHON chooses the interpreter: make venv PYTHON=python3.12
-PYTHON ?= python3
+# `make` alone lists what there is. PYTHON chooses the interpreter: make venv PYTHON=python3.12; by default it is that of
+# the environment that is there, else python3.
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-STAMP := $(VENV)/requirements.installed
+PYTHON ?= $(shell [ -x $(RUN) ] && echo $(RUN) || echo python3)
+VERSION_OF = -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null
+VERSION := $(shell $(PYTHON) $(VERSION_OF))
+STAMP := $(VENV)/requirements.$(VERSION)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint clean
@@ -25,9 +28,11 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp comes last, so that an installation which was cut short is done again.
+# The stamp comes last, so that an installation which was cut short is done again. An environment of another version of
+# Python is made anew.
 $(STAMP): requirements.txt tools/check_python.sh
 	@sh tools/check_python.sh $(PYTHON)
-	@[ -x $(RUN) ] && $(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@[ "$$($(RUN) $(VERSION_OF))" = "$(VERSION)" ] && $(RUN) -m pip --version > /dev/null 2>&1 \
+		|| $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@

@@ -34,11 +34,16 @@ def save_lively_checkpoint(folder: Path, seed: int = 5) -> Path:
     bound.pop("classes")
     model = build_model("crnn_mv3_slim", bound, len(charset.classes))
     model.train()
-    for text in TEXTS * 4:  # batch norm sees rows, so that its statistics are not the ones it was born with
-        row = resize_to_height(draw_row(text), 32)
-        model(paddle.to_tensor(to_batch([row], padded_width(row.shape[1]))))
+    rows = [resize_to_height(draw_row(text), 32) for text in TEXTS]
+    batches = [paddle.to_tensor(to_batch([row], padded_width(row.shape[1]))) for row in rows]
+    for batch in batches * 4:  # batch norm sees rows, so that its statistics are not the ones it was born with
+        model(batch)
+    model.eval()
     model.head.weight.set_value(model.head.weight * 60)
+    with paddle.no_grad():  # no class wins everywhere: each has the mean 0
+        steps = paddle.concat([model(batch).flatten(0, 1) for batch in batches])
+    model.head.bias.set_value(model.head.bias - steps.mean(axis=0))
     weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     card = ModelCard("crnn_mv3_slim", bound, charset, 32)
-    save_checkpoint(folder, card, weights, {"step": 0}, {"step": 0})
+    save_checkpoint(folder, card, weights, {"step": 0}, {"step": 0, "best": None, "best_step": 0})
     return folder

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppocr_slim.config.loading import dump_config, load_config
+from ppocr_slim.config.loading import dump_config, load_config, locate
+from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.yml"))
@@ -111,10 +112,11 @@ def test_overrides_reach_everything(base: Path):
 
 def test_an_override_of_an_aliased_list_changes_one_place(base: Path):
     """YAML anchors share one object: an override of the training data must not change the evaluation's."""
-    base.write_text(BASE.replace("Eval: {label_files: [{path: v.txt}]}", "") + "Eval: {label_files: *data}\n")
-    base.write_text(base.read_text().replace("label_files:\n    - {path: a", "label_files: &data\n    - {path: a"))
-    config = load_config(base, ["Train.label_files.0.ratio=3"])
-    assert (config.train.label_files[0].ratio, config.eval.label_files[0].ratio) == (3.0, 1.0)
+    text = BASE.replace("Eval: {label_files: [{path: v.txt}]}", "").replace(", ratio: 0.5", "")
+    text = text.replace("label_files:\n    - {path: a", "label_files: &data\n    - {path: a")
+    base.write_text(text + "Eval: {label_files: *data}\n", encoding="utf-8")
+    config = load_config(base, ["Train.label_files.0.path=c.txt"])
+    assert [str(one.label_files[0].path) for one in (config.train, config.eval)] == ["c.txt", "a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,9 @@ def test_an_override_of_an_aliased_list_changes_one_place(base: Path):
         ("Recipe.0.epoch=3", ["unknown key Recipe.0.epoch", "did you mean epochs?"]),
         ("Recipe.1.epochs=3", ["unknown key Recipe.1.epochs", "stage, formats, budget_mb"]),
         ("Train.label_files.1.rato=3", ["Train.label_files.1.rato", "did you mean ratio?"]),
+        ("Eval.label_files.0.ratio=3", ["Eval.label_files.0.ratio", "path, image_root"]),
+        ("Eval.label_files.0.writer_folders=false", ["Eval.label_files.0.writer_folders"]),
+        ("Train.label_files.0.writer_folder=false", ["did you mean writer_folders?"]),
         ("Train.label_files.2.ratio=3", ["Train.label_files is a list of 2", "'2'"]),
         ("Train.label_files.-1.ratio=3", ["Train.label_files is a list of 2", "'-1'"]),
         ("Train.label_files.0.path.x=3", ["Train.label_files.0.path is 'a.txt'"]),
@@ -226,3 +231,27 @@ def test_the_saved_config_is_plain_yaml(base: Path, tmp_path: Path):
     text = (tmp_path / "saved.yml").read_text(encoding="utf-8")
     assert "output_dir: đầu" in text
     assert list(yaml.safe_load(text))[:2] == ["Global", "Architecture"]
+
+
+def test_who_set_a_key_is_remembered(base: Path):
+    """Names of models and augmentations are checked later; their errors must name the right file or override, too."""
+    child = child_of(base, "Train: {augment: [{name: blur}, {name: blurr}]}")
+    config = load_config(child, ["Train.augment.0.name=colour", "Architecture.args.hieght=32"])
+    assert locate(config, "Train.augment.0.name") == "-o Train.augment.0.name=colour"
+    assert locate(config, "Train.augment.1.name") == str(child)
+    assert locate(config, "Architecture.args.hieght") == "-o Architecture.args.hieght=32"
+    assert locate(config, "Architecture.args.dropout") == str(base)
+    assert locate(config, "Train.augment.1.p") == str(child)  # a default of what the child sets
+    assert locate(config, "Optimizer.clip_norm") == str(child)  # nobody's: the file that was loaded
+
+
+def test_configs_that_say_the_same_are_equal_whoever_set_it(base: Path):
+    """Otherwise a run could not be continued with the same config in another file."""
+    assert load_config(child_of(base, "")) == load_config(base, ["Train.batch_size=32"])
+    assert load_config(base) != load_config(base, ["Train.batch_size=16"])
+
+
+def test_a_config_made_in_code_has_no_file_to_blame(base: Path):
+    """The message must come out all the same."""
+    made = Config.model_validate(load_config(base).model_dump(by_alias=True))
+    assert locate(made, "Architecture.name") == "the config"

@@ -10,11 +10,16 @@ from typing import List, Optional
 import cv2
 import numpy as np
 import pytest
+import yaml
 
-from ppocr_slim.config.schema import LabelFile
+from ppocr_slim.config.loading import load_config
+from ppocr_slim.config.schema import EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.doctor import compare, examine, output_steps
+from ppocr_slim.data.doctor import SHOWN, compare, examine, steps_for_height
 from ppocr_slim.errors import SlimError
+from ppocr_slim.tasks.checkpoint import CARD, ModelCard
+from ppocr_slim.tasks.checks import check_config
+from ppocr_slim.tasks.checks import diagnose as diagnose_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CHARSET = Charset.from_texts(["abc 123"])
@@ -27,17 +32,14 @@ def draw(path: Path, width: int = 80, height: int = 20) -> Path:
     return path
 
 
-def label_file(folder: Path, lines: List[str], name: str = "train.txt", ratio: float = 1.0) -> LabelFile:
+def label_file(folder: Path, lines: List[str], name: str = "train.txt", **keys) -> TrainFile:
     path = folder / name
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return LabelFile(path=path, ratio=ratio)
+    return TrainFile(path=path, **keys)
 
 
-def diagnose(*files: LabelFile, for_training: bool = True):
-    def steps(width: int, height: int) -> int:
-        return output_steps(width, height, model_height=40)
-
-    return examine(files, CHARSET, steps, for_training=for_training, progress=False)
+def diagnose(*files: EvalFile, for_training: bool = True, height: int = 40):
+    return examine(files, CHARSET, steps_for_height(height), for_training=for_training, progress=False)
 
 
 def kinds(findings) -> list:
@@ -45,12 +47,15 @@ def kinds(findings) -> list:
 
 
 def test_clean_data_is_clean(tmp_path: Path):
-    """False alarms teach people to ignore the doctor; the sizes are what batches are sorted by."""
+    """False alarms teach people to ignore the doctor; what the config says of a file must reach its samples."""
     draw(tmp_path / "w" / "1.png", 80, 20)
     draw(tmp_path / "w" / "2.png", 120, 30)
-    diagnosis = diagnose(label_file(tmp_path, ["w/1.png\tab", "w/2.png\tc 1"], ratio=0.5))
-    assert diagnosis.is_clean and diagnosis.counts == {}
-    assert [(one.width, one.height, one.ratio) for one in diagnosis.samples] == [(80, 20, 0.5), (120, 30, 0.5)]
+    diagnosis = diagnose(label_file(tmp_path, ["w/1.png\tab", "w/2.png\tc 1"], ratio=0.5, writer_folders=False))
+    assert diagnosis.is_clean and diagnosis.findings == []
+    assert [(one.sample.path.name, one.ratio, one.one_writer) for one in diagnosis.samples] == [
+        ("1.png", 0.5, False),
+        ("2.png", 0.5, False),
+    ]
     diagnosis.require_clean(0.0)
 
 
@@ -66,7 +71,7 @@ def test_every_fault_is_found_by_file_and_line(tmp_path: Path):
         "1.png\tab",
         "",
         "2.png ab",
-        "2.png\t",
+        "2.png\t ",
         "none.png\tab",
         "text.png\tab",
         "cut.jpg\tab",
@@ -99,12 +104,37 @@ def test_every_fault_is_found_by_file_and_line(tmp_path: Path):
     assert len(diagnosis.samples) + len(diagnosis.findings) == len(lines)
 
 
+def test_a_blank_row_is_no_fault(tmp_path: Path):
+    """Rows without writing measure whether a recognizer invents text; training has nothing to learn from them."""
+    draw(tmp_path / "1.png")
+    draw(tmp_path / "2.png")
+    lines = ["1.png\tab", "2.png\t", "none.png\t"]
+    train = diagnose(label_file(tmp_path, lines[:2]))
+    assert [one.sample.path.name for one in train.samples] == ["1.png"]
+    assert kinds(train.findings) == [("blank row", 2)]
+    assert train.bad_fraction == 0 and train.is_clean
+    train.require_clean(0.0)
+    assert "1 left out (0.0% are bad)" in train.report("train") and "blank row: 1" in train.report("train")
+    evaluation = diagnose(label_file(tmp_path, lines), for_training=False)
+    assert [one.sample.text for one in evaluation.samples] == ["ab", ""]
+    assert kinds(evaluation.findings) == [("missing image", 3)] and evaluation.notes == []
+    with pytest.raises(SlimError, match="all 1 label lines are blank rows"):
+        diagnose(label_file(tmp_path, ["2.png\t"])).require_clean(1.0)
+
+
 def test_a_label_fits_by_its_repeats(tmp_path: Path):
     """CTC needs a blank between equal letters: 'abab' fits four steps, 'aabb' does not and its loss is infinite."""
     draw(tmp_path / "1.png", 16, 40)
     draw(tmp_path / "2.png", 16, 40)
     diagnosis = diagnose(label_file(tmp_path, ["1.png\tabab", "2.png\taabb"]))
     assert kinds(diagnosis.findings) == [("label too long", 2)]
+
+
+def test_the_last_columns_of_a_row_count_as_a_step(tmp_path: Path):
+    """The network's output rounds up; a doctor that rounds down leaves out what training could use."""
+    draw(tmp_path / "1.png", 42, 40)
+    assert diagnose(label_file(tmp_path, ["1.png\t" + "abc" * 3 + "ab"])).is_clean
+    assert not diagnose(label_file(tmp_path, ["1.png\t" + "abc" * 4])).is_clean
 
 
 def test_evaluation_keeps_what_the_model_cannot_read(tmp_path: Path):
@@ -140,17 +170,27 @@ def test_too_much_left_out_stops_with_the_way_out(tmp_path: Path):
         assert part in told
 
 
+def test_a_report_shows_all_where_all_is_asked_for(tmp_path: Path):
+    """Whoever mends the data needs every line; whoever starts a training must not lose its figures among them."""
+    count = SHOWN + 3
+    diagnosis = diagnose(label_file(tmp_path, [f"{number}.png\ta" for number in range(count)]))
+    assert diagnosis.report("train").count("there is no file") == SHOWN
+    assert "... and 3 more" in diagnosis.report("train")
+    everything = diagnosis.report("train", shown=None)
+    assert everything.count("there is no file") == count and "more" not in everything
+
+
 def test_nothing_usable_stops_always(tmp_path: Path):
     """Training on no sample at all must not start, whatever is allowed."""
     with pytest.raises(SlimError, match="1 of 1"):
         diagnose(label_file(tmp_path, ["none.png\ta"])).require_clean(1.0)
 
 
-def sides(folder: Path, train: List[str], evaluation: List[str], evaluation_folder: Optional[Path] = None):
+def sides(folder: Path, train: List[str], evaluation: List[str], evaluation_folder: Optional[Path] = None, **keys):
     for root, names in ((folder, train), (evaluation_folder or folder, evaluation)):
         for name in names:
             draw(root / name)
-    first = diagnose(label_file(folder, [f"{name}\ta" for name in train], "train.txt"))
+    first = diagnose(label_file(folder, [f"{name}\ta" for name in train], "train.txt", **keys))
     lines = [f"{name}\ta" for name in evaluation]
     second = diagnose(label_file(evaluation_folder or folder, lines, "val.txt"), for_training=False)
     return compare(first, second)
@@ -174,6 +214,15 @@ def test_a_common_folder_name_is_no_writer(tmp_path: Path):
     assert sides(tmp_path / "a", ["images/1.png"], ["images/2.png"], tmp_path / "b") == []
 
 
+def test_folders_that_say_nothing_of_writers_share_none(tmp_path: Path):
+    """Made rows are numbered into folders; 000 on both sides is no leak, though one and the same image is."""
+    names = ["000/1.png", "001/1.png"], ["000/2.png", "001/2.png"]
+    assert sides(tmp_path, *names, writer_folders=False) == []
+    assert sides(tmp_path, *names) != []
+    findings = sides(tmp_path, ["000/1.png"], ["000/1.png"], writer_folders=False)
+    assert [one.kind for one in findings] == ["image on both sides"]
+
+
 def test_an_image_on_both_sides_is_found(tmp_path: Path):
     """An evaluation of training images measures memory."""
     findings = sides(tmp_path, ["w1/1.png"], ["w1/1.png"])
@@ -189,9 +238,77 @@ Recipe: [{{stage: train, epochs: 1}}]
 """
 
 
+def config_file(folder: Path) -> Path:
+    path = folder / "config.yml"
+    path.write_text(CONFIG.format(folder=folder), encoding="utf-8")
+    return path
+
+
+def test_the_doctor_asks_what_the_configs_own_model_can_carry(tmp_path: Path):
+    """A doctor that examines for another model passes what the training then leaves out."""
+    draw(tmp_path / "w1" / "1.png", 40, 40)
+    draw(tmp_path / "w2" / "1.png", 40, 40)
+    label_file(tmp_path, ["w1/1.png\tabcabcabcabc"], "train.txt")  # 12 steps; 10 at a height of 40, 12 at 48
+    label_file(tmp_path, ["w2/1.png\tab"], "val.txt")
+    path = config_file(tmp_path)
+    _, train, _ = diagnose_config(load_config(path))
+    assert kinds(train.findings) == [("label too long", 1)]
+    teacher = ["Architecture.name=crnn_teacher", "Architecture.args={}"]  # its own height is 48
+    _, train, _ = diagnose_config(load_config(path, teacher))
+    assert train.is_clean
+
+
+def test_the_characters_are_those_of_the_weights_that_training_starts_from(tmp_path: Path):
+    """A dictionary made anew from few labels would throw away what the starting weights can read."""
+    draw(tmp_path / "w1" / "1.png")
+    draw(tmp_path / "w2" / "1.png")
+    label_file(tmp_path, ["w1/1.png\tab"], "train.txt")
+    label_file(tmp_path, ["w2/1.png\tc1"], "val.txt")
+    path = config_file(tmp_path)
+    charset, _, evaluation = diagnose_config(load_config(path))
+    assert charset.characters == ("a", "b") and kinds(evaluation.notes) == [("unknown character", 1)]
+    start = tmp_path / "start"
+    start.mkdir()
+    card = ModelCard("crnn_mv3_slim", {}, CHARSET, 40).to_dict()
+    (start / CARD).write_text(yaml.safe_dump(card), encoding="utf-8")
+    started = f"Global.pretrained={start}"
+    charset, _, evaluation = diagnose_config(load_config(path, [started]))
+    assert charset == CHARSET and evaluation.is_clean
+    (tmp_path / "own.txt").write_text("a\nb\nz\n", encoding="utf-8")
+    named = [started, f"Global.character_dict_path={tmp_path / 'own.txt'}"]
+    assert diagnose_config(load_config(path, named))[0].characters == ("a", "b", "z")
+    label_file(tmp_path, ["w1/1.png\tabz"], "train.txt")
+    assert diagnose_config(load_config(path, [started]))[0].characters == ("a", "b", "z")
+    with pytest.raises(SlimError, match="there is no folder .*nowhere"):
+        diagnose_config(load_config(path, ["Global.pretrained=nowhere"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("Architecture.args.hieght=40", "Architecture.args.hieght: crnn_mv3_slim has no such argument"),
+        ("Architecture.args.layers=0", "Architecture.args.layers: 0 is not allowed; it may be 1 or more"),
+        ("Architecture.name=crnn", "Architecture.name: no model is called 'crnn'"),
+        (
+            "Train.augment=[{name: blurr}]",
+            "Train.augment.0.name: no augmentation is called 'blurr'; did you mean blur?",
+        ),
+    ],
+)
+def test_a_wrong_name_of_a_model_or_an_augmentation_is_blamed_on_who_set_it(tmp_path: Path, override: str, told: str):
+    """With files based on each other, an error without a file's name sends the reader to the wrong one."""
+    path = config_file(tmp_path)
+    with pytest.raises(SlimError) as caught:
+        check_config(load_config(path, [override]))
+    assert str(caught.value).startswith(f"-o {override}: {told}")
+    path.write_text(path.read_text(encoding="utf-8").replace("height", "hieght"), encoding="utf-8")
+    with pytest.raises(SlimError) as caught:
+        check_config(load_config(path))
+    assert str(caught.value).startswith(f"{path}: Architecture.args.hieght: ")
+
+
 def doctor(folder: Path) -> subprocess.CompletedProcess:
-    (folder / "config.yml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
-    command = [sys.executable, str(ROOT / "tools" / "doctor.py"), "-c", str(folder / "config.yml")]
+    command = [sys.executable, str(ROOT / "tools" / "doctor.py"), "-c", str(config_file(folder))]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=str(folder))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,13 @@ from ppocr_slim.bench.pictures import marked_spans, reading_sheet
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export import recognizer as export_module
-from ppocr_slim.export.recognizer import export_recognizer, measure_parity
+from ppocr_slim.export.recognizer import export_recognizer, measure_parity, parity_rows
 from ppocr_slim.export.weights import read_bundle_weights
+from ppocr_slim.folders import publish_folder, recover_folder
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
-from ppocr_slim.tasks.checkpoint import checkpoint_recognizer, load_model, load_weights
+from ppocr_slim.tasks.checkpoint import checkpoint_recognizer, load_model, load_weights, read_arrays, read_states
 from ppocr_slim.tasks.evaluation import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +157,89 @@ def test_parity_refuses_nan_and_other_shapes():
     with pytest.raises(SlimError, match="for one input"):
         measure_parity(good, {"onnx": lambda x: good(x)[:, 1:]}, spec, rows)
     assert measure_parity(good, {"onnx": good}, spec, rows)["texts_that_differ"] == 0
+
+
+def test_parity_compares_a_batch():
+    """A graph that mixes the rows of a batch would pass as long as rows are compared one by one."""
+    spec, good = RecSpec(32, ("", "a", " ")), constant_session(0.9, 0)
+    mixing = lambda x: good(x) * np.float32(1 if len(x) < 3 else 0.9)  # noqa: E731
+    with pytest.raises(SlimError, match="differ by 0.09"):
+        measure_parity(good, {"onnx": mixing}, spec, [draw_row("a"), draw_row("abc"), draw_row("ab")])
+
+
+def test_parity_rows_are_spread_over_the_file():
+    """An export would be compared on one writer's rows, the first ones."""
+    assert parity_rows(range(100), 4) == [0, 33, 66, 99]
+    assert parity_rows(range(3), 32) == [0, 1, 2]
+    assert parity_rows([], 32) == []
+
+
+DAMAGES = {
+    "a number for an array": ("model.pdparams", lambda s: {**s, next(iter(s)): 1.5}),
+    "whole numbers": ("model.pdparams", lambda s: {**s, next(iter(s)): s[next(iter(s))].astype(np.int64)}),
+    "no state": ("model.pdparams", lambda s: [1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_checkpoint_weights_are_one_clear_line(place: Path, tmp_path: Path, name):
+    """A damaged checkpoint would end in a stack trace that names no file."""
+    shutil.copytree(place / "checkpoint", tmp_path / "copy")
+    file, damage = DAMAGES[name]
+    path = tmp_path / "copy" / file
+    path.write_bytes(pickle.dumps(damage(read_arrays(path)), protocol=2))
+    with pytest.raises(SlimError, match=file):
+        load_model(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("model.yml", "  args:", "  args: [1]\n  rest:"),
+        ("model.yml", "height: 32\nchar", "height: tall\nchar"),
+        ("model.yml", "characters:", "characters: 5\nrest:"),
+        ("model.states", '"step": 0', '"step": "many"'),
+        ("model.states", "{", "["),
+    ],
+)
+def test_damaged_checkpoint_texts_are_one_clear_line(place: Path, tmp_path: Path, file, old, new):
+    """A hand-edited or cut card would end in a stack trace."""
+    shutil.copytree(place / "checkpoint", tmp_path / "copy")
+    path = tmp_path / "copy" / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(SlimError, match=f"{file} is damaged"):
+        load_model(tmp_path / "copy")
+        read_states(tmp_path / "copy")
+
+
+def test_reading_a_checkpoint_that_is_being_replaced_changes_nothing(place: Path, tmp_path: Path):
+    """An evaluation during a training would rename the folder that the training works on, and end it."""
+    shutil.copytree(place / "checkpoint", tmp_path / "last.old")
+    assert load_model(tmp_path / "last")[1] == load_model(place / "checkpoint")[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.old"]
+
+
+def test_a_folder_is_replaced_whole_and_recovered(tmp_path: Path):
+    """A kill between the renames would lose the checkpoint, or the next save would fail on what it left behind."""
+    target, new = tmp_path / "last", tmp_path / "last.new"
+
+    def fill(folder: Path, text: str) -> None:
+        folder.mkdir()
+        (folder / "file").write_text(text)
+
+    for text in ("first", "second"):
+        fill(new, text)
+        publish_folder(new, target)
+        assert (target / "file").read_text() == text and [p.name for p in tmp_path.iterdir()] == ["last"]
+    target.rename(tmp_path / "last.old")  # the kill
+    fill(new, "third")
+    recover_folder(target)
+    assert (target / "file").read_text() == "second"
+    target.rename(tmp_path / "last.old")
+    publish_folder(new, target)
+    assert (target / "file").read_text() == "third" and [p.name for p in tmp_path.iterdir()] == ["last"]
 
 
 def test_over_budget_nothing_is_written(place: Path, tmp_path: Path):

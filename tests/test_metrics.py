@@ -124,6 +124,14 @@ def test_an_unreadable_image_counts_as_read_empty(tmp_path: Path):
     assert str(samples[1].path) in result.unreadable[0][1]
 
 
+def test_blank_rows_are_evaluated(tmp_path: Path):
+    """What a reader makes up for empty rows would cost it nothing."""
+    samples, _ = read_label_file(write_rows(tmp_path, ["Hà Nội", ""]))
+    result = evaluate(FixedReader(), samples)
+    assert [(line.reference, line.distance) for line in result.lines] == [("Hà Nội", 0), ("", 6)]
+    assert (result.scores.cer, result.scores.line_accuracy) == (1.0, 0.5)
+
+
 def test_scores_by_writer_worst_lines_and_json(tmp_path: Path):
     """The table by writer and the sheet of worst lines would show other lines than they say."""
     first, _ = read_label_file(write_rows(tmp_path, ["Hà Nội", "Hà Nam"], name="an.txt"))

@@ -8,7 +8,7 @@ import pytest
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import MODELS, build_model
 from ppocr_slim.models.cost import measure_cost, parameter_count
-from ppocr_slim.models.crnn import steps_for_width
+from ppocr_slim.runtime.preprocess import steps_for_width
 
 CLASSES = 143
 
@@ -69,7 +69,13 @@ def test_the_cost_of_a_small_network_by_hand():
         ("crnn_mv3_slin", {}, ["crnn_mv3_slin", "did you mean crnn_mv3_slim"]),
         ("crnn_mv3_slim", {"hieght": 32}, ["Architecture.args.hieght", "did you mean height"]),
         ("crnn_mv3_slim", {"height": 16}, ["16", "32 to 64"]),
-        ("crnn_mv3_slim", {"backbone": "medium"}, ["medium", "large", "small"]),
+        ("crnn_mv3_slim", {"height": 65}, ["Architecture.args.height", "65", "32 to 64"]),
+        ("crnn_mv3_slim", {"backbone": "medium"}, ["Architecture.args.backbone", "medium", "large", "small"]),
+        ("crnn_mv3_slim", {"scale": -1.0}, ["Architecture.args.scale", "-1.0", "more than 0"]),
+        ("crnn_mv3_slim", {"hidden": 0}, ["Architecture.args.hidden", "1 or more"]),
+        ("crnn_mv3_slim", {"layers": 0}, ["Architecture.args.layers", "1 or more"]),
+        ("crnn_teacher", {"dropout": 1.0}, ["Architecture.args.dropout", "less than 1"]),
+        ("crnn_teacher", {"dropout": -0.1}, ["Architecture.args.dropout", "0 or more"]),
         ("crnn_mv3_slim", {"hidden": "many"}, ["Architecture.args.hidden", "many"]),
         ("crnn_mv3_slim", {"se": 1}, ["Architecture.args.se"]),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,36 @@ def test_table(place: Path):
     assert len(lines) == 6 and "4_broken.png" in lines[4] and "error: " in lines[4]
     good = predict("--bundle", place / "bundle", place / "pictures" / "1.png")
     assert good.returncode == 0 and len(good.stdout.splitlines()) == 2
+
+
+def test_a_name_that_is_not_utf8_does_not_end_the_rest(place: Path, tmp_path: Path):
+    """One file from an old archive would end a whole folder with a stack trace."""
+    name = os.fsencode(tmp_path) + b"/a\xff.png"
+    shutil.copyfile(place / "pictures" / "1.png", name)
+    shutil.copyfile(place / "pictures" / "1.png", tmp_path / "b.png")
+    done = predict("--bundle", place / "bundle", "--json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [os.fsencode(record["path"]) for record in records] == [name, os.fsencode(tmp_path / "b.png")]
+    assert records[0]["text"] == records[1]["text"] != ""
+
+
+def test_a_reader_that_goes_away_and_ctrl_c_end_quietly(tmp_path: Path):
+    """`predict_rec.py ... | head` and Ctrl-C would end in a stack trace."""
+    body = {"pipe": "for n in range(100000): print('a row')", "stop": "raise KeyboardInterrupt"}
+    for name, code in body.items():
+        (tmp_path / f"{name}.py").write_text(
+            f"import sys; sys.path.insert(0, {str(TOOL.parents[1])!r})\n"
+            f"from ppocr_slim.errors import run_tool\ndef main():\n    {code}\nsys.exit(run_tool(main))\n"
+        )
+    command = [sys.executable, str(tmp_path / "pipe.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"a row\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+    done = subprocess.run([sys.executable, str(tmp_path / "stop.py")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def test_unusable_arguments_are_one_clear_line(place: Path, tmp_path: Path):

@@ -9,34 +9,43 @@ import numpy as np
 import pytest
 import yaml
 from drawing import draw_row, write_rows
-from test_training import TEXTS, TINY, assert_same, config_dict, run, train_command
+from exported import save_lively_checkpoint
+from test_training import TEXTS, assert_same, config_dict, run, train_command
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
-from ppocr_slim.data.augment import check_names
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
-from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.tasks.checkpoint import checkpoint_recognizer
-from ppocr_slim.training.recipe import (
-    choose_charset,
-    claim_folder,
-    load_starting_weights,
-    read_starting_weights,
-)
+from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer
+from ppocr_slim.tasks.checks import check_config, choose_charset, folder_charset
+from ppocr_slim.training.recipe import locked, require_same_experiment
+from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
 
+ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def card_of(charset: Charset, **args) -> ModelCard:
+    return ModelCard("crnn_mv3_slim", {**ARGS, **args}, charset, ARGS["height"])
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A folder with data and with run/, a finished recipe of one training and one export."""
+    """A folder with data and with run/, a finished recipe of one training and one export from lively weights."""
     folder = tmp_path_factory.mktemp("recipe")
     write_rows(folder, TEXTS, "train.txt")
     write_rows(folder, TEXTS, "val.txt")
-    raw = config_dict(folder, Recipe=[{"stage": "train", "epochs": 3}, {"stage": "export", "budget_mb": 5}])
+    save_lively_checkpoint(folder / "start")
+    raw = config_dict(
+        folder,
+        Global={"pretrained": str(folder / "start")},
+        Architecture={"args": ARGS},
+        Optimizer={"lr": 1e-6},
+        Recipe=[{"stage": "train", "epochs": 3}, {"stage": "export", "budget_mb": 5}],
+    )
     done = run(train_command(folder, raw))
     assert done.returncode == 0, done.stderr
     return folder
@@ -44,17 +53,20 @@ def finished(tmp_path_factory) -> Path:
 
 def test_a_recipe_trains_exports_and_says_what_it_does(finished):
     """Lost otherwise: the one command that the project is used by."""
-    bundle = Recognizer.from_bundle(finished / "run" / "export")
     images = [draw_row(text) for text in TEXTS]
-    assert bundle.read(images) == pytest.approx(bundle.read(images))
+    from_bundle = Recognizer.from_bundle(finished / "run" / "export").read(images)
     from_checkpoint = checkpoint_recognizer(finished / "run" / "train" / "best").read(images)
-    assert [line.text for line in bundle.read(images)] == [line.text for line in from_checkpoint]
+    assert all(line.text for line in from_bundle)  # random weights read nonsense, but not nothing
+    assert [line.text for line in from_bundle] == [line.text for line in from_checkpoint]
+    confidences = [line.confidence for line in from_bundle]
+    assert confidences == pytest.approx([line.confidence for line in from_checkpoint], abs=1e-4)
+    assert len({round(confidence, 3) for confidence in confidences}) > 2
     records = [json.loads(line) for line in (finished / "run" / "train" / "log.jsonl").read_text().splitlines()]
-    assert {"loss", "lr", "images_per_s", "waiting_share"} <= set(records[-2])
+    assert {"loss", "lr", "images", "images_per_s", "waiting_share"} <= set(records[-2])
     assert records[-1]["step"] == 6 and 0 <= records[-1]["eval/line_accuracy"] <= 1
     assert list((finished / "run" / "train" / "curves").glob("events*"))
     saved = load_config(finished / "run" / "config.yml")
-    assert saved.optimizer.lr == 0.003 and saved.metric.name == "cer"  # what was set, and the defaults
+    assert saved.optimizer.lr == 1e-6 and saved.metric.name == "cer"  # what was set, and the defaults
 
 
 def test_running_a_finished_recipe_again_trains_nothing(finished):
@@ -68,18 +80,30 @@ def test_running_a_finished_recipe_again_trains_nothing(finished):
 
 def test_another_config_cannot_continue_a_run(finished):
     """Lost otherwise: a run would silently go on with other settings than its saved config says."""
-    raw = config_dict(finished, Optimizer={"lr": 0.001})
+    saved = load_config(finished / "run" / "config.yml")
     with pytest.raises(SlimError, match="Optimizer.lr is another"):
-        claim_folder(Config.model_validate(raw))
+        require_same_experiment(load_config(finished / "run" / "config.yml", ["Optimizer.lr=0.001"]))
+    require_same_experiment(saved)
+    require_same_experiment(load_config(finished / "run" / "config.yml", ["Global.log_every_steps=7"]))  # harmless
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path):
+    """Lost otherwise: a forgotten run and a new one would destroy each other's checkpoints."""
+    with locked(tmp_path):
+        with pytest.raises(SlimError, match="another process is training"):
+            with locked(tmp_path):
+                pass
+    with locked(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("source", ["train/best", "export"])
 def test_training_starts_from_a_checkpoint_or_from_a_bundle(finished, source):
     """Lost otherwise: fine-tuning would start from random weights, or from half of the right ones."""
     start = read_starting_weights(finished / "run" / source)
-    model = build_model("crnn_mv3_slim", TINY, len(start.charset.classes))
+    model = build_model("crnn_mv3_slim", ARGS, len(start.charset.classes))
     name_parameters(model)
-    load_starting_weights(model, start, start.charset)
+    load_starting_weights(model, start, card_of(start.charset))
     expected = read_starting_weights(finished / "run" / "train" / "best").state
     assert_same({name: tensor.numpy() for name, tensor in model_state(model).items()}, expected)
 
@@ -88,10 +112,10 @@ def test_another_dictionary_keeps_what_it_shares(finished):
     """Lost otherwise: adding one character to a dictionary would shuffle all others' weights."""
     start = read_starting_weights(finished / "run" / "export")
     other = Charset(tuple(sorted({*start.charset.characters[3:], "€", "*"})))
-    model = build_model("crnn_mv3_slim", TINY, len(other.classes))
+    model = build_model("crnn_mv3_slim", ARGS, len(other.classes))
     name_parameters(model)
     fresh = model.head.weight.numpy().copy()
-    load_starting_weights(model, start, other)
+    load_starting_weights(model, start, card_of(other))
     for index, character in enumerate(other.classes):
         column = model.head.weight.numpy()[:, index]
         if character in start.charset.classes:
@@ -104,23 +128,29 @@ def test_another_dictionary_keeps_what_it_shares(finished):
 def test_weights_of_another_architecture_are_refused(finished):
     """Lost otherwise: pre-trained weights that do not fit would be skipped with a warning nobody reads."""
     start = read_starting_weights(finished / "run" / "train" / "best")
-    model = build_model("crnn_mv3_slim", {**TINY, "hidden": 16}, len(start.charset.classes))
+    model = build_model("crnn_mv3_slim", ARGS, len(start.charset.classes))
     name_parameters(model)
+    for args in ({"hidden": 24}, {"hard_swish": True}):  # other shapes; the same shapes, but another network
+        with pytest.raises(SlimError, match=f"of a network with {next(iter(args))}"):
+            load_starting_weights(model, start, card_of(start.charset, **args))
+    state = {**start.state, "head.bias": start.state["head.bias"][:-1]}
     with pytest.raises(SlimError, match="do not fit"):
-        load_starting_weights(model, start, start.charset)
+        load_starting_weights(model, start._replace(state=state), card_of(start.charset))
     with pytest.raises(SlimError, match="no folder"):
         read_starting_weights(finished / "nowhere")
 
 
 def test_the_starting_weights_dictionary_is_kept_where_it_covers_the_labels(finished):
     """Lost otherwise: fine-tuning on few rows would forget the characters that those rows happen to lack."""
-    start = read_starting_weights(finished / "run" / "export")
-    (finished / "few.txt").write_text("images/train/0.png\tHà Nội\n", encoding="utf-8")
-    few = {"label_files": [{"path": str(finished / "few.txt")}]}
-    assert choose_charset(Config.model_validate(config_dict(finished, Train=few)), start) == start.charset
-    (finished / "few.txt").write_text("images/train/0.png\tHà Nội €\n", encoding="utf-8")
-    own = choose_charset(Config.model_validate(config_dict(finished, Train=few)), start)
-    assert "€" in own.characters and "Đ" not in own.characters
+
+    def charset_for(text):
+        (finished / "few.txt").write_text(f"images/train/0.png\t{text}\n", encoding="utf-8")
+        few = {"label_files": [{"path": str(finished / "few.txt")}]}
+        start = {"pretrained": str(finished / "run" / "export")}
+        return choose_charset(Config.model_validate(config_dict(finished, Global=start, Train=few)))
+
+    assert charset_for("Hà Nội") == folder_charset(finished / "start")
+    assert charset_for("Hà Nội €") == Charset.from_texts(["Hà Nội €"])
 
 
 def test_data_that_is_too_bad_stops_the_run_before_its_first_step(tmp_path):
@@ -140,7 +170,6 @@ def test_every_shipped_config_is_right_and_starts_with_its_command():
     assert len(paths) >= 3
     for path in paths:
         config = load_config(path)
-        check_names(config.train.augment)
-        bind_model(config.architecture.name, config.architecture.args)
+        check_config(config)
         relative = path.relative_to(CONFIGS.parent)
         assert path.read_text(encoding="utf-8").startswith(f"# python tools/train.py -c {relative}\n")

@@ -28,12 +28,18 @@ TEXTS = [
 ALL = [Augmentation(name=name, p=0.6) for name in TRANSFORMS]
 
 
-def rows_of(folder, ratios=None, workers=1, augment=ALL, steps=lambda width: width // 4):
+def rows_of(folder, ratios=None, workers=1, augment=ALL, steps=lambda width: width // 4, one_writer=None):
     samples, findings = read_label_file(write_rows(folder, TEXTS))
     assert not findings
     ratios = ratios or [1.0] * len(samples)
     charset = Charset.from_texts(TEXTS)
-    return TrainingRows(samples, ratios, charset, 32, steps, 3, augment, seed=5, workers=workers)
+    return TrainingRows(samples, ratios, charset, 32, steps, 3, augment, seed=5, workers=workers, one_writer=one_writer)
+
+
+def lines_of_epoch(rows, epoch):
+    """The label lines, counted from 1, of an epoch's rows in their order."""
+    batches = islice(rows.batches(epoch * len(rows)), len(rows))
+    return [int(source.rsplit(":", 1)[1]) for batch in batches for source in batch.sources]
 
 
 def test_batches_do_not_depend_on_threads_or_on_where_one_starts(tmp_path):
@@ -50,9 +56,17 @@ def test_an_epoch_shows_every_sample_as_often_as_its_ratio_says(tmp_path):
     """Lost otherwise: samples would be dropped silently, or a mix of sources would not be the one in the config."""
     rows = rows_of(tmp_path, ratios=[1.0] * 4 + [2.0] * 3, augment=[])
     for epoch in range(2):
-        seen = [s for b in islice(rows.batches(epoch * len(rows)), len(rows)) for s in b.sources]
-        counts = [sum(s.endswith(f":{line}") for s in seen) for line in range(1, 8)]
-        assert counts == [1, 1, 1, 1, 2, 2, 2]
+        seen = lines_of_epoch(rows, epoch)
+        assert [seen.count(line) for line in range(1, 8)] == [1, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_fraction_of_a_file_is_a_fresh_one_in_each_epoch(tmp_path):
+    """Lost otherwise: of a large file with a small ratio, most rows would never be seen."""
+    rows = rows_of(tmp_path, ratios=[1.0] * 1 + [0.5] * 6, augment=[])
+    epochs = [[line for line in lines_of_epoch(rows, epoch) if line > 1] for epoch in range(8)]
+    for lines in epochs:
+        assert len(lines) == 3 == len(set(lines))
+    assert set().union(*epochs) == set(range(2, 8))
 
 
 def test_rows_of_a_batch_have_near_equal_widths(tmp_path):
@@ -97,6 +111,22 @@ def test_each_augmentation_changes_the_picture_and_keeps_it_a_row(name):
         assert name == "glue_words" or result.text == text
 
 
+@pytest.mark.parametrize("strength", [0.05, 3.0])
+@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+def test_each_augmentation_works_at_every_strength_that_a_config_may_name(name, strength):
+    """Lost otherwise: a weak or a strong augmentation would end the training in a worker's stack trace."""
+    text = "Thôn Ba Làng Hạ"
+    row = Row(draw_row(text), text, lambda rng: row)
+    augment = Augmenter([Augmentation(name=name, p=1.0, strength=strength)])
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        result = augment(row, rng, lambda row: True)
+        assert result.image.dtype == np.uint8 and result.image.ndim == 3 and result.image.shape[0] == 48
+        assert result.image.shape[1] > 0 and result.text
+    if strength > 1:
+        assert result.image.shape != row.image.shape or not np.array_equal(result.image, row.image)
+
+
 def test_glued_words_carry_the_text_of_the_words_that_were_glued():
     """Lost otherwise: the augmentation would teach wrong readings."""
     row = Row(draw_row("Ba Làng Hạ"), "Ba Làng Hạ", lambda rng: Row(draw_row("Nam Đàn"), "Nam Đàn", None))
@@ -104,6 +134,23 @@ def test_glued_words_carry_the_text_of_the_words_that_were_glued():
     assert set(result.text.split()) <= {"Ba", "Làng", "Hạ", "Nam", "Đàn"}
     inks = [(draw_row(word) < 120).any(axis=2).sum() for word in result.text.split()]
     assert (result.image < 120).any(axis=2).sum() == pytest.approx(sum(inks), rel=0.1)
+
+
+def test_words_are_glued_within_a_writer_and_within_a_row_where_none_is_known(tmp_path):
+    """Lost otherwise: half of a line would be in one hand on one paper and half in another, as no real line is."""
+    glue = [Augmentation(name="glue_words", p=1.0)]
+    flags = [True, True, True, False, False, False, False]  # the first three are one writer's
+    rows = rows_of(tmp_path, ratios=[20.0] * 7, augment=glue, one_writer=flags)
+    mixed, reordered = False, False
+    for batch in islice(rows.batches(0), len(rows)):
+        for label, length, source in zip(batch.labels, batch.lengths, batch.sources):
+            line = int(source.rsplit(":", 1)[1]) - 1
+            text = "".join(rows.charset.classes[i] for i in label[:length])
+            own, writers = set(TEXTS[line].split()), set(" ".join(TEXTS[:3]).split())
+            assert set(text.split()) <= (writers if flags[line] else own)
+            mixed |= flags[line] and not set(text.split()) <= own
+            reordered |= not flags[line] and text != TEXTS[line]
+    assert mixed and reordered
 
 
 def test_words_are_cut_where_the_gaps_are_and_doubtful_rows_are_left_alone():

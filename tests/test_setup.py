@@ -22,7 +22,6 @@ PACKAGES = {  # the name that is imported: the name that is installed, where the
     "paddle": "paddlepaddle",
     "HersheyFonts": "hershey-fonts",
 }
-OPTIONAL = {"openvino"}  # one more inference engine for those who have it; its absence is a clear message
 OWN = {"ppocr_slim", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 STANDARD = set(getattr(sys, "stdlib_module_names", ())) | set(sys.builtin_module_names)
 
@@ -63,7 +62,7 @@ def test_every_import_is_a_pinned_requirement():
     """A package that came along by chance is missing on the next machine."""
     missing = {
         name
-        for name in imported_packages() - OPTIONAL
+        for name in imported_packages()
         if not is_standard(name) and PACKAGES.get(name, name).lower() not in requirements()
     }
     assert missing == set()
@@ -174,12 +173,28 @@ def test_installing_again_does_nothing(tmp_path: Path):
     """A second `make test` must not spend minutes on what is there; changed requirements must be installed."""
     venv = tmp_path / "venv"
     venv.mkdir()
-    stamp = venv / "requirements.installed"
+    arguments = ("-n", "venv", f"VENV={venv}", f"PYTHON={fake_python(tmp_path, '3.11')}")
+    stamp = venv / "requirements.3.11"
     stamp.touch()
-    os.utime(stamp)
-    assert "pip install" not in make("-n", "venv", f"VENV={venv}").stdout
+    assert "pip install" not in make(*arguments).stdout
     os.utime(stamp, (1, 1))
-    assert "pip install" in make("-n", "venv", f"VENV={venv}").stdout
+    assert "pip install" in make(*arguments).stdout
+
+
+def test_another_python_makes_another_environment(tmp_path: Path):
+    """`make test PYTHON=python3.12` must not run the tests with the version that was there before."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "requirements.3.11").touch()
+    fake_python(tmp_path / "venv" / "bin", "3.11")
+    made = tmp_path / "made"
+    other = tmp_path / "other"
+    other.mkdir()
+    python = Path(fake_python(other, "3.12"))
+    python.write_text(python.read_text().replace("case", f'[ "$2 $3" = "venv --clear" ] && touch {made}\ncase', 1))
+    venv = f"VENV={tmp_path / 'venv'}"
+    assert make("venv", venv).returncode == 0 and not made.exists()  # without PYTHON: what is there is used
+    assert make("venv", venv, f"PYTHON={python}").returncode == 0 and made.exists()
+    assert (tmp_path / "venv" / "requirements.3.12").exists()
 
 
 def test_continuous_integration_runs_the_readmes_command():

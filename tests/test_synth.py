@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import re
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -173,7 +176,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processes(tmp_path)
         summary = synthesize(tmp_path / name, 70, 3, seed=4, workers=workers, progress=False)
         assert summary.lines == 73 and summary.lines_per_second > 0
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
-    assert len(files) == 73 + 2
+    assert len(files) == 73 + 3
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
@@ -227,6 +230,48 @@ def test_what_others_made_is_never_replaced(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     with pytest.raises(SlimError, match="cannot be made"):
         synthesize(tmp_path / "thesis.txt" / "below", 1, workers=1, progress=False)
+
+
+def test_a_foreign_set_is_never_replaced(tmp_path):
+    """Lost otherwise: the user's own rows, which lie in images/ and train.txt as ours do; also under the set's .old."""
+    for name in ("made", "made.old"):
+        theirs = tmp_path / name
+        (theirs / "images").mkdir(parents=True)
+        (theirs / "images" / "photo.jpg").write_bytes(b"photo")
+        (theirs / "train.txt").write_text("images/photo.jpg\ta\n")
+        with pytest.raises(SlimError, match=f"{name}: .*did not make"):
+            synthesize(tmp_path / "made", 1, workers=1, progress=False)
+        assert (theirs / "images" / "photo.jpg").read_bytes() == b"photo"
+        shutil.rmtree(theirs)
+
+
+def test_a_set_says_what_it_was_made_from(tmp_path):
+    """Lost otherwise: how to make a set again."""
+    printed = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    (tmp_path / "fonts" / "some-hand").mkdir(parents=True)
+    (tmp_path / "fonts" / "some-hand" / "latin.woff2").write_bytes(printed.read_bytes())
+    (tmp_path / "fonts" / "some-hand" / "version.txt").write_text("some-hand 1.2\n")
+    out = tmp_path / "made"
+    synthesize(out, 2, 1, seed=9, workers=1, fonts=tmp_path / "fonts", blank=0.25, progress=False)
+    said = json.loads((out / "synth.json").read_text())
+    assert said.pop("made_by").startswith("ppocr_slim ")
+    assert said == {"seed": 9, "count": 2, "val": 1, "blank": 0.25, "fonts": {"some-hand": "some-hand 1.2"}}
+
+
+def test_a_disk_that_is_full_leaves_the_set_as_it_was(tmp_path, monkeypatch):
+    """Lost otherwise: the old set, and the room that half a new one takes."""
+    out = tmp_path / "made"
+    synthesize(out, 2, workers=1, progress=False)
+    before = (out / "train.txt").read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SlimError, match="No space left"):
+        synthesize(out, 3, seed=2, workers=1, progress=False)
+    assert (out / "train.txt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_font_folders_without_usable_fonts(tmp_path):

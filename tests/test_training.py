@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import yaml
 from drawing import draw_row, write_rows
+from tensorboardX.event_file_writer import EventsWriter
 
 from ppocr_slim.config.schema import Config, Optimizer
 from ppocr_slim.data.charset import Charset
@@ -27,8 +29,9 @@ from ppocr_slim.models import build_model
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer, load_model, read_arrays
+from ppocr_slim.tasks.evaluation import evaluate
 from ppocr_slim.tasks.metrics import score_lines
-from ppocr_slim.training.loop import fit
+from ppocr_slim.training.loop import Job, Stopped, fit
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
 
@@ -44,7 +47,7 @@ def config_dict(folder: Path, **sections) -> dict:
             "output_dir": str(folder / "run"),
             "seed": 3,
             "eval_every_steps": 1000,
-            "save_every_steps": 4,
+            "save_every_steps": 3,
         },
         "Architecture": {"name": "crnn_mv3_slim", "args": TINY},
         "Optimizer": {"lr": 0.003, "warmup_steps": 5, "ema_decay": 0.9},
@@ -122,8 +125,9 @@ def test_killed_and_resumed_training_gives_the_very_same_weights(data):
         expected = read_arrays(data / "whole" / "train" / "last" / name)
         got = read_arrays(data / "run" / "train" / "last" / name)
         assert_same(got, expected)
-    steps = [yaml.safe_load(line)["step"] for line in (data / "run/train/log.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps)
+    lines = [yaml.safe_load(line) for line in (data / "run/train/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40, 40]  # the last one is the evaluation
+    assert [line["images"] for line in lines] == [80, 160, 160]
 
 
 def assert_same(a, b) -> None:
@@ -169,7 +173,20 @@ def test_two_processes_train_together_and_stop_together(data):
     assert len(trainers) >= 2 and not any(p.is_running() for p in trainers)
     load_model(data / "run" / "train" / "last")
     record = yaml.safe_load((data / "run" / "train" / "log.jsonl").read_text().splitlines()[0])
-    assert record["step"] == 1
+    assert record["step"] == 1 and record["images"] == 8  # four of each process
+
+
+def test_processes_hold_the_same_network(data):
+    """Lost otherwise: each process would evaluate its own network, and none of them be the one that is saved."""
+    settings = {"processes": 2, "eval_every_steps": 6}
+    raw = config_dict(data, Global=settings, Recipe=[{"stage": "train", "epochs": 6}])
+    done = run(train_command(data, raw))
+    assert done.returncode == 0, done.stderr
+    records = [yaml.safe_load(line) for line in (data / "run" / "train" / "log.jsonl").read_text().splitlines()]
+    logged = min(record["eval/cer"] for record in records if "eval/cer" in record)
+    samples, _ = read_label_file(data / "val.txt")
+    best = evaluate(checkpoint_recognizer(data / "run" / "train" / "best"), samples)
+    assert best.scores.cer == pytest.approx(logged, abs=1e-6)
 
 
 def test_when_one_process_dies_all_stop_within_half_a_minute(data):
@@ -214,6 +231,9 @@ class Poisoned:
 class FixedRows:
     """Two identical batches an epoch."""
 
+    def __init__(self, digest: str = "the data"):
+        self.digest = digest
+
     def __len__(self):
         return 2
 
@@ -223,15 +243,15 @@ class FixedRows:
             yield Batch(image, np.ones((2, 3), np.int32), np.full(2, 3), ("train.txt:1", "train.txt:2"))
 
 
-def small_fit(folder, task, epochs=4):
+def small_fit(folder, task, epochs=4, characters=("a", "b"), rows=None, evaluate=None):
+    """Train the tiny network on `FixedRows` by `task`, in folder/run/train."""
     config = Config.model_validate(config_dict(folder))
-    charset = Charset(("a", "b"))
+    charset = Charset(characters)
     model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
     card = ModelCard("crnn_mv3_slim", TINY, charset, TINY["height"])
-    scores = score_lines(["a"], ["b"])
-    return fit(
-        folder / "run" / "train", config, epochs, model, card, task, FixedRows(), lambda model: scores, Processes()
-    )
+    evaluate = evaluate or (lambda model: score_lines(["a"], ["b"]))
+    stage = folder / "run" / "train"
+    return fit(Job(stage, config, epochs, model, card, task, rows or FixedRows(), evaluate, Processes()))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -240,7 +260,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
         small_fit(tmp_path, Poisoned(at=5))
     model, _ = load_model(tmp_path / "run" / "train" / "last")
     assert all(bool(paddle.isfinite(p).all()) for p in model.parameters())
-    assert checkpoint.read_states(tmp_path / "run" / "train" / "last")["step"] == 4
+    assert checkpoint.read_states(tmp_path / "run" / "train" / "last")["step"] == 3
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint_whole(tmp_path, monkeypatch):
@@ -257,6 +277,38 @@ def test_a_full_disk_keeps_the_previous_checkpoint_whole(tmp_path, monkeypatch):
         small_fit(tmp_path, Poisoned(at=100), epochs=4)
     assert_same(read_arrays(tmp_path / "run" / "train" / "last" / "model.pdparams"), before)
     assert not (tmp_path / "run" / "train" / "last.new").exists()
+
+
+def test_a_disk_that_fills_up_with_the_log_stops_the_run(tmp_path, monkeypatch):
+    """Lost otherwise: a run whose log cannot be written would hang, or go on without leaving a trace."""
+
+    def no_space(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(EventsWriter, "flush", no_space)
+    with pytest.raises(SlimError, match="No space left.*last checkpoint is kept"):
+        small_fit(tmp_path, Poisoned(at=100))
+
+
+@pytest.mark.parametrize("changed", [{"characters": ("c", "d")}, {"rows": FixedRows("other data")}])
+def test_other_characters_or_data_cannot_continue_a_checkpoint(tmp_path, changed):
+    """Lost otherwise: training would go on with permuted classes, or silently be another experiment."""
+    small_fit(tmp_path, Poisoned(at=100), epochs=2)
+    with pytest.raises(SlimError, match="was trained (with|on) other"):
+        small_fit(tmp_path, Poisoned(at=100), epochs=4, **changed)
+
+
+def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path):
+    """Lost otherwise: Ctrl-C at the end would be ignored, and the recipe go on to the next stage."""
+
+    def evaluate(model):
+        os.kill(os.getpid(), signal.SIGINT)
+        return score_lines(["a"], ["b"])
+
+    with pytest.raises(Stopped):
+        small_fit(tmp_path, Poisoned(at=100), epochs=2, evaluate=evaluate)
+    assert checkpoint.read_states(tmp_path / "run" / "train" / "last")["step"] == 4
+    small_fit(tmp_path, Poisoned(at=0), epochs=2)  # trained already: no step is taken
 
 
 def test_a_kill_between_the_two_renames_is_undone(tmp_path):

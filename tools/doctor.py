@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.config.loading import load_config
-from ppocr_slim.data.doctor import examine_config
 from ppocr_slim.errors import run_tool
 
 
@@ -18,9 +17,13 @@ def main() -> int:
     parser.add_argument("-c", "--config", type=Path, required=True)
     parser.add_argument("-o", "--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    train, evaluation = examine_config(load_config(arguments.config, arguments.override))
-    print(train.report("train"))
-    print(evaluation.report("eval"))
+    config = load_config(arguments.config, arguments.override)
+    # Paddle takes seconds to import: only once the config is known to be right.
+    from ppocr_slim.tasks.checks import diagnose
+
+    _, train, evaluation = diagnose(config)
+    print(train.report("train", shown=None))
+    print(evaluation.report("eval", shown=None))
     return 0 if train.is_clean and evaluation.is_clean else 1
 
 

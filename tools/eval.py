@@ -12,23 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.errors import SlimError, run_tool
+from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS
-from ppocr_slim.runtime.bundle import CARD
-from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.tasks.evaluation import evaluate
-
-
-def open_recognizer(folder: Path, backend: str) -> Recognizer:
-    """A bundle's or a checkpoint's recognizer, by what lies in the folder."""
-    if (folder / CARD).is_file():
-        return Recognizer.from_bundle(folder, backend)
-    if (folder / "model.yml").is_file():
-        # Here, because it imports paddle, which a bundle does not need.
-        from ppocr_slim.tasks.checkpoint import checkpoint_recognizer
-
-        return checkpoint_recognizer(folder)
-    raise SlimError(f"{folder} is neither a checkpoint (no model.yml) nor a bundle (no {CARD})")
+from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 
 
 def main() -> int:

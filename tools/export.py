@@ -11,16 +11,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import run_tool
-from ppocr_slim.export.recognizer import FORMATS, export_recognizer
+from ppocr_slim.export.recognizer import FORMATS, export_recognizer, parity_rows
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Export a recognizer's checkpoint and prove that it reads the same.")
-    parser.add_argument("checkpoint", type=Path, help="checkpoint folder, such as output/rec_slim/best")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder, such as output/rec_slim/train/best")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--data", type=Path, required=True, help="label file whose rows are compared")
     parser.add_argument("--image-root", type=Path, help="what image paths are relative to; default: its folder")
-    parser.add_argument("--rows", type=int, default=32, help="rows to compare on (default 32)")
+    parser.add_argument("--rows", type=int, default=32, help="rows to compare on, spread over the file (default 32)")
     parser.add_argument("--budget-mb", type=float, default=50.0, help="most megabytes a format may have (default 50)")
     parser.add_argument("--formats", default=",".join(FORMATS), help="comma-separated (default paddle,onnx)")
     options = parser.parse_args()
@@ -28,7 +28,8 @@ def main() -> int:
         parser.error("--rows must be at least 1")
     samples, findings = read_label_file(options.data, options.image_root)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
-    report = export_recognizer(options.checkpoint, options.out, formats, options.budget_mb, samples[: options.rows])
+    rows = parity_rows(samples, options.rows)
+    report = export_recognizer(options.checkpoint, options.out, formats, options.budget_mb, rows)
 
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")

@@ -20,11 +20,20 @@ def main() -> int:
     parser.add_argument("--eval", type=Path, required=True, help="what tools/eval.py --json wrote")
     parser.add_argument("--eval-other", type=Path, help="the same with another backend, to compare the texts")
     parser.add_argument("--predictions", type=Path, help="what tools/predict_rec.py --json printed")
+    parser.add_argument("--commit", help="what the run was made from; default: the working tree's")
     parser.add_argument("--note", default="", help="a paragraph for the page")
     parser.add_argument("--name", required=True, help="of the page")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="default: docs/results")
     options = parser.parse_args()
-    figures = collect(options.run, options.command, options.note, options.eval, options.eval_other, options.predictions)
+    figures = collect(
+        options.run,
+        options.command,
+        options.note,
+        options.eval,
+        options.eval_other,
+        options.predictions,
+        options.commit,
+    )
     print(f"wrote {write_page(options.out, options.name, figures)}")
     return 0
 

@@ -51,7 +51,11 @@ def run_demo(data: Path, output: Path) -> str:
 def _run(arguments: List) -> None:
     command = [sys.executable, *map(str, arguments)]
     print("$ python " + shlex.join(command[1:]), flush=True)
-    status = subprocess.run(command).returncode
+    process = subprocess.Popen(command)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        status = process.wait()  # it got the same Ctrl-C, and saves what it has
     if status:
         raise SlimError(f"{arguments[0]} ended with status {status}; its message is above")
 

@@ -14,10 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppocr_slim.config.loading import load_config
+from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
 from ppocr_slim.training.recipe import CONFIG_FILE
 from ppocr_slim.training.runlog import LOG_FILE
 
+WARM_UP_ROWS = 3  # of predictions, whose times do not count
 COLUMNS = (
     ("cer", "CER"),
     ("wer", "WER"),
@@ -34,6 +36,7 @@ def collect(
     evaluation: Path,
     other_evaluation: Optional[Path] = None,
     predictions: Optional[Path] = None,
+    commit: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The figures of a finished run.
 
@@ -41,48 +44,75 @@ def collect(
         run: the run's folder, with config.yml and train/log.jsonl.
         command: what was run.
         evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
-        other_evaluation: the same with another backend: how many texts differ is counted.
+        other_evaluation: the same rows with another backend: how many texts differ is counted.
         predictions: what `tools/predict_rec.py --json` printed for the rows, for the time a row.
+        commit: what the run was made from; by default the working tree's.
+
+    Raises:
+        SlimError: a file is missing or has no such figures, the two evaluations are of different rows, or there
+            are too few predictions.
     """
     try:
-        records = [json.loads(line) for line in (run / "train" / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in _lines(run / "train" / LOG_FILE)]
         scored = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
-        rows = (
-            [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()] if predictions else []
-        )
-        config = load_config(run / CONFIG_FILE)
+        rows = [json.loads(line) for line in _lines(predictions)] if predictions else None
+        checks: Dict[str, Any] = {}
+        if other is not None:
+            checks.update(_compared(scored, other, evaluation, other_evaluation))
+        if rows is not None:
+            checks.update(_times(rows, predictions))
+        return {
+            "command": command,
+            "commit": commit or _commit(),
+            "note": note,
+            **_progress(records, load_config(run / CONFIG_FILE)),
+            "scores": scored["scores"],
+            "by_writer": scored["by_group"],
+            "checks": checks,
+            "curve": {
+                "train_loss": [[r["step"], r["loss"]] for r in records if "loss" in r],
+                "eval_cer": [[r["step"], r["eval/cer"]] for r in records if "eval/cer" in r],
+            },
+        }
     except (OSError, ValueError) as error:
         raise SlimError(f"the report of {run} cannot be made: {error}") from error
-    steps = [r for r in records if "loss" in r]
-    batch, before, seconds = config.train.batch_size, 0, 0.0
-    for record in steps:
-        seconds += (record["step"] - before) * batch / record["images_per_s"]
-        before = record["step"]
-    evaluations = [r for r in records if "eval/cer" in r]
-    checks: Dict[str, Any] = {}
-    if other:
-        pairs = list(zip(scored["lines"], other["lines"]))
-        checks["texts that differ between backends"] = sum(a["reading"] != b["reading"] for a, b in pairs)
-        checks["rows compared"] = len(pairs)
-    if rows:
-        times = np.array([row["ms"] for row in rows if "ms" in row][3:])  # the first ones warm up
-        checks["median ms a row"], checks["95th percentile, ms"] = np.percentile(times, [50, 95]).round(1).tolist()
-    return {
-        "command": command,
-        "commit": _commit(),
-        "note": note,
-        "steps": before,
-        "images_seen": before * batch,
-        "training_minutes": round(seconds / 60, 1),
-        "scores": scored["scores"],
-        "by_writer": scored["by_group"],
-        "checks": checks,
-        "curve": {
-            "train_loss": [[r["step"], r["loss"]] for r in steps],
-            "eval_cer": [[r["step"], r["eval/cer"]] for r in evaluations],
-        },
-    }
+    except (KeyError, TypeError) as error:
+        raise SlimError(f"the report of {run} cannot be made: a file of it is of another kind ({error!r})") from error
+
+
+def _lines(path: Path) -> List[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _progress(records: List[Mapping[str, Any]], config: Config) -> Dict[str, Any]:
+    """Steps, rows seen and minutes of training. A log that does not count rows is taken to have had full batches."""
+    batch = config.train.batch_size * config.run.processes
+    step, images, seconds = 0, 0, 0.0
+    for record in records:
+        if "loss" in record:
+            seen = record.get("images", images + (record["step"] - step) * batch)
+            seconds += (seen - images) / record["images_per_s"]
+            step, images = record["step"], seen
+    if not step:
+        raise ValueError(f"its {LOG_FILE} has no training step")
+    return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
+
+
+def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> Dict[str, Any]:
+    pairs = list(zip(scored["lines"], other["lines"]))
+    if len(scored["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
+        raise SlimError(f"{evaluation} and {other_evaluation} are of different rows: evaluate both on one label file")
+    differing = sum(a["reading"] != b["reading"] for a, b in pairs)
+    return {"texts that differ between backends": differing, "rows compared": len(pairs)}
+
+
+def _times(rows: List[Mapping[str, Any]], predictions: Path) -> Dict[str, Any]:
+    times = [row["ms"] for row in rows if "ms" in row][WARM_UP_ROWS:]
+    if not times:
+        raise SlimError(f"{predictions} has no more than {WARM_UP_ROWS} rows that were read: the first ones warm up")
+    median, high = np.percentile(times, [50, 95]).round(1).tolist()
+    return {"median ms a row": median, "95th percentile, ms": high}
 
 
 def write_page(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Sequence, Tuple, Type, Union, get_args
 import yaml
 from pydantic import ValidationError
 
-from ppocr_slim.config.schema import Config, Section
+from ppocr_slim.config.schema import Config, Origins, Section
 from ppocr_slim.errors import SlimError
 
 Layer = Tuple[str, Any]  # who sets something ("configs/a.yml", "-o A.b=c"), and the tree of what it sets
@@ -40,9 +40,20 @@ def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config
             value = {key: value}
         layers.append((origin, value))
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         raise SlimError(_explain(error.errors(), raw, layers)) from error
+    config._origins = Origins(tuple(layers))
+    return config
+
+
+def locate(config: Config, path: str) -> str:
+    """Who set the value at a path such as "Train.augment.1.name": a file or "-o override".
+
+    For what nobody set it is the file that was loaded; for a config that no file was loaded for, "the config".
+    """
+    location = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    return _setter(config._origins.layers, location)
 
 
 def dump_config(config: Config, path: Union[str, Path]) -> None:
@@ -53,7 +64,7 @@ def dump_config(config: Config, path: Union[str, Path]) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose repeated keys are errors and whose numbers and dates are read as YAML 1.2 reads them."""
+    """YAML in which a repeated key is an error, a date is text and 7e-4 is a number."""
 
     # a date is text: a run may be called after one
     yaml_implicit_resolvers = {
@@ -151,8 +162,7 @@ def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer]) -> str
     culprit = location
     if error["type"] == "missing":  # nobody set it: look for who set the list entry that lacks it
         culprit = location[: max((at + 1 for at, part in enumerate(location) if isinstance(part, int)), default=0)]
-    file = [name for name, _ in layers if not name.startswith("-o ")][-1]
-    where = next((name for name, tree in reversed(layers) if culprit and _sets(tree, culprit)), file)
+    where = _setter(layers, culprit)
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {path}: {_advice(str(location[-1]), _known_keys(error['loc']))}"
     if error["type"] == "union_tag_not_found":
@@ -178,6 +188,13 @@ def _locate(error: Dict[str, Any], raw: Any) -> Tuple[Tuple[Union[str, int], ...
             continue
         location.append(part)
     return tuple(location), node
+
+
+def _setter(layers: Sequence[Layer], location: Sequence[Union[str, int]]) -> str:
+    """The last layer that sets the value at a location; where none does, the file that was loaded."""
+    files = [name for name, _ in layers if not name.startswith("-o ")]
+    loaded = files[-1] if files else "the config"
+    return next((name for name, tree in reversed(layers) if location and _sets(tree, location)), loaded)
 
 
 def _sets(tree: Any, location: Sequence[Union[str, int]]) -> bool:

@@ -1,15 +1,16 @@
 """What a config file may say, as typed and frozen objects. Section names are PaddleOCR's.
 
 A key that is not listed here is an error; `config.loading` turns it into one line that names the file, the path of
-the key and the nearest right one. Nobody past the loading sees a dict.
+the key and the nearest right one. Only a model's arguments stay a dict: the model's builder knows what they may be.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from typing_extensions import Annotated, Literal
 
 
@@ -67,12 +68,18 @@ class Metric(Section):
     name: Literal["cer", "wer", "line_accuracy", "edit_similarity", "kalapa_score"] = "cer"
 
 
-class LabelFile(Section):
-    """`path<TAB>text` lines. `ratio` of its samples are seen in an epoch: 0.5 a fresh half, 3 every one three times."""
+class EvalFile(Section):
+    """A label file: a `path<TAB>text` line for each image."""
 
     path: Path
     image_root: Optional[Path] = None  # None: the label file's folder
+
+
+class TrainFile(EvalFile):
+    """`ratio` of the file's samples are seen in an epoch: 0.5 a fresh half, 3 every one three times."""
+
     ratio: float = Field(1.0, gt=0)
+    writer_folders: bool = True  # the images of a folder are one writer's; False: each image is by a writer of its own
 
 
 class Augmentation(Section):
@@ -84,14 +91,14 @@ class Augmentation(Section):
 
 
 class TrainData(Section):
-    label_files: List[LabelFile] = Field(min_length=1)
+    label_files: List[TrainFile] = Field(min_length=1)
     batch_size: int = Field(32, ge=1)
     workers: int = Field(1, ge=1)  # threads that decode and augment
     augment: List[Augmentation] = Field(default_factory=list)
 
 
 class EvalData(Section):
-    label_files: List[LabelFile] = Field(min_length=1)
+    label_files: List[EvalFile] = Field(min_length=1)
     batch_size: int = Field(8, ge=1)
 
 
@@ -109,8 +116,21 @@ class ExportStage(Section):
 Stage = Annotated[Union[TrainStage, ExportStage], Field(discriminator="stage")]
 
 
+@dataclass(frozen=True)
+class Origins:
+    """Who set what in a config; any two are equal, so that configs are compared by what they say alone.
+
+    Attributes:
+        layers: (a file or "-o override", the tree of what it sets); a later one wins over the earlier ones.
+    """
+
+    layers: Tuple[Tuple[str, Any], ...] = field(default=(), compare=False)
+
+
 class Config(Section):
     """One whole config file, resolved: `_BASE_` merged, overrides applied, types checked."""
+
+    _origins: Origins = PrivateAttr(default_factory=Origins)  # for messages: see `loading.locate`
 
     run: Global = Field(alias="Global")
     architecture: Architecture = Field(alias="Architecture")

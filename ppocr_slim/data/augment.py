@@ -20,12 +20,15 @@ import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
 from ppocr_slim.data.ink import ink_columns, split_words
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import WrongKeyError
 
 
 @dataclass(frozen=True)
 class Row:
-    """A text row on its way into a batch: image [H, W, 3] uint8, its text, and another row of the same writer."""
+    """A text row on its way into a batch: image [H, W, 3] uint8, its text, and another row of the same writer.
+
+    Where nothing is known of the writer, `another` gives the row itself.
+    """
 
     image: np.ndarray
     text: str
@@ -59,17 +62,18 @@ def color(strength: float) -> Transform:
 
 def blur(strength: float) -> Transform:
     """Out of focus, moved, or taken with too few pixels."""
+    widest = 1.2 * strength
     return _photometric(
-        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.2 * strength), p=1),
+        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(min(0.3, widest), widest), p=1),
         albumentations.MotionBlur(blur_limit=(3, 3 + 2 * max(0, round(strength))), p=1),
-        albumentations.Downscale(scale_range=(max(0.3, 1 - 0.45 * strength), 0.9), p=1),
+        albumentations.Downscale(scale_range=(min(max(0.3, 1 - 0.45 * strength), 0.9), 0.9), p=1),
     )
 
 
 def noise(strength: float) -> Transform:
     """Sensor noise or JPEG blocks."""
     return _photometric(
-        albumentations.GaussNoise(std_range=(0.01, 0.05 * strength), p=1),
+        albumentations.GaussNoise(std_range=(min(0.01, 0.05 * strength), 0.05 * strength), p=1),
         albumentations.ImageCompression(quality_range=(max(5, int(60 - 30 * strength)), 80), p=1),
     )
 
@@ -167,7 +171,8 @@ def erase(strength: float) -> Transform:
 def glue_words(strength: float) -> Transform:
     """Words cut out of this row and of another row of the same writer, glued together to a new text.
 
-    Rows whose words cannot be told apart with certainty stay as they are (see `ink.split_words`).
+    Where `another` gives the row itself, only its own words are cut and reordered, and some may repeat. Rows whose
+    words cannot be told apart with certainty stay as they are (see `ink.split_words`).
     """
     longest = 68  # characters: the longest of real address rows
 
@@ -219,12 +224,12 @@ TRANSFORMS: Dict[str, Callable[[float], Transform]] = {
 
 
 def check_names(augmentations: Sequence[Augmentation], where: str = "Train.augment") -> None:
-    """SlimError where an augmentation is not known, with the nearest right name."""
+    """WrongKeyError where an augmentation is not known, with the nearest right name."""
     for index, item in enumerate(augmentations):
         if item.name not in TRANSFORMS:
             near = difflib.get_close_matches(item.name, TRANSFORMS, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TRANSFORMS)}"
-            raise SlimError(f"{where}.{index}.name: no augmentation is called {item.name!r}; {hint}")
+            raise WrongKeyError(f"{where}.{index}.name", f"no augmentation is called {item.name!r}; {hint}")
 
 
 class Augmenter:

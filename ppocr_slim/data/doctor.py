@@ -10,24 +10,25 @@ from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tupl
 
 from tqdm import tqdm
 
-from ppocr_slim.config.schema import Config, LabelFile
+from ppocr_slim.config.schema import Config, EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset, needed_steps
 from ppocr_slim.data.labels import Finding, Sample, read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import steps_for_width
 
-SHOWN = 5  # findings of a kind that a report or an error shows; the counts are of all
+SHOWN = 5  # findings of a kind that a report shows unless it is asked for more; the counts are of all
+BLANK_ROW = "blank row"  # the one kind of line that is left out of training without being bad
 Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
 
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """A sample that can be used; width and height in pixels, and its label file's ratio."""
+    """A sample that can be used, and what the config says of its label file (see `TrainFile`)."""
 
     sample: Sample
-    width: int
-    height: int
-    ratio: float
+    ratio: float = 1.0
+    one_writer: bool = True  # its folder holds the rows of one writer
 
 
 @dataclass
@@ -45,52 +46,58 @@ class Diagnosis:
     notes: List[Finding] = field(default_factory=list)
 
     @property
-    def bad_fraction(self) -> float:
-        """The share of the lines that is left out."""
-        return len(self.findings) / max(1, len(self.findings) + len(self.samples))
+    def bad(self) -> List[Finding]:
+        """The findings but for blank rows, which are legal: training has nothing to learn from them."""
+        return [one for one in self.findings if one.kind != BLANK_ROW]
 
     @property
-    def counts(self) -> Dict[str, int]:
-        """How many findings and notes there are of each kind."""
-        return dict(Counter(one.kind for one in (*self.findings, *self.notes)))
+    def bad_fraction(self) -> float:
+        """The share of the lines that is left out because something is wrong with them."""
+        return len(self.bad) / max(1, len(self.findings) + len(self.samples))
 
     @property
     def is_clean(self) -> bool:
-        return not self.findings and not self.notes
+        return not self.bad and not self.notes
 
     def require_clean(self, max_bad_fraction: float) -> None:
-        """Raise SlimError if nothing is left, or more than `max_bad_fraction` of the lines is left out."""
+        """Raise SlimError if nothing is left, or more than `max_bad_fraction` of the lines is bad."""
         total = len(self.findings) + len(self.samples)
         if self.samples and self.bad_fraction <= max_bad_fraction:
             return
-        first = "; ".join(f"{one.where} {one.kind} ({one.detail})" for one in self.findings[:3])
+        if not self.bad:
+            raise SlimError(f"all {total} label lines are blank rows: at least one needs a text")
+        first = "; ".join(f"{one.where} {one.kind} ({one.detail})" for one in self.bad[:3])
         raise SlimError(
-            f"{len(self.findings)} of {total} label lines ({self.bad_fraction:.1%}) cannot be used, at most "
+            f"{len(self.bad)} of {total} label lines ({self.bad_fraction:.1%}) cannot be used, at most "
             f"{max_bad_fraction:.1%} may: {first}: mend them (tools/doctor.py lists all) "
             f"or raise Global.max_bad_fraction"
         )
 
-    def report(self, title: str) -> str:
-        """The diagnosis as text: the counts, then the first findings of each kind."""
-        left_out = f", {len(self.findings)} left out ({self.bad_fraction:.1%})" if self.findings else ""
+    def report(self, title: str, shown: Optional[int] = SHOWN) -> str:
+        """The diagnosis as text: of each kind the count and the first `shown` findings; None: all of them."""
+        left_out = f", {len(self.findings)} left out ({self.bad_fraction:.1%} are bad)" if self.findings else ""
         lines = [f"{title}: {len(self.samples)} samples usable{left_out}"]
         for heading, found in (("left out", self.findings), ("note", self.notes)):
             for kind, count in Counter(one.kind for one in found).most_common():
                 lines.append(f"  {heading}: {kind}: {count}")
-                shown = [one for one in found if one.kind == kind][:SHOWN]
-                lines += [f"    {one.where}: {one.detail}" for one in shown]
-                if count > len(shown):
-                    lines.append(f"    ... and {count - len(shown)} more")
+                listed = [one for one in found if one.kind == kind][:shown]
+                lines += [f"    {one.where}: {one.detail}" for one in listed]
+                if count > len(listed):
+                    lines.append(f"    ... and {count - len(listed)} more")
         return "\n".join(lines)
 
 
-def output_steps(width: int, height: int, model_height: int) -> int:
-    """Time steps of a CRNN for an image in pixels: a quarter of its width, scaled to the model's height."""
-    return max(1, round(width * model_height / height)) // 4
+def steps_for_height(model_height: int) -> Steps:
+    """The time steps of a recognizer whose input has `model_height` rows, as a function of an image's size."""
+
+    def steps(width: int, height: int) -> int:
+        return steps_for_width(max(1, round(width * model_height / height)))
+
+    return steps
 
 
 def examine(
-    label_files: Sequence[LabelFile],
+    label_files: Sequence[EvalFile],
     charset: Charset,
     steps: Steps,
     for_training: bool = True,
@@ -99,43 +106,53 @@ def examine(
 ) -> Diagnosis:
     """Check every line of the label files; every image is decoded whole.
 
-    Left out are lines without path or text, missing and broken images, an image that was listed before, and,
-    for training, labels with characters outside the dictionary or longer than the model's output. Such labels
-    stay in an evaluation, as notes: the model cannot read them right, and leaving them out would flatter it.
+    Left out are lines that are none, missing and broken images, an image that was listed before, and, for training,
+    blank rows (they are legal, see `Diagnosis.bad`) and labels with characters outside the dictionary or longer than
+    the model's output. Such labels stay in an evaluation, as notes: the model cannot read them right, and leaving them
+    out would flatter it.
     Raises SlimError if a label file cannot be read.
     """
     diagnosis = Diagnosis()
-    unique: List[Tuple[Sample, float]] = []
+    unique: List[CheckedSample] = []
     first_of: Dict[Path, Sample] = {}
     for label_file in label_files:
         samples, findings = read_label_file(label_file.path, label_file.image_root)
         diagnosis.findings += findings
+        ratio, one_writer = 1.0, True
+        if isinstance(label_file, TrainFile):
+            ratio, one_writer = label_file.ratio, label_file.writer_folders
         for sample in samples:
             first = first_of.setdefault(sample.path.resolve(), sample)
             if first is sample:
-                unique.append((sample, label_file.ratio))
+                unique.append(CheckedSample(sample, ratio, one_writer))
                 continue
             same = "the same text" if first.text == sample.text else f"another text, {first.text!r},"
             detail = f"{sample.path} has {same} in {first.where} already"
             diagnosis.findings.append(Finding("duplicate", sample.where, detail))
-    sizes = _decode([sample for sample, _ in unique], threads, progress)
-    for (sample, ratio), size in zip(unique, sizes):
+    sizes = _decode([one.sample for one in unique], threads, progress)
+    for checked, size in zip(unique, sizes):
         if isinstance(size, Finding):
             diagnosis.findings.append(size)
             continue
-        width, height = size
-        problem = _label_problem(sample, charset, steps(width, height))
+        if for_training and not checked.sample.text:
+            detail = f"{checked.sample.path} has no text to learn from"
+            diagnosis.findings.append(Finding(BLANK_ROW, checked.sample.where, detail))
+            continue
+        problem = _label_problem(checked.sample, charset, steps(*size))
         if problem and for_training:
             diagnosis.findings.append(problem)
             continue
         if problem:
             diagnosis.notes.append(problem)
-        diagnosis.samples.append(CheckedSample(sample, width, height, ratio))
+        diagnosis.samples.append(checked)
     return diagnosis
 
 
 def compare(train: Diagnosis, evaluation: Diagnosis) -> List[Finding]:
-    """What training and evaluation share, though they must not: images, and writers, told by folder."""
+    """What training and evaluation share, though they must not: images, and writers, told by folder.
+
+    Training files whose folders say nothing of writers (`TrainFile.writer_folders`) share none.
+    """
     findings = []
     trained = {one.sample.path.resolve(): one.sample for one in train.samples}
     for one in evaluation.samples:
@@ -158,19 +175,9 @@ def compare(train: Diagnosis, evaluation: Diagnosis) -> List[Finding]:
 
 
 def examine_config(
-    config: Config, charset: Optional[Charset] = None, steps: Optional[Steps] = None, progress: bool = True
+    config: Config, charset: Charset, steps: Steps, progress: bool = True
 ) -> Tuple[Diagnosis, Diagnosis]:
-    """Diagnose a config's training and evaluation data; what both share is among the evaluation's notes.
-
-    `charset` is by default the config's, see `config_charset`; `steps` a CRNN's of the configured height.
-    """
-    charset = charset or config_charset(config)
-    if steps is None:
-        model_height = int(config.architecture.args.get("height", 40))
-
-        def steps(width: int, height: int) -> int:
-            return output_steps(width, height, model_height)
-
+    """Diagnose a config's training and evaluation data; what both share is among the evaluation's notes."""
     train = examine(config.train.label_files, charset, steps, progress=progress)
     evaluation = examine(config.eval.label_files, charset, steps, for_training=False, progress=progress)
     evaluation.notes += compare(train, evaluation)
@@ -186,7 +193,7 @@ def config_charset(config: Config) -> Charset:
         for label_file in config.train.label_files
         for sample in read_label_file(label_file.path, label_file.image_root)[0]
     ]
-    if not texts:
+    if not any(texts):
         paths = ", ".join(str(label_file.path) for label_file in config.train.label_files)
         raise SlimError(f"no line of {paths} has a text: a label line is 'path<TAB>text'")
     return Charset.from_texts(texts)
@@ -229,10 +236,11 @@ def _folders(diagnosis: Diagnosis) -> Dict[Union[str, Path], List[Sample]]:
     A name alone tells a writer only among others: two sets that each keep all images in `images/` share none.
     """
     names: Dict[str, Set[str]] = {}
-    for one in diagnosis.samples:
+    told_by_folder = [one for one in diagnosis.samples if one.one_writer]
+    for one in told_by_folder:
         names.setdefault(_label_file(one.sample), set()).add(one.sample.group)
     folders: Dict[Union[str, Path], List[Sample]] = {}
-    for one in diagnosis.samples:
+    for one in told_by_folder:
         folders.setdefault(one.sample.path.parent.resolve(), []).append(one.sample)
         if len(names[_label_file(one.sample)]) > 1:
             folders.setdefault(one.sample.group, []).append(one.sample)

@@ -7,6 +7,8 @@ from typing import List, Optional, Tuple
 import cv2
 import numpy as np
 
+CLEARANCE = 1.35  # a gap between words is at least so many times the widest gap inside a word
+
 
 def ink_mask(image: np.ndarray) -> np.ndarray:
     """[H, W, 3] uint8 -> [H, W] bool: pixels clearly darker than the paper around them, printed rules taken out."""
@@ -35,11 +37,11 @@ def runs(flags: np.ndarray) -> List[Tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
 
 
-def split_words(image: np.ndarray, text: str, clearance: float = 1.35) -> Optional[List[Tuple[int, int, str]]]:
+def split_words(image: np.ndarray, text: str) -> Optional[List[Tuple[int, int, str]]]:
     """Cut a row into its words: [(left, right, word)], or None where the gaps do not tell them apart for certain.
 
     The text says how many words there are; the widest gaps must then be that many less one, each of them at least
-    `clearance` times the widest gap inside a word.
+    `CLEARANCE` times the widest gap inside a word.
     """
     words = text.split(" ")
     stretches = runs(ink_columns(image))
@@ -50,7 +52,7 @@ def split_words(image: np.ndarray, text: str, clearance: float = 1.35) -> Option
         return None
     gaps = sorted(((b[0] - a[1], a[1], b[0]) for a, b in zip(stretches, stretches[1:])), reverse=True)
     chosen, others = gaps[: len(words) - 1], gaps[len(words) - 1 :]
-    if chosen and others and chosen[-1][0] < clearance * max(others[0][0], 2):
+    if chosen and others and chosen[-1][0] < CLEARANCE * max(others[0][0], 2):
         return None
     cuts = sorted((a + b) // 2 for _, a, b in chosen)
     margin = image.shape[0] // 4

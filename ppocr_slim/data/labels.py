@@ -12,7 +12,7 @@ from ppocr_slim.errors import SlimError
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image of a text line; `text` is NFC without spaces at its ends."""
+    """One labelled image of a text line; `text` is NFC without spaces at its ends, "" for a blank row."""
 
     path: Path
     text: str
@@ -38,9 +38,10 @@ def read_label_file(
 ) -> Tuple[List[Sample], List[Finding]]:
     """Read a label file into samples and findings; every line ends up in exactly one of the two.
 
-    `image_root` is the folder that image paths are relative to, by default the label file's own. A line that
-    is blank, has no TAB, no path or no text is a finding, not an error. Raises SlimError if the file cannot
-    be read at all, is not UTF-8 or has no line.
+    `image_root` is the folder that image paths are relative to, by default the label file's own. `path<TAB>` with
+    nothing after the TAB labels a row on which nothing is written. A line that is blank, has no TAB, no path or a
+    text of spaces alone is a finding, not an error. Raises SlimError if the file cannot be read at all, is not UTF-8
+    or has no line.
     """
     path = Path(path)
     root = Path(image_root) if image_root is not None else path.parent
@@ -53,16 +54,17 @@ def read_label_file(
     findings: List[Finding] = []
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
-        name, tab, text = line.rstrip("\r").partition("\t")
-        name, text = name.strip(), unicodedata.normalize("NFC", text).strip()
+        name, tab, label = line.rstrip("\r").partition("\t")
+        name, text = name.strip(), unicodedata.normalize("NFC", label).strip()
         if not line.strip():
             findings.append(Finding("blank line", where, "the line is blank"))
         elif not tab:
             findings.append(Finding("no TAB", where, f"no TAB after the path in {line.strip()[:80]!r}"))
         elif not name:
             findings.append(Finding("no path", where, "nothing before the TAB"))
-        elif not text:
-            findings.append(Finding("empty text", where, f"no text for {name}"))
+        elif label and not text:
+            detail = f"only spaces for {name}: write the text, or nothing after the TAB if the row is blank"
+            findings.append(Finding("empty text", where, detail))
         else:
             samples.append(Sample(root / name, text, where))
     return samples, findings

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -40,11 +41,13 @@ class TrainingRows:
 
     Args:
         samples: usable samples, checked before (see `data.doctor`).
-        ratios: how often each sample is seen in an epoch (see `LabelFile.ratio`).
+        ratios: how often each sample is seen in an epoch (see `TrainFile.ratio`).
         steps: output steps of the model for an image width.
         workers: threads that make groups of batches ahead of their use.
         part: (k, n): every n-th row of each epoch's order from the k-th on, for the k-th of n processes. All parts
             have as many batches; the order's first rows fill up what is missing at its end.
+        one_writer: for each sample whether its folder holds the rows of one writer (see `TrainFile.writer_folders`);
+            None: all do. Words are glued within a writer's rows, otherwise within the row.
     """
 
     def __init__(
@@ -59,19 +62,28 @@ class TrainingRows:
         seed: int,
         workers: int = 1,
         part: Tuple[int, int] = (0, 1),
+        one_writer: Optional[Sequence[bool]] = None,
     ):
         self.samples, self.charset, self.height, self.steps = list(samples), charset, height, steps
         self.ratios, self.batch_size, self.augment = np.asarray(ratios), batch_size, list(augment)
         self.seed, self.workers, self.part = seed, workers, part
-        self._by_folder: Dict[Path, List[int]] = {}  # a folder holds one writer's rows
+        self.one_writer = [True] * len(self.samples) if one_writer is None else list(one_writer)
+        self._by_folder: Dict[Path, List[int]] = {}  # the rows of each writer
         for index, sample in enumerate(self.samples):
-            self._by_folder.setdefault(sample.path.parent, []).append(index)
+            if self.one_writer[index]:
+                self._by_folder.setdefault(sample.path.parent, []).append(index)
         self._local = threading.local()
         self._length = -(-len(self._order(0)) // batch_size)
 
     def __len__(self) -> int:
         """Batches in an epoch: the same in every epoch."""
         return self._length
+
+    @property
+    def digest(self) -> str:
+        """What tells these rows from others: a hash of paths, texts and ratios, in their order."""
+        seen = [(str(sample.path), sample.text, float(r)) for sample, r in zip(self.samples, self.ratios)]
+        return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
     def _order(self, epoch: int) -> np.ndarray:
         """The sample indices of this part of an epoch in random order."""
@@ -134,7 +146,7 @@ class TrainingRows:
     def _plain_row(self, index: int) -> Row:
         sample = self.samples[index]
         image = resize_to_height(load_image(sample.path), round(self.height * WORK_SCALE))
-        siblings = self._by_folder[sample.path.parent]
+        siblings = self._by_folder[sample.path.parent] if self.one_writer[index] else [index]
         return Row(image, sample.text, lambda rng: self._plain_row(siblings[int(rng.integers(len(siblings)))]))
 
     def _fits(self, row: Row) -> bool:

@@ -6,7 +6,7 @@ import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 import onnx
@@ -18,20 +18,25 @@ from paddle.static import InputSpec
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.weights import read_bundle_weights
+from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.bundle import CARD, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, read_bundle, write_card
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
-from ppocr_slim.tasks.checkpoint import load_model, publish_folder
+from ppocr_slim.tasks.checkpoint import load_model
+from ppocr_slim.tasks.recognition import RecognitionTask
 
 TOLERANCE = 1e-4  # largest difference of a probability between the checkpoint and any exported format
 EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a usual width of a row
+BATCH_ROWS = 8  # compared in one batch too, as wide as the widest of them
 OPSET = 13
 MEGABYTE = 1_000_000  # bytes
 FORMATS = {"paddle": (PADDLE_PROGRAM, PADDLE_WEIGHTS), "onnx": (ONNX,)}
 BACKEND = {"paddle": "paddle", "onnx": "onnxruntime"}
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,8 @@ def export_recognizer(
         describe({})
         bundle = read_bundle(staging)
         exported = {key: open_session(bundle, BACKEND[key]) for key in formats}
-        parity = measure_parity(_checkpoint_session(model), exported, card.spec, images)
+        checkpoint = RecognitionTask(card.charset, card.height).recognizer(model).session
+        parity = measure_parity(checkpoint, exported, card.spec, images)
         describe(parity)
         publish_folder(staging, out)
     except OSError as error:
@@ -127,6 +133,12 @@ def export_recognizer(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return ExportReport(out, sizes, parity)
+
+
+def parity_rows(samples: Sequence[_Row], count: int) -> List[_Row]:
+    """`count` of the rows an export is compared on (all, if there are fewer), spread evenly from first to last."""
+    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
+    return [samples[index] for index in chosen]
 
 
 def save_inference_model(model: nn.Layer, spec: RecSpec, folder: Path, onnx_too: bool) -> None:
@@ -166,7 +178,7 @@ def save_inference_model(model: nn.Layer, spec: RecSpec, folder: Path, onnx_too:
 def measure_parity(
     checkpoint: Session, exported: Mapping[str, Session], spec: RecSpec, images: Sequence[np.ndarray]
 ) -> Dict[str, Any]:
-    """Compare sessions with each other: on `images` as the runtime reads them, and on unusual widths.
+    """Compare sessions with each other: on `images` as the runtime reads them, on unusual widths, and in a batch.
 
     Returns the figures that the bundle keeps.
 
@@ -179,6 +191,8 @@ def measure_parity(
     for width in EXTRA_WIDTHS:
         squeezed = [resize_to_height(row, spec.height, width) for row in rows[:2]]
         batches.append(to_batch(squeezed, width))
+    together = parity_rows(rows, BATCH_ROWS)
+    batches.append(to_batch(together, padded_width(max(row.shape[1] for row in together))))
     largest: Dict[str, float] = {}
     for batch in batches:
         outputs = {name: session(batch) for name, session in sessions.items()}
@@ -210,14 +224,6 @@ def _texts(session: Session, spec: RecSpec, images: Sequence[np.ndarray]) -> Lis
     return [line.text for line in Recognizer(session, spec).read(images)]
 
 
-def _checkpoint_session(model: nn.Layer) -> Session:
-    def session(x: np.ndarray) -> np.ndarray:
-        with paddle.no_grad():
-            return nn.functional.softmax(model(paddle.to_tensor(x)), axis=-1).numpy()
-
-    return session
-
-
 def _require_budget(sizes: Mapping[str, int], budget_mb: float) -> None:
     largest = max(sizes, key=lambda key: sizes[key])
     if sizes[largest] > budget_mb * MEGABYTE:
@@ -230,8 +236,9 @@ def _require_budget(sizes: Mapping[str, int], budget_mb: float) -> None:
 def _require_replaceable(out: Path) -> None:
     """Moving a bundle into place removes what was there, so that must be a bundle and nothing else."""
     known: Tuple[str, ...] = (CARD, *itertools.chain(*FORMATS.values()))
-    if out.exists() and not out.is_dir():
-        raise SlimError(f"{out} is a file: name a folder for the bundle")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in known) if out.exists() else []
-    if foreign:
-        raise SlimError(f"{out} holds {foreign[0]!r}, which is no part of a bundle: name another folder")
+    for folder in (out, old_folder(out)):
+        if folder.exists() and not folder.is_dir():
+            raise SlimError(f"{folder} is a file: name a folder for the bundle")
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.exists() else []
+        if foreign:
+            raise SlimError(f"{folder} holds {foreign[0]!r}, which is no part of a bundle: name another folder")

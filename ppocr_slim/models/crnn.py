@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Callable, Dict, Tuple
+
 from paddle import nn
 
-from ppocr_slim.models.mobilenet_v3 import MobileNetV3
+from ppocr_slim.models.mobilenet_v3 import TABLES, MobileNetV3
 
-MIN_HEIGHT, MAX_HEIGHT = 32, 64
-WIDTH_STRIDE = 4  # input columns an output step stands for
 LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
+
+# What the builders' arguments may be: argument -> (whether a value is right, the same in words)
+ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
+    "height": (lambda value: 32 <= value <= 64, "32 to 64"),
+    "backbone": (lambda value: value in TABLES, " or ".join(TABLES)),
+    "scale": (lambda value: 0 < value < math.inf, "more than 0"),
+    "hidden": (lambda value: value >= 1, "1 or more"),
+    "layers": (lambda value: value >= 1, "1 or more"),
+    "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),
+}
 
 
 class CRNN(nn.Layer):
     """Convolutions, BiLSTM and CTC head for one text line.
 
-    image [N, 3, height, W] float32 in [-1, 1] -> logits [N, T, classes] float32, T = ceil(W / 4), class 0 the CTC
-    blank. Every width is legal; the height is fixed when the model is built.
+    image [N, 3, height, W] float32 in [-1, 1] -> logits [N, T, classes] float32, T = ceil(W / 4) (see
+    `runtime.preprocess.steps_for_width`), class 0 the CTC blank. Every width is legal; the height is
+    fixed when the model is built.
     """
 
     def __init__(self, backbone: MobileNetV3, height: int, hidden: int, layers: int, dropout: float, classes: int):
         super().__init__()
-        if not MIN_HEIGHT <= height <= MAX_HEIGHT:
-            raise ValueError(f"height {height} is not within {MIN_HEIGHT} to {MAX_HEIGHT}")
         rows = height
         for _ in range(5):  # the trunk's five halvings, each rounding up
             rows = (rows + 1) // 2
@@ -72,8 +82,3 @@ def crnn_teacher(
 ) -> CRNN:
     """The large recognizer that slim ones learn from."""
     return CRNN(MobileNetV3(backbone, scale, se, hard_swish), height, hidden, layers, dropout, classes)
-
-
-def steps_for_width(width: int) -> int:
-    """Output steps T of a CRNN for an image of `width` columns."""
-    return -(-width // WIDTH_STRIDE)

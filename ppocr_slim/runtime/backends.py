@@ -67,25 +67,8 @@ class PaddleSession:
         return self._predictor.get_output_handle(self._predictor.get_output_names()[0]).copy_to_cpu()
 
 
-class OpenVinoSession:
-    """OpenVINO on the CPU, from the bundle's ONNX file."""
-
-    def __init__(self, bundle: Bundle, threads: int):
-        try:
-            import openvino
-        except ImportError as error:
-            raise SlimError("the backend openvino is not installed: pip install openvino") from error
-        # Some processors make it compute in bfloat16 unasked, which changes texts.
-        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self._model = openvino.Core().compile_model(str(bundle.file(ONNX)), "CPU", settings)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return self._model([x])[0]
-
-
 BACKENDS: Dict[str, Callable[[Bundle, int], Session]] = {
     "onnxruntime": OnnxSession,
-    "openvino": OpenVinoSession,
     "paddle": PaddleSession,
 }
 

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Tuple, Union
 import yaml
 
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import readable_folder
 
 FORMAT = 1
 CARD = "inference.yml"
@@ -28,16 +29,14 @@ class Bundle:
 
     Attributes:
         folder: where the files are.
-        model_name: key of the network in `models.MODELS`.
         height, max_width: of the input, pixels.
         characters: the dictionary, without the CTC blank and the space.
-        architecture: name and arguments that rebuild the network for training.
+        architecture: name (of `models.MODELS`) and args, which rebuild the network for training.
         parity: figures measured at export.
         sizes: bytes by file name.
     """
 
     folder: Path
-    model_name: str
     height: int
     max_width: int
     characters: Tuple[str, ...]
@@ -119,7 +118,7 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
     Raises:
         SlimError: no bundle there, a card of another format or task, a file that is missing or was changed.
     """
-    folder = Path(folder)
+    folder = readable_folder(Path(folder))
     path = folder / CARD
     try:
         card = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -134,7 +133,6 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
         files = own["files"]
         bundle = Bundle(
             folder=folder,
-            model_name=str(card["Global"]["model_name"]),
             height=int(own["input"]["height"]),
             max_width=int(own["input"]["max_width"]),
             characters=tuple(card["PostProcess"]["character_dict"]),

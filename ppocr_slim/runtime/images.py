@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import List, Sequence, Union
+from typing import List, Sequence, Set, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -56,7 +57,8 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def find_images(arguments: Sequence[Union[str, Path]]) -> List[Path]:
-    """The files that a command line names: a folder stands for all images in it and below, sorted by path.
+    """The files that a command line names: a folder stands for all images in it and below (also in
+    linked folders), sorted by path.
 
     A file is taken as it is, even if it does not exist: reading it will say so.
 
@@ -66,11 +68,25 @@ def find_images(arguments: Sequence[Union[str, Path]]) -> List[Path]:
     files: List[Path] = []
     for path in map(Path, arguments):
         if path.is_dir():
-            inside = (file for file in path.rglob("*") if file.is_file())
-            files += sorted(file for file in inside if file.suffix.lower() in SUFFIXES)
+            files += _images_below(path)
         else:
             files.append(path)
     if not files:
         names = ", ".join(map(str, arguments))
         raise SlimError(f"no image in {names}: known are {', '.join(sorted(SUFFIXES))}")
     return files
+
+
+def _images_below(folder: Path) -> List[Path]:
+    found: List[Path] = []
+    seen: Set[str] = set()  # a link may lead back up
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        paths = (Path(place, name) for name in names)
+        found += (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(found)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 WIDTH_MULTIPLE = 32  # pixels; 8 time steps of the recognizer
+WIDTH_STRIDE = 4  # input columns that an output step of a recognizer stands for
 
 
 def resize_to_height(image: np.ndarray, height: int, max_width: Optional[int] = None) -> np.ndarray:
@@ -32,9 +33,14 @@ def normalize(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def padded_width(width: int, multiple: int = WIDTH_MULTIPLE) -> int:
-    """The next width in pixels that is a multiple of `multiple`."""
-    return -(-width // multiple) * multiple
+def padded_width(width: int) -> int:
+    """The next width in pixels that is a multiple of `WIDTH_MULTIPLE`."""
+    return -(-width // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+
+
+def steps_for_width(width: int) -> int:
+    """Output steps T of a recognizer for an image of `width` columns."""
+    return -(-width // WIDTH_STRIDE)
 
 
 def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:

@@ -6,6 +6,7 @@ on any number of processes.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -19,13 +20,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ppocr_slim import __version__
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import old_folder, publish_folder
+from ppocr_slim.runtime.backends import usable_cores
 from ppocr_slim.synth.addresses import AddressBook, as_written
+from ppocr_slim.synth.fonts import family_versions
 from ppocr_slim.synth.handwriting import draw_writer
 from ppocr_slim.synth.rows import HEIGHT, draw_row
 from ppocr_slim.synth.strokes import load_alphabets
 
 SPLITS = ("train", "val")
+MARKER = "synth.json"  # what the set was made from; a folder without it was made by somebody else
 _CHUNK = 64  # lines a worker takes at a time
 _SHARD = 1000  # pictures a folder
 
@@ -73,13 +79,14 @@ def synthesize(
     blank: float = 0.0,
     progress: bool = True,
 ) -> Summary:
-    """Write `count` training and `val` validation lines: train.txt, val.txt, images/<split>/NNN/NNNNNN.jpg.
+    """Write `count` training and `val` validation lines: train.txt, val.txt, images/<split>/NNN/NNNNNN.jpg, and in
+    synth.json what they were made from. A blank row's line is `path<TAB>`.
 
     The set is built beside `out` and renamed into place at the end: `out` holds the old set or the whole new
-    one. SlimError for numbers that make no sense, an `out` that holds anything else, or fonts that cannot be
-    used.
+    one. SlimError for numbers that make no sense, an `out` that this function did not make, fonts that cannot be
+    used, or a disk that is full.
     """
-    workers = available_cores() if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     for name, value, least in (
         ("count", count, 1),
         ("val", val, 0),
@@ -90,10 +97,19 @@ def synthesize(
             raise SlimError(f"{name} {value}: is too small; give {least} or more")
     if not 0.0 <= blank < 1.0:
         raise SlimError(f"blank {blank}: is a share of the lines; give a number from 0 up to 1")
-    if out.exists() and not _is_replaceable(out):
-        raise SlimError(f"{out}: holds something that this tool did not make; give another --out or empty it")
+    for folder in (out, old_folder(out)):
+        if folder.exists() and not _is_replaceable(folder):
+            raise SlimError(f"{folder}: holds something that this tool did not make; give another --out or empty it")
     begun = time.perf_counter()
     maker = LineMaker(fonts)  # in this process first: what is wrong with the fonts is then said once
+    made_from = {
+        "made_by": f"ppocr_slim {__version__}",
+        "seed": seed,
+        "count": count,
+        "val": val,
+        "blank": blank,
+        "fonts": family_versions(fonts) if fonts else {},
+    }
     partial = out.parent / f"{out.name}.partial"
     try:
         if partial.exists():
@@ -101,28 +117,44 @@ def synthesize(
         partial.mkdir(parents=True)
     except OSError as error:
         raise SlimError(f"{partial}: cannot be made ({error.strerror}); give another --out") from error
-    numbers = {"train": count, "val": val}
+    try:
+        labels = _write_pictures(partial, seed, {"train": count, "val": val}, maker, workers, fonts, blank, progress)
+        for name in SPLITS:
+            (partial / f"{name}.txt").write_text("".join(labels[name]), encoding="utf-8")
+        (partial / MARKER).write_text(json.dumps(made_from, indent=1) + "\n", encoding="utf-8")
+        os.sync()  # once, and not for each of many thousand pictures
+        publish_folder(partial, out)
+    except OSError as error:
+        raise SlimError(f"{out}: cannot be written ({error.strerror}); make room and run again") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Summary(count + val, time.perf_counter() - begun)
+
+
+def _write_pictures(
+    folder: Path,
+    seed: int,
+    numbers: dict[str, int],
+    maker: LineMaker,
+    workers: int,
+    fonts: Path | None,
+    blank: float,
+    progress: bool,
+) -> dict[str, list[str]]:
+    """Write the pictures of all splits; gives the lines of the label files."""
     chunks = [
-        _Chunk(partial, seed, split, first, min(first + _CHUNK, numbers[name]), blank)
+        _Chunk(folder, seed, split, first, min(first + _CHUNK, numbers[name]), blank)
         for split, name in enumerate(SPLITS)
         for first in range(0, numbers[name], _CHUNK)
     ]
     labels = {name: [] for name in SPLITS}
-    with tqdm(total=count + val, unit="line", disable=not progress) as bar:
+    with tqdm(total=sum(numbers.values()), unit="line", disable=not progress) as bar:
         for chunk, texts in _run(chunks, maker, workers, fonts):
             labels[SPLITS[chunk.split]] += [
                 f"{_image(chunk.split, chunk.first + at)}\t{text}\n" for at, text in enumerate(texts)
             ]
             bar.update(len(texts))
-    for name in SPLITS:
-        (partial / f"{name}.txt").write_text("".join(labels[name]), encoding="utf-8")
-    _swap(partial, out)
-    return Summary(count + val, time.perf_counter() - begun)
-
-
-def available_cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return labels
 
 
 @dataclass(frozen=True)
@@ -146,10 +178,7 @@ def _write_chunk(chunk: _Chunk, maker: LineMaker) -> list[str]:
         path = chunk.folder / _image(chunk.split, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        try:
-            path.write_bytes(encoded.tobytes())
-        except OSError as error:
-            raise SlimError(f"{path}: cannot be written ({error.strerror}); make room and run again") from error
+        path.write_bytes(encoded.tobytes())
         texts.append(text)
     return texts
 
@@ -182,22 +211,12 @@ def _run(chunks: Sequence[_Chunk], maker: LineMaker, workers: int, fonts: Path |
 
 
 def _is_replaceable(out: Path) -> bool:
-    """An empty folder, or a set that was made here: nothing in it but the pictures and the label files."""
-    return out.is_dir() and {entry.name for entry in out.iterdir()} <= {
-        "images",
-        *(f"{name}.txt" for name in SPLITS),
-    }
+    """An empty folder, or a set that was made here: with the marker, and nothing beside the set.
 
-
-def _swap(made: Path, out: Path) -> None:
-    old = out.parent / f"{out.name}.old"
-    if old.exists():
-        shutil.rmtree(old)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(made, out)
-    if old.exists():
-        shutil.rmtree(old)
+    Anybody's own rows lie in images/ and train.txt too, so the names alone say nothing.
+    """
+    names = {entry.name for entry in out.iterdir()} if out.is_dir() else {""}
+    return not names or (MARKER in names and names <= {MARKER, "images", *(f"{name}.txt" for name in SPLITS)})
 
 
 def contact_sheet(made: Path, real: Path | None, made_rows: int = 14, real_rows: int = 6) -> np.ndarray:

@@ -45,6 +45,12 @@ def fetched_families(fonts: Path) -> list[Path]:
     return found
 
 
+def family_versions(fonts: Path) -> dict[str, str]:
+    """Package and version of each family under `fonts`, by its name; "unknown" where its folder does not say."""
+    files = {folder.name: folder / "version.txt" for folder in fetched_families(fonts)}
+    return {name: file.read_text("utf-8").strip() if file.is_file() else "unknown" for name, file in files.items()}
+
+
 @dataclass(frozen=True)
 class Fetched:
     """What `fetch_families` did: names of families, and of the skipped ones why."""

@@ -3,19 +3,18 @@
 model.yml        architecture, characters, height: enough to build the network
 model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
 model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
-model.states     step and best score, as JSON
+model.states     step, best score and what else training keeps of itself, as JSON
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 import paddle
@@ -24,6 +23,7 @@ from paddle import nn
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import publish_folder, readable_folder
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
@@ -67,9 +67,11 @@ class ModelCard:
             raw = yaml.safe_load(path.read_text(encoding="utf-8"))
             if raw["format"] != FORMAT or raw["task"] != "rec":
                 raise SlimError(f"{path}: format {raw['format']} of task {raw['task']!r} is not known to this version")
-            architecture = raw["architecture"]
-            charset = Charset(tuple(raw["characters"]))
-            return cls(architecture["name"], architecture["args"], charset, raw["height"])
+            name, args = raw["architecture"]["name"], raw["architecture"]["args"]
+            charset, height = Charset(tuple(raw["characters"])), raw["height"]
+            if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(height, int) or height < 1:
+                raise TypeError("unusable architecture or height")
+            return cls(name, args, charset, height)
         except OSError as error:
             raise SlimError(f"{folder} is not a checkpoint folder: cannot read {CARD} ({error.strerror})") from error
         except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
@@ -123,27 +125,34 @@ def _plain(value):
 
 
 def read_states(folder: Path) -> Dict[str, Any]:
-    """Step and best score of a checkpoint folder. Raises SlimError if the file is missing or damaged."""
+    """step, best, best_step and what else `save_checkpoint` was given. SlimError if missing or damaged."""
     path = Path(folder) / STATES
     try:
         states = json.loads(path.read_text(encoding="utf-8"))
-        return {key: states[key] for key in ("step", "best", "best_step")}
+        numbers = (states["step"], states["best_step"], 0 if states["best"] is None else states["best"])
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise TypeError("a number is none")
+        return states
     except OSError as error:
         raise SlimError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
 
 
-def load_weights(model: nn.Layer, weights: Dict[str, np.ndarray], where) -> None:
-    """Set every parameter and buffer of `model`. SlimError unless all names and shapes agree."""
+def load_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], where) -> None:
+    """Set every parameter and buffer of `model`. SlimError unless all are float arrays whose names and shapes agree."""
+    if not isinstance(weights, Mapping):
+        raise SlimError(f"the weights in {where} are damaged: no named arrays; take another checkpoint")
     own = model_state(model)
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unknown:
         parts = [f"lacks {missing[:3]}"] * bool(missing) + [f"has unknown {unknown[:3]}"] * bool(unknown)
         raise SlimError(f"the weights in {where} do not fit the architecture: {' and '.join(parts)}")
     for name, tensor in own.items():
-        if list(weights[name].shape) != list(tensor.shape):
-            found = list(weights[name].shape)
+        if not isinstance(weights[name], np.ndarray) or weights[name].dtype.kind != "f":
+            raise SlimError(f"the weights in {where} are damaged: {name} is no float array; take another checkpoint")
+        found = list(weights[name].shape)
+        if found != list(tensor.shape):
             raise SlimError(f"the weights in {where} do not fit: {name} is {found}, the network has {tensor.shape}")
         tensor.set_value(np.ascontiguousarray(weights[name], dtype=np.float32))
 
@@ -153,27 +162,6 @@ def require_finite(state: Dict[str, np.ndarray]) -> None:
     for name, value in state.items():
         if not np.isfinite(value).all():
             raise SlimError(f"{name} is not finite; the last good checkpoint is kept")
-
-
-def publish_folder(new: Path, target: Path) -> None:
-    """Put the finished folder `new` in the place of `target`; at every moment one of the two is whole on the disk."""
-    old = target.with_name(target.name + ".old")
-    for path in new.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    recover_folder(target)
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(new, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(target: Path) -> None:
-    """Undo a `publish_folder` that was killed between its two renames."""
-    old = target.with_name(target.name + ".old")
-    if old.exists() and not target.exists():
-        os.rename(old, target)
 
 
 def save_checkpoint(
@@ -204,8 +192,7 @@ def save_checkpoint(
 
 def load_model(folder) -> Tuple[nn.Layer, ModelCard]:
     """The network of a checkpoint folder, in evaluation mode, giving logits [N, T, K]; and its card."""
-    folder = Path(folder)
-    recover_folder(folder)
+    folder = readable_folder(Path(folder))
     card = ModelCard.read(folder)
     model = build_model(card.name, card.args, len(card.charset.classes), where=str(folder / CARD))
     load_weights(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.tasks.metrics import Scores, normal_form, score_lines
@@ -58,10 +60,28 @@ class Evaluation:
         }
 
 
+def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime") -> Recognizer:
+    """The recognizer of a bundle, run by `backend`, or of a checkpoint, by what lies in the folder.
+
+    Raises SlimError if it is neither, or damaged.
+    """
+    place = readable_folder(Path(folder))
+    if (place / BUNDLE_CARD).is_file():
+        return Recognizer.from_bundle(place, backend)
+    # Here, because it imports paddle, which a bundle does not need.
+    from ppocr_slim.tasks.checkpoint import CARD, checkpoint_recognizer
+
+    if (place / CARD).is_file():
+        return checkpoint_recognizer(place)
+    raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
+
+
 def evaluate(
     recognizer: Recognizer, samples: Sequence[Sample], batch_size: int = 8, progress: bool = False
 ) -> Evaluation:
     """Read every sample once and score it; no sample ever stands in for another.
+
+    An image that cannot be read counts as read "": leaving it out would flatter. A blank row's label is "".
 
     Args:
         batch_size: rows that go through the network together.

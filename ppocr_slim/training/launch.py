@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,11 +16,17 @@ from ppocr_slim.errors import SlimError
 
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
 FIRST_LOG = "workerlog.0"  # where the launcher keeps what the first process says
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def launched() -> bool:
     """Whether `paddle.distributed.launch` started this process."""
     return LAUNCHED in os.environ
+
+
+def end_with_parent() -> None:
+    """Get SIGTERM when the parent dies, even by SIGKILL: no trainer is left behind that nobody can stop."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
@@ -40,30 +47,41 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
             stdout=launcher_log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they saved
+            preexec_fn=end_with_parent,
         )
-    received = 0
-
-    def pass_on(number, frame):
-        nonlocal received
-        received = number
-        for child in psutil.Process(process.pid).children():
-            child.send_signal(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
-    status = None
-    while status is None:
-        try:
-            status = process.wait(timeout=0.3)
-        except subprocess.TimeoutExpired:
-            pass
-        offset = _show(shown, offset)
+    received = []
+    before = {
+        s: signal.signal(s, lambda number, frame: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    status, passed_on = None, 0
+    try:
+        while status is None:
+            try:
+                status = process.wait(timeout=0.3)
+            except subprocess.TimeoutExpired:
+                # A signal from before the processes were there waits for them.
+                passed_on += passed_on < len(received) and _pass_on(process.pid, received[passed_on])
+            offset = _show(shown, offset)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if status and not received:
         raise SlimError(
             f"one of the {count} processes failed and all were stopped; the last checkpoint is kept and the same "
-            f"command continues from it. What each of them said is in {log_folder}"
+            f"command continues from it. What each of them said is in {log_folder}/workerlog.*"
         )
-    return 128 + received if received else status
+    return 128 + received[0] if received else status
+
+
+def _pass_on(launcher: int, number: int) -> bool:
+    """Send a signal to the launcher's processes; gives whether there were any."""
+    try:
+        children = psutil.Process(launcher).children()
+        for child in children:
+            child.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False
+    return bool(children)
 
 
 def _show(path: Path, offset: int) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Any, Callable, Dict
 
 import paddle
 from paddle import nn
@@ -16,6 +18,7 @@ from paddle.utils import unique_name
 from ppocr_slim.config.schema import Config
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import recover_folder
 from ppocr_slim.models.state import assign_state, model_state, name_parameters
 from ppocr_slim.tasks.checkpoint import (
     OPTIMIZER,
@@ -24,7 +27,6 @@ from ppocr_slim.tasks.checkpoint import (
     load_weights,
     read_arrays,
     read_states,
-    recover_folder,
     save_checkpoint,
 )
 from ppocr_slim.tasks.metrics import Scores, better
@@ -57,141 +59,175 @@ class StopSignals:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a training stage trains, on what, and how it is judged.
+
+    Attributes:
+        folder: where last/, best/, the log and the curves go.
+        task: its `loss(model, batch)` gives a dict with "loss".
+        evaluate: scores the model in its present state.
+    """
+
+    folder: Path
+    config: Config
+    epochs: int
+    model: nn.Layer
+    card: ModelCard
+    task: Any
+    rows: TrainingRows
+    evaluate: Callable[[nn.Layer], Scores]
+    processes: Processes
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * len(self.rows)
+
+
 class TrainingState:
     """Model, optimizer, averaged weights and position of a training stage: what a checkpoint saves and restores."""
 
-    def __init__(self, model: nn.Layer, card: ModelCard, config: Config):
-        name_parameters(model)
-        self.model, self.card = model, card
-        self.optimizer = build_optimizer(model, config.optimizer)
-        decay = config.optimizer.ema_decay
-        self.average = AveragedWeights(model, decay) if decay else None
-        self.step, self.best, self.best_step = 0, math.nan, 0
+    def __init__(self, job: Job):
+        name_parameters(job.model)
+        self.model, self.card, self.data = job.model, job.card, job.rows.digest
+        self.optimizer = build_optimizer(job.model, job.config.optimizer)
+        self.parameters = [tensor for tensor in model_state(job.model).values() if not tensor.stop_gradient]
+        self.buffers = [tensor for tensor in model_state(job.model).values() if tensor.stop_gradient]
+        decay = job.config.optimizer.ema_decay
+        self.average = AveragedWeights(job.model, decay) if decay else None
+        self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
 
     def weights(self) -> Dict[str, paddle.Tensor]:
         """The weights that are evaluated and shipped: the averaged ones where averaging is on."""
         return self.average.state if self.average else model_state(self.model)
 
     def save(self, folder: Path) -> None:
+        """Write a checkpoint folder; SlimError where that is impossible."""
         resume = {"optimizer": self.optimizer.state_dict()}
         if self.average:
             resume["model"] = model_state(self.model)
-        states = {
-            "step": self.step,
-            "best": None if math.isnan(self.best) else self.best,
-            "best_step": self.best_step,
-        }
+        best = None if math.isnan(self.best) else self.best
+        states = {"step": self.step, "images": self.images, "data": self.data}
+        states.update({"best": best, "best_step": self.best_step})
         weights = {name: tensor.numpy() for name, tensor in self.weights().items()}
         save_checkpoint(folder, self.card, weights, resume, states)
 
     def restore(self, folder: Path) -> None:
-        """Continue where a checkpoint of the same architecture left off, to the bit. SlimError if it does not fit."""
+        """Continue where a checkpoint left off, to the bit.
+
+        Raises SlimError if it is damaged, or was trained with another network, other characters or other data: going
+        on would silently be another experiment.
+        """
         states, resume = read_states(folder), read_arrays(folder / OPTIMIZER)
+        if ModelCard.read(folder) != self.card:
+            raise SlimError(
+                f"{folder} was trained with other characters or another architecture: choose a new Global.output_dir "
+                "(and name this checkpoint in Global.pretrained to start from it)"
+            )
+        if states["data"] != self.data:
+            raise SlimError(
+                f"{folder} was trained on other data than the label files now hold: choose a new Global.output_dir "
+                "(and name this checkpoint in Global.pretrained to start from it)"
+            )
         weights = read_arrays(folder / WEIGHTS)
+        wanted = {"optimizer"} | ({"model"} if self.average else set())
+        if resume.keys() != wanted:
+            raise SlimError(f"{folder / OPTIMIZER} holds {sorted(resume)}, not {sorted(wanted)}: it cannot be resumed")
         load_weights(self.model, resume["model"] if self.average else weights, folder)
         if self.average:
             self.average.load(weights)
         self.optimizer.set_state_dict(resume["optimizer"])
         best = states["best"]
-        self.step, self.best, self.best_step = (
-            states["step"],
-            math.nan if best is None else best,
-            states["best_step"],
-        )
+        self.step, self.images = states["step"], states["images"]
+        self.best, self.best_step = math.nan if best is None else best, states["best_step"]
 
 
-def fit(
-    folder: Path,
-    config: Config,
-    epochs: int,
-    model: nn.Layer,
-    card: ModelCard,
-    task,
-    rows: TrainingRows,
-    evaluate: Callable[[nn.Layer], Scores],
-    processes: Processes,
-) -> Path:
-    """Train `model` for `epochs`, continuing from folder/last where it exists; gives the folder of the best checkpoint.
+def fit(job: Job) -> Path:
+    """Train for `job.epochs`, continuing from last/ where it exists; gives the folder of the best checkpoint.
 
     Raises:
         SlimError: a loss or weight is not finite, the disk is full, or the checkpoint does not fit.
         Stopped: after SIGINT or SIGTERM, with everything saved.
     """
     # Paddle numbers an optimizer's tensors by the process's history; a fresh count gives a resumed run the same names.
-    with unique_name.guard():
-        try:
-            return _fit(folder, config, epochs, model, card, task, rows, evaluate, processes)
-        except OSError as error:  # the log; checkpoints have their own
-            raise SlimError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from error
-
-
-def _fit(folder, config, epochs, model, card, task, rows, evaluate, processes) -> Path:
-    last, best = folder / "last", folder / "best"
-    state = TrainingState(model, card, config)
-    if processes.is_first:
-        for checkpoint in (last, best):
-            recover_folder(checkpoint)
-    processes.wait()
-    if last.exists():
-        state.restore(last)
-        logger.info("continuing from %s at step %d", last, state.step)
-    total = epochs * len(rows)
-    if state.step >= total:
-        logger.info("%s is trained already (%d steps)", folder, state.step)
-        return best
-    if config.run.fast_cpu:
-        keep_freed_memory()
-        accelerate(model)
-    log = RunLog(folder, state.step, total) if processes.is_first else SilentLog()
-    batches = rows.batches(state.step)
-    model.train()
-    try:
-        with StopSignals() as stop:
-            while state.step < total:
+    with unique_name.guard(), _disk_errors(job.folder):
+        config, processes = job.config, job.processes
+        last, best = job.folder / "last", job.folder / "best"
+        state = TrainingState(job)
+        if processes.is_first:
+            for checkpoint in (last, best):
+                recover_folder(checkpoint)
+        processes.wait()
+        if last.exists():
+            state.restore(last)
+            logger.info("continuing from %s at step %d", last, state.step)
+        if state.step >= job.steps:
+            logger.info("%s is trained already (%d steps)", job.folder, state.step)
+            return best
+        _prepare_cpu(job)
+        log = RunLog(job.folder, state.step, state.images, job.steps) if processes.is_first else SilentLog()
+        batches = job.rows.batches(state.step)
+        job.model.train()
+        with closing(log), closing(batches), StopSignals() as stop:
+            while state.step < job.steps:
                 asked = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - asked
-                rate = learning_rate(config.optimizer, state.step, total)
-                losses = _step(state, task, batch, rate, config.run.seed, processes)
-                log.tick(len(batch.sources) * processes.count, waited)
+                rate = learning_rate(config.optimizer, state.step, job.steps)
+                losses = _step(state, job, batch, rate)
+                images = len(batch.sources) * processes.count
+                state.images += images
+                log.tick(images, waited, losses)
+                finished = state.step == job.steps
+                if state.step % config.run.log_every_steps == 0 or finished:
+                    log.train(state.step, (state.step - 1) // len(job.rows), rate)
+                if state.step % config.run.eval_every_steps == 0 or finished:
+                    _evaluate(state, job, best, log)
                 stopping = processes.largest(stop.received)
-                if state.step % config.run.log_every_steps == 0 or state.step == total:
-                    log.train(state.step, (state.step - 1) // len(rows), losses, rate)
-                if state.step % config.run.eval_every_steps == 0 or state.step == total:
-                    _evaluate(state, config.metric.name, evaluate, best if processes.is_first else None, log)
-                finished = state.step == total
-                due = state.step % config.run.save_every_steps == 0 or finished or stopping
-                if due and processes.is_first:
+                if processes.is_first and (state.step % config.run.save_every_steps == 0 or finished or stopping):
                     state.save(last)
-                if stopping and not finished:
+                if stopping:
                     name = signal.Signals(stopping).name
-                    logger.warning(
-                        "%s: saved at step %d in %s; the same command continues from there",
-                        name,
-                        state.step,
-                        last,
-                    )
+                    message = "%s: saved at step %d in %s; the same command continues from there"
+                    logger.warning(message, name, state.step, last)
                     raise Stopped(128 + stopping)
-    finally:
-        batches.close()
-        log.close()
-    logger.info("best %s %.4f at step %d: %s", config.metric.name, state.best, state.best_step, best)
-    return best
+        logger.info("best %s %.4f at step %d: %s", config.metric.name, state.best, state.best_step, best)
+        return best
 
 
-def _step(state: TrainingState, task, batch, rate: float, seed: int, processes: Processes) -> Dict[str, float]:
+@contextmanager
+def _disk_errors(folder: Path):
+    """What cannot be written (the log; checkpoints say so themselves) as a SlimError."""
+    try:
+        yield
+    except OSError as error:
+        raise SlimError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from error
+
+
+def _prepare_cpu(job: Job) -> None:
+    """Turn this project's CPU kernels on, and say which code paths run."""
+    count = 0
+    if job.config.run.fast_cpu:
+        keep_freed_memory()
+        count = accelerate(job.model)
+    path = os.environ.get("MKL_DEBUG_CPU_TYPE", "its own choice")
+    logger.info("CPU: %d fast depthwise convolutions, MKL code path: %s", count, path)
+
+
+def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float]:
     """One optimizer step on the processes' batches; gives this one's losses as numbers."""
     # Dropout is a function of the step and the process: resuming needs no generator's state.
-    paddle.seed((seed * 1_000_003 + state.step * processes.count + processes.rank) % 2**31)
-    losses = task.loss(state.model, batch)
+    number = state.step * job.processes.count + job.processes.rank
+    paddle.seed((job.config.run.seed * 1_000_003 + number) % 2**31)
+    losses = job.task.loss(state.model, batch)
     values = {name: float(value) for name, value in losses.items()}
     if not all(map(math.isfinite, values.values())):
         raise SlimError(
-            f"the loss is {values} at step {state.step}; the last good checkpoint is kept. "
-            f"Lower Optimizer.lr or look at these rows: {', '.join(batch.sources[:4])} ..."
+            f"the loss is {values} at step {state.step}; the last good checkpoint is kept. Look at these rows: "
+            f"{', '.join(batch.sources[:4])} ... or start anew with a lower Optimizer.lr"
         )
     losses["loss"].backward()
-    processes.average_gradients(state.optimizer._parameter_list)
+    job.processes.average([*(p.grad for p in state.parameters if p.grad is not None), *state.buffers])
     state.optimizer.set_lr(rate)
     state.optimizer.step()
     state.optimizer.clear_grad()
@@ -201,16 +237,18 @@ def _step(state: TrainingState, task, batch, rate: float, seed: int, processes: 
     return values
 
 
-def _evaluate(state: TrainingState, metric: str, evaluate, best: Optional[Path], log: RunLog) -> None:
-    """Score the weights that would ship; keep them in `best`, where there is one, if they are better than before."""
+def _evaluate(state: TrainingState, job: Job, best: Path, log) -> None:
+    """Score the weights that would ship; keep them in best/ if they are better than any before."""
+    started = time.monotonic()
     own = {name: tensor.clone() for name, tensor in model_state(state.model).items()}
     assign_state(state.model, state.weights())
     try:
-        scores = asdict(evaluate(state.model))
+        scores = asdict(job.evaluate(state.model))
     finally:
         assign_state(state.model, own)
-    log.evaluation(state.step, scores)
+    log.evaluation(state.step, scores, time.monotonic() - started)
+    metric = job.config.metric.name
     if better(metric, scores[metric], state.best):
         state.best, state.best_step = scores[metric], state.step
-        if best is not None:
+        if job.processes.is_first:
             state.save(best)

@@ -1,7 +1,8 @@
 """Training by several processes: data parallelism over gloo on CPUs, started by `paddle.distributed.launch`.
 
-Every process holds the whole model, takes its share of the rows, and averages gradients with the others after each
-backward pass. What a user sees (log, evaluation, checkpoints, Ctrl-C) is the same as with one process.
+Every process holds the whole model, takes its share of the rows, and after each backward pass averages gradients and
+batch-norm statistics with the others, so that all hold the very same network. What a user sees (log, evaluation,
+checkpoints, Ctrl-C) is the same as with one process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import paddle
 import paddle.distributed
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.training.launch import launched
+from ppocr_slim.training.launch import end_with_parent, launched
 
 
 class Processes:
@@ -25,6 +26,7 @@ class Processes:
 
     def __init__(self) -> None:
         if launched():
+            end_with_parent()
             paddle.distributed.init_parallel_env()
         self.rank = paddle.distributed.get_rank() if launched() else 0
         self.count = paddle.distributed.get_world_size() if launched() else 1
@@ -33,16 +35,15 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def average_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
-        """Replace every gradient by its mean over the processes, in one message."""
+    def average(self, tensors: Sequence[paddle.Tensor]) -> None:
+        """Replace every float32 tensor by its mean over the processes, all in one message."""
         if self.count == 1:
             return
-        grads = [p.grad for p in parameters if p.grad is not None]
-        flat = paddle.concat([grad.flatten() for grad in grads])
+        flat = paddle.concat([tensor.detach().flatten() for tensor in tensors])
         self._communicate(lambda: paddle.distributed.all_reduce(flat))
         flat.scale_(1 / self.count)
-        for grad, part in zip(grads, flat.split([int(grad.size) for grad in grads])):
-            paddle.assign(part.reshape(grad.shape), grad)
+        for tensor, part in zip(tensors, flat.split([int(tensor.size) for tensor in tensors])):
+            paddle.assign(part.reshape(tensor.shape), tensor)
 
     def largest(self, value: int) -> int:
         """The largest of the processes' values."""

@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
-import sys
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
-import numpy as np
 import paddle
 from paddle import nn
 
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, ExportStage, Stage, TrainStage
-from ppocr_slim.data.augment import check_names
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.doctor import Diagnosis, config_charset, examine_config
-from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError
-from ppocr_slim.export.recognizer import export_recognizer
-from ppocr_slim.export.weights import read_bundle_weights
-from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.export.recognizer import export_recognizer, parity_rows
+from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
-from ppocr_slim.models.crnn import steps_for_width
-from ppocr_slim.models.state import model_state, name_parameters
-from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
-from ppocr_slim.runtime.bundle import read_bundle
-from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
+from ppocr_slim.models.state import name_parameters
+from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.tasks.checkpoint import ModelCard
+from ppocr_slim.tasks.checks import check_config, diagnose
 from ppocr_slim.tasks.evaluation import evaluate
 from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
-from ppocr_slim.training.loop import fit
+from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.runlog import logger
+from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
 
 CONFIG_FILE = "config.yml"
+LOCK_FILE = ".lock"
 EXPORT_ROWS = 32  # rows on which an export must read as the checkpoint does
 TYPICAL_ASPECT = 15  # width over height of an address row, for the FLOPs that are printed
-
-
-class StartingWeights(NamedTuple):
-    """What training starts from: named arrays, the characters of its head, and where they came from."""
-
-    state: Dict[str, np.ndarray]
-    charset: Charset
-    where: Path
 
 
 def run_recipe(config: Config) -> None:
@@ -59,41 +48,72 @@ def run_recipe(config: Config) -> None:
         SlimError: the config, the data or a stage's outcome are not right.
         training.loop.Stopped: a signal ended a training, which has saved.
     """
-    check_names(config.train.augment)
-    bind_model(config.architecture.name, config.architecture.args)
+    check_config(config)
     processes = Processes()
-    if processes.is_first:
-        claim_folder(config)
-    else:
+    if not processes.is_first:
         logger.setLevel(logging.WARNING)  # the first process speaks for all
     folder = config.run.output_dir
-    checkpoint: Optional[Path] = None
-    for stage, stage_folder in _stage_folders(config.recipe, folder):
-        if isinstance(stage, TrainStage):
-            checkpoint = _train(stage, stage_folder, config, checkpoint or config.run.pretrained, processes)
-        elif processes.is_first:
-            _export(stage, stage_folder, config, checkpoint)
+    with locked(folder) if processes.is_first else nullcontext():
+        require_same_experiment(config)
+        checkpoint: Optional[Path] = None
+        for stage, stage_folder in _stage_folders(config.recipe, folder):
+            if isinstance(stage, TrainStage):
+                checkpoint = _train(stage, stage_folder, config, checkpoint or config.run.pretrained, processes)
+            elif processes.is_first:
+                _export(stage, stage_folder, config, checkpoint)
 
 
-def claim_folder(config: Config) -> Path:
-    """The run's folder, with the resolved config in it. SlimError if another config's run lies there."""
-    folder = config.run.output_dir
-    path = folder / CONFIG_FILE
-    if path.exists():
-        if load_config(path) != config:
-            key = _first_difference(load_config(path), config)
-            raise SlimError(
-                f"{folder} holds a run whose {key} is another: choose a new Global.output_dir, or remove the folder"
-            )
-        return folder
+@contextmanager
+def locked(folder: Path):
+    """Keep a run's folder to this process. SlimError if another one is at work in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK_FILE, "w", encoding="utf-8")
+    except OSError as error:
+        raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SlimError(f"another process is training in {folder}: wait for it, or stop it first") from error
+        yield
+
+
+def require_same_experiment(config: Config) -> None:
+    """SlimError if the run's folder holds a checkpoint of a config that would give other results than this one."""
+    folder = config.run.output_dir
+    saved = folder / CONFIG_FILE
+    if not saved.exists() or not any(folder.glob("*/last*")):
+        return
+    before, now = _experiment(load_config(saved)), _experiment(config)
+    if before != now:
+        raise SlimError(
+            f"{folder} holds a run whose {_first_difference(before, now)} is another: choose a new "
+            "Global.output_dir, or remove the folder"
+        )
+
+
+def _experiment(config: Config) -> Config:
+    """The config without what cannot change the weights that come out."""
+    run = {"log_every_steps": 1, "eval_every_steps": 1, "save_every_steps": 1, "max_bad_fraction": 0.0}
+    return config.model_copy(
+        update={
+            "run": config.run.model_copy(update=run),
+            "train": config.train.model_copy(update={"workers": 1}),
+            "eval": config.eval.model_copy(update={"batch_size": 1}),
+        }
+    )
+
+
+def save_config(config: Config) -> None:
+    """Write the resolved config into the run's folder, whole or not at all."""
+    path = config.run.output_dir / CONFIG_FILE
+    try:
         new = path.with_suffix(".new")
         dump_config(config, new)
-        new.replace(path)  # a kill in between must not leave half a config that nothing can continue from
+        new.replace(path)
     except OSError as error:
         raise SlimError(f"cannot write {path}: {error.strerror}") from error
-    return folder
 
 
 def _first_difference(a: Config, b: Config) -> str:
@@ -119,52 +139,17 @@ def _stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, P
 
 def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Optional[Path], processes: Processes) -> Path:
     """Train from `start_folder`'s weights, or from random ones; gives the best checkpoint."""
-    start = read_starting_weights(start_folder) if start_folder else None
-    height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
-    charset = choose_charset(config, start)
-    train, val = examine_data(config, charset)
+    charset, train, val = diagnose(config)
     for title, diagnosis in (("training data", train), ("evaluation data", val)):
         logger.info("%s", diagnosis.report(title))
         diagnosis.require_clean(config.run.max_bad_fraction)
+    model, card = _build(config, charset)
+    if start_folder:
+        load_starting_weights(model, read_starting_weights(start_folder), card)
+    if processes.is_first:
+        save_config(config)
+    task = RecognitionTask(charset, card.height)
     val_samples = [checked.sample for checked in val.samples]
-    paddle.seed(config.run.seed)  # the initial weights are part of the experiment
-    model = build_model(config.architecture.name, config.architecture.args, len(charset.classes))
-    name_parameters(model)
-    shape = [1, 3, height, TYPICAL_ASPECT * height]
-    cost = measure_cost(model, shape)
-    logger.info(
-        "%s: %.2f M parameters (%.1f MB); %s: %.0f M multiply-adds, %.1f MB of activations, %.0f MB a batch of %d",
-        config.architecture.name,
-        cost.parameters / 1e6,
-        cost.parameters * 4 / 1e6,
-        "x".join(map(str, shape)),
-        cost.flops / 1e6,
-        cost.activation_bytes / 1e6,
-        cost.activation_bytes * config.train.batch_size / 1e6,
-        config.train.batch_size,
-    )
-    logger.info(
-        "%d characters, %d training rows, %d to evaluate",
-        len(charset.characters),
-        len(train.samples),
-        len(val.samples),
-    )
-    if start:
-        load_starting_weights(model, start, charset)
-    task = RecognitionTask(charset, height)
-    rows = TrainingRows(
-        [checked.sample for checked in train.samples],
-        [checked.ratio for checked in train.samples],
-        charset,
-        height,
-        steps_for_width,
-        config.train.batch_size,
-        config.train.augment,
-        config.run.seed,
-        config.train.workers,
-        part=(processes.rank, processes.count),
-    )
-    card = ModelCard(config.architecture.name, dict(config.architecture.args), charset, height)
 
     def score(network: nn.Layer) -> Scores:
         mine = processes.share(val_samples)
@@ -172,63 +157,50 @@ def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Option
         lines = processes.gather([(line.reference, line.reading) for line in lines])
         return score_lines(*zip(*lines))
 
-    return fit(folder, config, stage.epochs, model, card, task, rows, score, processes)
+    rows = TrainingRows(
+        samples=[checked.sample for checked in train.samples],
+        ratios=[checked.ratio for checked in train.samples],
+        charset=charset,
+        height=card.height,
+        steps=steps_for_width,
+        batch_size=config.train.batch_size,
+        augment=config.train.augment,
+        seed=config.run.seed,
+        workers=config.train.workers,
+        part=(processes.rank, processes.count),
+        one_writer=[checked.one_writer for checked in train.samples],
+    )
+    return fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes))
+
+
+def _build(config: Config, charset: Charset) -> Tuple[nn.Layer, ModelCard]:
+    """The network with its initial weights, and its card; what it costs is logged."""
+    name, args = config.architecture.name, dict(config.architecture.args)
+    paddle.seed(config.run.seed)  # the initial weights are part of the experiment
+    model = build_model(name, args, len(charset.classes))
+    name_parameters(model)
+    shape = [1, 3, model.height, TYPICAL_ASPECT * model.height]
+    cost = measure_cost(model, shape)
+    logger.info(
+        "%s: %d characters, %.2f M parameters (%.1f MB); a row of %s: %.0f M multiply-adds, %.1f MB of activations",
+        name,
+        len(charset.characters),
+        cost.parameters / 1e6,
+        cost.parameters * 4 / 1e6,
+        "x".join(map(str, shape[1:])),
+        cost.flops / 1e6,
+        cost.activation_bytes / 1e6,
+    )
+    batch = config.train.batch_size
+    logger.info("a batch of %d keeps at least %.0f MB of activations", batch, cost.activation_bytes * batch / 1e6)
+    return model, ModelCard(name, args, charset, model.height)
 
 
 def _export(stage: ExportStage, folder: Path, config: Config, checkpoint: Optional[Path]) -> None:
     checkpoint = checkpoint or config.run.pretrained
     if checkpoint is None:
         raise SlimError("Recipe: an export needs a train stage before it, or Global.pretrained")
-    samples = [
-        sample for source in config.eval.label_files for sample in read_label_file(source.path, source.image_root)[0]
-    ]
-    chosen = np.linspace(0, len(samples) - 1, min(EXPORT_ROWS, len(samples))).astype(int)
-    report = export_recognizer(checkpoint, folder, stage.formats, stage.budget_mb, [samples[index] for index in chosen])
+    save_config(config)
+    samples = [checked.sample for checked in diagnose(config)[2].samples]
+    report = export_recognizer(checkpoint, folder, stage.formats, stage.budget_mb, parity_rows(samples, EXPORT_ROWS))
     logger.info("%s", report)
-
-
-def read_starting_weights(folder: Path) -> StartingWeights:
-    """The weights of a checkpoint folder or of an exported bundle. SlimError if `folder` is neither."""
-    if (folder / BUNDLE_CARD).is_file():
-        return StartingWeights(read_bundle_weights(folder), Charset(read_bundle(folder).characters), folder)
-    if not folder.is_dir():
-        raise SlimError(f"Global.pretrained: there is no folder {folder}; name a checkpoint, a bundle, or null")
-    return StartingWeights(read_arrays(folder / WEIGHTS), ModelCard.read(folder).charset, folder)
-
-
-def load_starting_weights(model: nn.Layer, start: StartingWeights, charset: Charset) -> None:
-    """Set the model's weights; the head's rows go by character, so that another dictionary keeps what it shares.
-
-    Raises SlimError where any other name or shape differs.
-    """
-    state = dict(start.state)
-    if charset != start.charset:
-        old = {character: index for index, character in enumerate(start.charset.classes)}
-        shared = [(new, old[c]) for new, c in enumerate(charset.classes) if c in old]
-        targets, sources = map(list, zip(*shared))
-        for name, tensor in model_state(model).items():
-            if name.startswith("head.") and name in state:
-                fresh = tensor.numpy().copy()
-                fresh[..., targets] = state[name][..., sources]
-                state[name] = fresh
-        logger.info("%d of %d characters start untrained", len(charset.classes) - len(shared), len(charset.characters))
-    load_weights(model, state, start.where)
-    logger.info("starting from the weights of %s", start.where)
-
-
-def choose_charset(config: Config, start: Optional[StartingWeights]) -> Charset:
-    """The dictionary that the config names; else that of the starting weights if it covers the labels; else theirs."""
-    charset = config_charset(config)
-    if config.run.character_dict_path is None and start and set(charset.characters) <= set(start.charset.characters):
-        return start.charset
-    return charset
-
-
-def examine_data(config: Config, charset: Charset) -> Tuple[Diagnosis, Diagnosis]:
-    """Diagnose training and evaluation data with the model's own number of output steps."""
-    model_height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
-
-    def steps(width: int, height: int) -> int:
-        return steps_for_width(max(1, round(width * model_height / height)))
-
-    return examine_config(config, charset, steps, progress=sys.stderr.isatty())

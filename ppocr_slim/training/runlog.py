@@ -1,14 +1,18 @@
-"""What a run says while it goes: a progress bar, JSON lines, and TensorBoard curves."""
+"""What a run says while it goes: a progress bar, JSON lines, and curves for TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 LOG_FILE = "log.jsonl"
@@ -29,77 +33,98 @@ def show_log() -> None:
 class RunLog:
     """The log of one training stage in `folder`: log.jsonl, and curves/ for `tensorboard --logdir`.
 
-    Resuming at `step` drops the lines after it: those steps are run again, and must not stand there twice.
+    It goes on at `step`, after `images` rows. Resuming drops the lines after that step: those steps are run again, and
+    must not stand there twice.
+    A disk that is full shows as OSError.
     """
 
-    def __init__(self, folder: Path, step: int, total: int):
+    def __init__(self, folder: Path, step: int, images: int, total: int):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / LOG_FILE
-        kept = []
-        if path.exists() and step > 0:
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError):
-                    continue  # the line that a kill cut short
-        path.write_text("".join(kept), encoding="utf-8")
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
-        self._curves = SummaryWriter(str(folder / CURVES_FOLDER), purge_step=step if step else None)
+        kept = _lines_up_to(path, step)
+        new = path.with_suffix(".new")
+        new.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        os.replace(new, path)
+        self._images = images
+        self._file = open(path, "a", encoding="utf-8")
+        # Written by this thread: SummaryWriter's own thread dies of a full disk, and then the training waits for it.
+        (folder / CURVES_FOLDER).mkdir(exist_ok=True)
+        self._curves = EventsWriter(str(folder / CURVES_FOLDER / "events"))
+        if step:
+            self._curves.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
         self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
-        self._since, self._images, self._waited = time.monotonic(), 0, 0.0
+        self._start_interval()
 
-    def tick(self, images: int, waited: float) -> None:
+    def _start_interval(self) -> None:
+        self._since, self._waited, self._steps = time.monotonic(), 0.0, 0
+        self._images_before, self._sums = self._images, Counter()
+
+    def tick(self, images: int, waited: float, losses: Dict[str, float]) -> None:
         """One step is done, over so many images, `waited` seconds of it for data."""
         self._images += images
         self._waited += waited
+        self._steps += 1
+        for name, value in losses.items():
+            self._sums[name] += value
         self._bar.update()
 
-    def train(self, step: int, epoch: int, losses: Dict[str, float], rate: float) -> None:
-        """Write the figures of the steps since the last call."""
+    def train(self, step: int, epoch: int, rate: float) -> None:
+        """Write the figures of the steps since the last call; losses are their means."""
         elapsed = max(1e-9, time.monotonic() - self._since)
-        speed, waiting = self._images / elapsed, self._waited / elapsed
-        self._since, self._images, self._waited = time.monotonic(), 0, 0.0
+        losses = {name: total / self._steps for name, total in self._sums.items()}
+        speed = (self._images - self._images_before) / elapsed
         self._bar.set_postfix_str(f"epoch {epoch} loss {losses['loss']:.3f} {speed:.1f} images/s")
-        self._write(
-            {
-                "step": step,
-                "epoch": epoch,
-                **losses,
-                "lr": rate,
-                "images_per_s": speed,
-                "waiting_share": waiting,
-            }
-        )
+        record = {"step": step, "epoch": epoch, **losses, "lr": rate, "images": self._images}
+        self._write({**record, "images_per_s": speed, "waiting_share": self._waited / elapsed})
+        self._start_interval()
 
-    def evaluation(self, step: int, scores: Dict[str, float]) -> None:
-        """Write the scores of an evaluation; its time does not count as training's."""
+    def evaluation(self, step: int, scores: Dict[str, float], seconds: float) -> None:
+        """Write the scores of an evaluation; the `seconds` that it took do not count as training's."""
         tqdm.write("  ".join([f"step {step}"] + [f"{name} {value:.4f}" for name, value in scores.items()]))
-        self._write({"step": step, **{f"eval/{name}": value for name, value in scores.items()}})
-        self._since, self._images, self._waited = time.monotonic(), 0, 0.0
+        self._write({"step": step, "images": self._images, **{f"eval/{k}": v for k, v in scores.items()}})
+        self._since += seconds
 
     def _write(self, record: Dict[str, Any]) -> None:
         self._file.write(json.dumps({key: _short(value) for key, value in record.items()}) + "\n")
         self._file.flush()
         for name, value in record.items():
-            if name not in ("step", "epoch"):
-                self._curves.add_scalar(name if "/" in name else f"train/{name}", value, record["step"])
+            if name not in ("step", "epoch", "images"):
+                scalar = summary.scalar(name if "/" in name else f"train/{name}", value)
+                self._curves.write_event(Event(step=record["step"], wall_time=time.time(), summary=scalar))
+        self._curves.flush()
 
     def close(self) -> None:
-        """Flush and close everything."""
+        """Close everything; what no longer fits on the disk is told, not raised: a better message is on its way."""
         self._bar.close()
-        self._curves.close()
-        self._file.close()
+        for file in (self._file, self._curves):
+            try:
+                file.close()
+            except OSError as error:
+                logger.warning("the end of the log is lost: %s", error.strerror)
+
+
+def _lines_up_to(path: Path, step: int) -> list:
+    """The log's lines of steps up to `step`; one that a kill cut short is left out."""
+    if step == 0 or not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue
+    return kept
 
 
 class SilentLog:
     """The log of a process that is not the first one: the first speaks for all."""
 
-    def tick(self, images: int, waited: float) -> None: ...
+    def tick(self, images: int, waited: float, losses: Dict[str, float]) -> None: ...
 
-    def train(self, step: int, epoch: int, losses: Dict[str, float], rate: float) -> None: ...
+    def train(self, step: int, epoch: int, rate: float) -> None: ...
 
-    def evaluation(self, step: int, scores: Dict[str, float]) -> None: ...
+    def evaluation(self, step: int, scores: Dict[str, float], seconds: float) -> None: ...
 
     def close(self) -> None: ...
 

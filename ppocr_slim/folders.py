@@ -1,0 +1,52 @@
+"""Folders that are replaced whole or not at all: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def old_folder(target: Path) -> Path:
+    """Where what `target` held before lies while it is being replaced."""
+    return target.with_name(target.name + ".old")
+
+
+def publish_folder(new: Path, target: Path) -> None:
+    """Put the finished folder `new` in the place of `target`; at every moment one of the two is whole on the disk.
+
+    The files directly in `new` are flushed first; whoever has more below it flushes that before. Raises OSError.
+    """
+    old = old_folder(target)
+    for path in new.iterdir():
+        _flush(path)
+    _flush(new)
+    recover_folder(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.rename(target, old)
+    os.rename(new, target)
+    _flush(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Undo a `publish_folder` that was killed between its two renames. Only for who writes `target`."""
+    old = old_folder(target)
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+
+
+def readable_folder(target: Path) -> Path:
+    """`target`, or what it held before where it is just being replaced. For readers: it changes nothing."""
+    old = old_folder(target)
+    return old if old.exists() and not target.exists() else target
+
+
+def _flush(path: Path) -> None:
+    """A file or a folder (its list of names) reaches the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
