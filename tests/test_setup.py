@@ -149,7 +149,9 @@ def test_no_python_is_one_clear_line():
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    # `make test PYTHON=...` exports its variables to the tests, and these calls must not see them.
+    outer = ("MAKE", "MFLAGS", "PYTHON", "VENV")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=str(ROOT), env=environment)
 
