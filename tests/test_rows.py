@@ -153,6 +153,15 @@ def test_words_are_glued_within_a_writer_and_within_a_row_where_none_is_known(tm
     assert mixed and reordered
 
 
+def test_a_word_that_is_longer_than_a_row_may_be_is_kept_whole():
+    """Lost otherwise: one odd label would crash a training in the middle."""
+    text = f"{'a' * 80} b"
+    row = Row(draw_row(text), text, lambda rng: Row(draw_row("c d"), "c d", None))
+    augment = Augmenter([Augmentation(name="glue_words", p=1.0)])
+    for seed in range(20):
+        assert augment(row, np.random.default_rng(seed), lambda row: True).text
+
+
 def test_words_are_cut_where_the_gaps_are_and_doubtful_rows_are_left_alone():
     """Lost otherwise: cut words would carry the wrong label."""
     text = "Thôn Ba Làng Hạ"

@@ -189,6 +189,23 @@ def test_processes_hold_the_same_network(data):
     assert best.scores.cer == pytest.approx(logged, abs=1e-6)
 
 
+def test_a_killed_command_leaves_no_process_behind(data):
+    """Lost otherwise: trainers that nobody can see or stop would go on, beside the resumed run."""
+    settings = {"processes": 2, "save_every_steps": 5}
+    raw = config_dict(data, Global=settings, Recipe=[{"stage": "train", "epochs": 100_000}])
+    process = subprocess.Popen(train_command(data, raw), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    trainers = []
+    while len(trainers) < 2 and time.monotonic() < until:  # killed before paddle is even imported
+        children = psutil.Process(process.pid).children(recursive=True)
+        trainers = [p for p in children if "distributed.launch" not in " ".join(p.cmdline())]
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    gone, alive = psutil.wait_procs(trainers, timeout=30)
+    assert len(gone) >= 2 and not alive
+
+
 def test_when_one_process_dies_all_stop_within_half_a_minute(data):
     """Lost otherwise: the others would wait for it for hours, holding the machine (PaddleOCR#13435)."""
     process = start_two_processes(data)

@@ -15,7 +15,7 @@ from ppocr_slim.training.launch import launch, launched
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Train, slim and export a model as its config says.")
+    parser = argparse.ArgumentParser(description="Train and export a model as its config says.")
     parser.add_argument("-c", "--config", type=Path, required=True, help="YAML file, see configs/")
     parser.add_argument(
         "-o",

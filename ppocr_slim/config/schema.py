@@ -31,7 +31,7 @@ class Global(Section):
     eval_every_steps: int = Field(500, ge=1)
     save_every_steps: int = Field(200, ge=1)
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # more unusable samples than this stop the run
-    processes: int = Field(1, ge=1)  # on this machine; the batch of a step is so many times Train.batch_size
+    processes: int = Field(1, ge=1)  # of one training; the batch of a step is so many times Train.batch_size
     fast_cpu: bool = True  # this project's CPU kernels in training; False: Paddle's own
 
 

@@ -192,7 +192,7 @@ def glue_words(strength: float) -> Transform:
             pieces += words[start : start + int(rng.integers(1, 1 + max(1, round(4 * strength))))]
         if rng.random() < 0.5:
             pieces = [pieces[i] for i in rng.permutation(len(pieces))]
-        while len(" ".join(word for _, word in pieces)) > longest:
+        while len(pieces) > 1 and len(" ".join(word for _, word in pieces)) > longest:
             pieces.pop()
         tones = [np.median(image.reshape(-1, 3), axis=0) for image, _ in pieces]
         matched = [

@@ -15,6 +15,7 @@ import psutil
 from ppocr_slim.errors import SlimError
 
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
+COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: the process id of the command that the processes belong to
 FIRST_LOG = "workerlog.0"  # where the launcher keeps what the first process says
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
@@ -27,6 +28,9 @@ def launched() -> bool:
 def end_with_parent() -> None:
     """Get SIGTERM when the parent dies, even by SIGKILL: no trainer is left behind that nobody can stop."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    command = os.environ.get(COMMAND)
+    if command and not psutil.pid_exists(int(command)):  # it died before the line above could take effect
+        raise SlimError("the command that started this process has ended")
 
 
 def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
@@ -37,15 +41,20 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
 
     Raises SlimError where a process failed; the launcher has then stopped the others.
     """
-    log_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        log_folder.mkdir(parents=True, exist_ok=True)
+        launcher_log = open(log_folder / "launcher.log", "ab")
+    except OSError as error:
+        raise SlimError(f"cannot write into {log_folder}: {error.strerror}") from error
     shown = log_folder / FIRST_LOG
     offset = shown.stat().st_size if shown.exists() else 0  # an earlier run's words are not shown again
-    with open(log_folder / "launcher.log", "ab") as launcher_log:
+    with launcher_log:
         process = subprocess.Popen(
             [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count), "--backend", "gloo"]
             + ["--log_dir", str(log_folder), *command],
             stdout=launcher_log,
             stderr=subprocess.STDOUT,
+            env={**os.environ, COMMAND: str(os.getpid())},
             start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they saved
             preexec_fn=end_with_parent,
         )
@@ -67,8 +76,8 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
             signal.signal(number, handler)
     if status and not received:
         raise SlimError(
-            f"one of the {count} processes failed and all were stopped; the last checkpoint is kept and the same "
-            f"command continues from it. What each of them said is in {log_folder}/workerlog.*"
+            f"one of the {count} processes failed and all were stopped; what was saved is kept. Its message is above "
+            f"or in {log_folder}/workerlog.*"
         )
     return 128 + received[0] if received else status
 

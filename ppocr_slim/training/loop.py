@@ -187,6 +187,7 @@ def fit(job: Job) -> Path:
                 if processes.is_first and (state.step % config.run.save_every_steps == 0 or finished or stopping):
                     state.save(last)
                 if stopping:
+                    processes.wait()  # once one has left, the launcher ends the others: not before it is saved
                     name = signal.Signals(stopping).name
                     message = "%s: saved at step %d in %s; the same command continues from there"
                     logger.warning(message, name, state.step, last)
@@ -201,7 +202,9 @@ def _disk_errors(folder: Path):
     try:
         yield
     except OSError as error:
-        raise SlimError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from error
+        raise SlimError(
+            f"cannot write into {folder}: {error.strerror or error}; the last checkpoint is kept"
+        ) from error
 
 
 def _prepare_cpu(job: Job) -> None:

@@ -50,6 +50,11 @@ def run_recipe(config: Config) -> None:
     """
     check_config(config)
     processes = Processes()
+    if processes.count != config.run.processes:
+        raise SlimError(
+            f"{processes.count} processes were started, Global.processes is {config.run.processes}: a run's steps and "
+            f"rates depend on it; add -o Global.processes={processes.count}"
+        )
     if not processes.is_first:
         logger.setLevel(logging.WARNING)  # the first process speaks for all
     folder = config.run.output_dir
@@ -74,8 +79,10 @@ def locked(folder: Path):
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise SlimError(f"another process is training in {folder}: wait for it, or stop it first") from error
+        except OSError as error:
+            raise SlimError(f"cannot lock {folder}: {error.strerror}") from error
         yield
 
 
@@ -94,7 +101,7 @@ def require_same_experiment(config: Config) -> None:
 
 
 def _experiment(config: Config) -> Config:
-    """The config without what cannot change the weights that come out."""
+    """The config without what cannot change the training (`eval_every_steps`: only where best/ is looked for)."""
     run = {"log_every_steps": 1, "eval_every_steps": 1, "save_every_steps": 1, "max_bad_fraction": 0.0}
     return config.model_copy(
         update={

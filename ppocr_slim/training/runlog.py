@@ -50,8 +50,7 @@ class RunLog:
         # Written by this thread: SummaryWriter's own thread dies of a full disk, and then the training waits for it.
         (folder / CURVES_FOLDER).mkdir(exist_ok=True)
         self._curves = EventsWriter(str(folder / CURVES_FOLDER / "events"))
-        if step:
-            self._curves.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._curves.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
         self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
         self._start_interval()
 
