@@ -17,10 +17,10 @@ from ppocr_slim.config.schema import Config
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
-from ppocr_slim.models.state import model_state, name_parameters
+from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer
-from ppocr_slim.tasks.checks import check_config, choose_charset, folder_charset
+from ppocr_slim.tasks.checks import check_config, choose_charset, folder_card
 from ppocr_slim.training.recipe import locked, require_same_experiment
 from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
 
@@ -101,9 +101,8 @@ def test_two_trainings_cannot_share_a_folder(tmp_path):
 def test_training_starts_from_a_checkpoint_or_from_a_bundle(finished, source):
     """Lost otherwise: fine-tuning would start from random weights, or from half of the right ones."""
     start = read_starting_weights(finished / "run" / source)
-    model = build_model("crnn_mv3_slim", ARGS, len(start.charset.classes))
-    name_parameters(model)
-    load_starting_weights(model, start, card_of(start.charset))
+    model = build_model("crnn_mv3_slim", ARGS, len(start.card.charset.classes))
+    load_starting_weights(model, start, card_of(start.card.charset))
     expected = read_starting_weights(finished / "run" / "train" / "best").state
     assert_same({name: tensor.numpy() for name, tensor in model_state(model).items()}, expected)
 
@@ -111,15 +110,14 @@ def test_training_starts_from_a_checkpoint_or_from_a_bundle(finished, source):
 def test_another_dictionary_keeps_what_it_shares(finished):
     """Lost otherwise: adding one character to a dictionary would shuffle all others' weights."""
     start = read_starting_weights(finished / "run" / "export")
-    other = Charset(tuple(sorted({*start.charset.characters[3:], "€", "*"})))
+    other = Charset(tuple(sorted({*start.card.charset.characters[3:], "€", "*"})))
     model = build_model("crnn_mv3_slim", ARGS, len(other.classes))
-    name_parameters(model)
     fresh = model.head.weight.numpy().copy()
     load_starting_weights(model, start, card_of(other))
     for index, character in enumerate(other.classes):
         column = model.head.weight.numpy()[:, index]
-        if character in start.charset.classes:
-            old = start.charset.classes.index(character)
+        if character in start.card.charset.classes:
+            old = start.card.charset.classes.index(character)
             assert np.array_equal(column, start.state["head.weight"][:, old])
         else:
             assert np.array_equal(column, fresh[:, index])
@@ -128,14 +126,13 @@ def test_another_dictionary_keeps_what_it_shares(finished):
 def test_weights_of_another_architecture_are_refused(finished):
     """Lost otherwise: pre-trained weights that do not fit would be skipped with a warning nobody reads."""
     start = read_starting_weights(finished / "run" / "train" / "best")
-    model = build_model("crnn_mv3_slim", ARGS, len(start.charset.classes))
-    name_parameters(model)
+    model = build_model("crnn_mv3_slim", ARGS, len(start.card.charset.classes))
     for args in ({"hidden": 24}, {"hard_swish": True}):  # other shapes; the same shapes, but another network
         with pytest.raises(SlimError, match=f"of a network with {next(iter(args))}"):
-            load_starting_weights(model, start, card_of(start.charset, **args))
+            load_starting_weights(model, start, card_of(start.card.charset, **args))
     state = {**start.state, "head.bias": start.state["head.bias"][:-1]}
     with pytest.raises(SlimError, match="do not fit"):
-        load_starting_weights(model, start._replace(state=state), card_of(start.charset))
+        load_starting_weights(model, start._replace(state=state), card_of(start.card.charset))
     with pytest.raises(SlimError, match="no folder"):
         read_starting_weights(finished / "nowhere")
 
@@ -149,7 +146,7 @@ def test_the_starting_weights_dictionary_is_kept_where_it_covers_the_labels(fini
         start = {"pretrained": str(finished / "run" / "export")}
         return choose_charset(Config.model_validate(config_dict(finished, Global=start, Train=few)))
 
-    assert charset_for("Hà Nội") == folder_charset(finished / "start")
+    assert charset_for("Hà Nội") == folder_card(finished / "start").charset
     assert charset_for("Hà Nội €") == Charset.from_texts(["Hà Nội €"])
 
 

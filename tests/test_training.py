@@ -26,7 +26,6 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
-from ppocr_slim.models.state import name_parameters
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer, load_model, read_arrays
 from ppocr_slim.tasks.evaluation import evaluate
@@ -386,7 +385,6 @@ def test_the_learning_rate_warms_up_and_decays():
 def test_weight_decay_spares_biases_and_norms():
     """Lost otherwise: batch norms shrink and accuracy goes with them."""
     model = build_model("crnn_mv3_slim", TINY, 5)
-    name_parameters(model)
     optimizer = build_optimizer(model, Optimizer(lr=1.0, weight_decay=0.5))
     before = {name: p.numpy().copy() for name, p in model.named_parameters()}
     for parameter in optimizer._parameter_list:

@@ -8,6 +8,7 @@ from typing import Mapping
 
 from ppocr_slim.errors import WrongKeyError
 from ppocr_slim.models.crnn import ALLOWED, crnn_mv3_slim, crnn_teacher
+from ppocr_slim.models.state import name_parameters
 
 MODELS = {"crnn_mv3_slim": crnn_mv3_slim, "crnn_teacher": crnn_teacher}
 
@@ -46,4 +47,6 @@ def build_model(name: str, args: Mapping, classes: int, where: str = "Architectu
     """The network `name` with `args` for `classes` output classes; bad values raise SlimError."""
     bound = bind_model(name, args, where)
     bound.arguments["classes"] = classes
-    return MODELS[name](**bound.arguments)
+    model = MODELS[name](**bound.arguments)
+    name_parameters(model)
+    return model

@@ -25,7 +25,7 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import publish_folder, readable_folder
 from ppocr_slim.models import build_model
-from ppocr_slim.models.state import model_state, name_parameters
+from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
 from ppocr_slim.tasks.recognition import RecognitionTask
 
@@ -196,7 +196,6 @@ def load_model(folder) -> Tuple[nn.Layer, ModelCard]:
     card = ModelCard.read(folder)
     model = build_model(card.name, card.args, len(card.charset.classes), where=str(folder / CARD))
     load_weights(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
-    name_parameters(model)
     model.eval()
     return model, card
 

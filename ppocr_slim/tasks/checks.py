@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Tuple
+from typing import NamedTuple
 
 from ppocr_slim.config.loading import locate
 from ppocr_slim.config.schema import Config
@@ -30,15 +30,23 @@ def check_config(config: Config) -> inspect.BoundArguments:
         raise SlimError(f"{locate(config, error.key)}: {error}") from error
 
 
-def diagnose(config: Config) -> Tuple[Charset, Diagnosis, Diagnosis]:
-    """The characters that a config's training uses, and the diagnoses of its training and evaluation data.
+class Data(NamedTuple):
+    """The characters that a config's training uses, and the diagnoses of its training and evaluation data."""
+
+    charset: Charset
+    train: Diagnosis
+    evaluation: Diagnosis
+
+
+def diagnose(config: Config) -> Data:
+    """What a config's training will use; every image is decoded.
 
     The time steps are those of the config's own model. Raises SlimError where the config, a label file, the dictionary
     or Global.pretrained cannot be used.
     """
     steps = steps_for_height(check_config(config).arguments["height"])
     charset = choose_charset(config)
-    return (charset, *examine_config(config, charset, steps))
+    return Data(charset, *examine_config(config, charset, steps))
 
 
 def choose_charset(config: Config) -> Charset:
@@ -46,14 +54,21 @@ def choose_charset(config: Config) -> Charset:
     charset = config_charset(config)
     if config.run.character_dict_path is not None or config.run.pretrained is None:
         return charset
-    known = folder_charset(config.run.pretrained)
+    known = folder_card(config.run.pretrained).charset
     return known if set(charset.characters) <= set(known.characters) else charset
 
 
-def folder_charset(folder: Path) -> Charset:
-    """The characters of a checkpoint folder or of an exported bundle. SlimError if `folder` is neither."""
-    if (folder / BUNDLE_CARD).is_file():
-        return Charset(read_bundle(folder).characters)
+def folder_card(folder: Path) -> ModelCard:
+    """What network lies in a checkpoint folder or an exported bundle. SlimError if `folder` is neither."""
+    if is_bundle(folder):
+        bundle = read_bundle(folder)
+        architecture = bundle.architecture
+        return ModelCard(architecture["name"], architecture["args"], Charset(bundle.characters), bundle.height)
     if not folder.is_dir():
         raise SlimError(f"Global.pretrained: there is no folder {folder}; name a checkpoint, a bundle, or null")
-    return ModelCard.read(folder).charset
+    return ModelCard.read(folder)
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether an exported bundle lies in `folder`, and not a checkpoint."""
+    return (folder / BUNDLE_CARD).is_file()

@@ -19,7 +19,7 @@ from ppocr_slim.config.schema import Config
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import recover_folder
-from ppocr_slim.models.state import assign_state, model_state, name_parameters
+from ppocr_slim.models.state import assign_state, model_state
 from ppocr_slim.tasks.checkpoint import (
     OPTIMIZER,
     WEIGHTS,
@@ -88,11 +88,11 @@ class TrainingState:
     """Model, optimizer, averaged weights and position of a training stage: what a checkpoint saves and restores."""
 
     def __init__(self, job: Job):
-        name_parameters(job.model)
         self.model, self.card, self.data = job.model, job.card, job.rows.digest
         self.optimizer = build_optimizer(job.model, job.config.optimizer)
-        self.parameters = [tensor for tensor in model_state(job.model).values() if not tensor.stop_gradient]
-        self.buffers = [tensor for tensor in model_state(job.model).values() if tensor.stop_gradient]
+        tensors = model_state(job.model).values()
+        self.parameters = [tensor for tensor in tensors if not tensor.stop_gradient]
+        self.buffers = [tensor for tensor in tensors if tensor.stop_gradient]
         decay = job.config.optimizer.ema_decay
         self.average = AveragedWeights(job.model, decay) if decay else None
         self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
@@ -175,9 +175,8 @@ def fit(job: Job) -> Path:
                 waited = time.monotonic() - asked
                 rate = learning_rate(config.optimizer, state.step, job.steps)
                 losses = _step(state, job, batch, rate)
-                images = len(batch.sources) * processes.count
-                state.images += images
-                log.tick(images, waited, losses)
+                state.images += len(batch.sources) * processes.count
+                log.tick(state.images, waited, losses)
                 finished = state.step == job.steps
                 if state.step % config.run.log_every_steps == 0 or finished:
                     log.train(state.step, (state.step - 1) // len(job.rows), rate)

@@ -48,14 +48,15 @@ class AveragedWeights:
     """
 
     def __init__(self, model: nn.Layer, decay: float):
-        self._model, self._decay = model, decay
-        self.state = {name: tensor.clone().detach() for name, tensor in model_state(model).items()}
+        self._decay = decay
+        self._tensors = model_state(model)  # once: listing a network takes longer than averaging its small tensors
+        self.state = {name: tensor.clone().detach() for name, tensor in self._tensors.items()}
 
     @paddle.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the model's present weights, after optimizer step `step` (0 is the first)."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        for name, tensor in model_state(self._model).items():
+        for name, tensor in self._tensors.items():
             self.state[name].lerp_(tensor, 1 - decay)
 
     def load(self, state: Dict[str, np.ndarray]) -> None:

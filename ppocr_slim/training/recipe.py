@@ -20,10 +20,9 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.export.recognizer import export_recognizer, parity_rows
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
-from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.tasks.checkpoint import ModelCard
-from ppocr_slim.tasks.checks import check_config, diagnose
+from ppocr_slim.tasks.checks import Data, check_config, diagnose
 from ppocr_slim.tasks.evaluation import evaluate
 from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -60,12 +59,14 @@ def run_recipe(config: Config) -> None:
     folder = config.run.output_dir
     with locked(folder) if processes.is_first else nullcontext():
         require_same_experiment(config)
+        data = diagnose(config)  # once for all stages: it decodes every image
         checkpoint: Optional[Path] = None
         for stage, stage_folder in _stage_folders(config.recipe, folder):
             if isinstance(stage, TrainStage):
-                checkpoint = _train(stage, stage_folder, config, checkpoint or config.run.pretrained, processes)
+                start = checkpoint or config.run.pretrained
+                checkpoint = _train(stage, stage_folder, config, data, start, processes)
             elif processes.is_first:
-                _export(stage, stage_folder, config, checkpoint)
+                _export(stage, stage_folder, config, data, checkpoint)
 
 
 @contextmanager
@@ -144,9 +145,11 @@ def _stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, P
         yield stage, folder / (stage.stage if number == 1 else f"{stage.stage}_{number}")
 
 
-def _train(stage: TrainStage, folder: Path, config: Config, start_folder: Optional[Path], processes: Processes) -> Path:
+def _train(
+    stage: TrainStage, folder: Path, config: Config, data: Data, start_folder: Optional[Path], processes: Processes
+) -> Path:
     """Train from `start_folder`'s weights, or from random ones; gives the best checkpoint."""
-    charset, train, val = diagnose(config)
+    charset, train, val = data
     for title, diagnosis in (("training data", train), ("evaluation data", val)):
         logger.info("%s", diagnosis.report(title))
         diagnosis.require_clean(config.run.max_bad_fraction)
@@ -185,7 +188,6 @@ def _build(config: Config, charset: Charset) -> Tuple[nn.Layer, ModelCard]:
     name, args = config.architecture.name, dict(config.architecture.args)
     paddle.seed(config.run.seed)  # the initial weights are part of the experiment
     model = build_model(name, args, len(charset.classes))
-    name_parameters(model)
     shape = [1, 3, model.height, TYPICAL_ASPECT * model.height]
     cost = measure_cost(model, shape)
     logger.info(
@@ -203,11 +205,11 @@ def _build(config: Config, charset: Charset) -> Tuple[nn.Layer, ModelCard]:
     return model, ModelCard(name, args, charset, model.height)
 
 
-def _export(stage: ExportStage, folder: Path, config: Config, checkpoint: Optional[Path]) -> None:
+def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkpoint: Optional[Path]) -> None:
     checkpoint = checkpoint or config.run.pretrained
     if checkpoint is None:
         raise SlimError("Recipe: an export needs a train stage before it, or Global.pretrained")
     save_config(config)
-    samples = [checked.sample for checked in diagnose(config)[2].samples]
+    samples = [checked.sample for checked in data.evaluation.samples]
     report = export_recognizer(checkpoint, folder, stage.formats, stage.budget_mb, parity_rows(samples, EXPORT_ROWS))
     logger.info("%s", report)

@@ -59,8 +59,8 @@ class RunLog:
         self._images_before, self._sums = self._images, Counter()
 
     def tick(self, images: int, waited: float, losses: Dict[str, float]) -> None:
-        """One step is done, over so many images, `waited` seconds of it for data."""
-        self._images += images
+        """One step is done, the run's `images` so far, `waited` seconds of it for data."""
+        self._images = images
         self._waited += waited
         self._steps += 1
         for name, value in losses.items():
