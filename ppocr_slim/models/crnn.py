@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, Dict, Tuple
 
+import paddle
 from paddle import nn
+from paddle.nn import functional
 
 from ppocr_slim.models.mobilenet_v3 import TABLES, MobileNetV3
 
@@ -20,6 +22,23 @@ ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "layers": (lambda value: value >= 1, "1 or more"),
     "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),
 }
+
+
+class LineDropout(nn.Layer):
+    """Dropout of features [N, T, C] with one mask for all time steps (Gal and Ghahramani 2016, arXiv:1512.05287)."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training or not self.p:
+            return x
+        return x * self.mask(x).expand_as(x)  # Paddle's gradient of a product of unlike shapes takes five times as long
+
+    def mask(self, x):
+        """A new mask for x, [N, 1, C]: 0, or 1 / (1 - p)."""
+        return functional.dropout(paddle.ones([x.shape[0], 1, x.shape[2]]), self.p)
 
 
 class CRNN(nn.Layer):
@@ -43,8 +62,7 @@ class CRNN(nn.Layer):
         self.collapse = nn.Sequential(
             nn.Conv2D(backbone.out_channels, features, (rows, 1), bias_attr=False), nn.BatchNorm2D(features), nn.ReLU()
         )
-        # One mask for all time steps (Gal and Ghahramani 2016, arXiv:1512.05287); drawing one a step is slow, too.
-        self.dropout = nn.Dropout(dropout, axis=[0, 2])
+        self.dropout = LineDropout(dropout)
         self.encoder = nn.LSTM(features, hidden, layers, direction="bidirect")
         self.head = nn.Linear(2 * hidden, classes)
 

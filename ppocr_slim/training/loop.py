@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -30,7 +30,8 @@ from ppocr_slim.tasks.checkpoint import (
     save_checkpoint,
 )
 from ppocr_slim.tasks.metrics import Scores, better
-from ppocr_slim.training.depthwise import accelerate
+from ppocr_slim.training.kernels.accelerate import accelerated
+from ppocr_slim.training.kernels.many import kernels_can_work_on
 from ppocr_slim.training.memory import keep_freed_memory
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
@@ -89,12 +90,13 @@ class TrainingState:
 
     def __init__(self, job: Job):
         self.model, self.card, self.data = job.model, job.card, job.rows.digest
-        self.optimizer = build_optimizer(job.model, job.config.optimizer)
         tensors = model_state(job.model).values()
+        self.fast = job.config.run.fast_cpu and kernels_can_work_on(tensors)
+        self.optimizer = build_optimizer(job.model, job.config.optimizer, self.fast)
         self.parameters = [tensor for tensor in tensors if not tensor.stop_gradient]
         self.buffers = [tensor for tensor in tensors if tensor.stop_gradient]
         decay = job.config.optimizer.ema_decay
-        self.average = AveragedWeights(job.model, decay) if decay else None
+        self.average = AveragedWeights(job.model, decay, self.fast) if decay else None
         self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
 
     def weights(self) -> Dict[str, paddle.Tensor]:
@@ -164,11 +166,10 @@ def fit(job: Job) -> Path:
         if state.step >= job.steps:
             logger.info("%s is trained already (%d steps)", job.folder, state.step)
             return best
-        _prepare_cpu(job)
         log = RunLog(job.folder, state.step, state.images, job.steps) if processes.is_first else SilentLog()
         batches = job.rows.batches(state.step)
         job.model.train()
-        with closing(log), closing(batches), StopSignals() as stop:
+        with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state):
             while state.step < job.steps:
                 asked = time.monotonic()
                 batch = next(batches)
@@ -206,14 +207,16 @@ def _disk_errors(folder: Path):
         ) from error
 
 
-def _prepare_cpu(job: Job) -> None:
-    """Turn this project's CPU kernels on, and say which code paths run."""
-    count = 0
-    if job.config.run.fast_cpu:
-        keep_freed_memory()
-        count = accelerate(job.model)
-    path = os.environ.get("MKL_DEBUG_CPU_TYPE", "its own choice")
-    logger.info("CPU: %d fast depthwise convolutions, MKL code path: %s", count, path)
+@contextmanager
+def _fast_cpu(state: TrainingState):
+    """Let a training on a CPU run through this project's kernels, and say which code paths run."""
+    with accelerated(state.model) if state.fast else nullcontext({}) as count:
+        if state.fast:
+            keep_freed_memory()
+        kernels = ", ".join(f"{number} {kind}" for kind, number in count.items()) or "none"
+        path = os.environ.get("MKL_DEBUG_CPU_TYPE", "its own choice")
+        logger.info("CPU: fast kernels: %s; MKL code path: %s", kernels, path)
+        yield
 
 
 def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float]:

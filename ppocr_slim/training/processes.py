@@ -13,6 +13,7 @@ import paddle
 import paddle.distributed
 
 from ppocr_slim.errors import SlimError
+from ppocr_slim.training.kernels.many import Tensors, gather, kernels_can_work_on, scatter
 from ppocr_slim.training.launch import end_with_parent, launched
 
 
@@ -38,6 +39,12 @@ class Processes:
     def average(self, tensors: Sequence[paddle.Tensor]) -> None:
         """Replace every float32 tensor by its mean over the processes, all in one message."""
         if self.count == 1:
+            return
+        if kernels_can_work_on(tensors):
+            walk = Tensors(tensors)
+            flat = gather(walk)
+            self._communicate(lambda: paddle.distributed.all_reduce(flat))
+            scatter(flat, walk, 1 / self.count)
             return
         flat = paddle.concat([tensor.detach().flatten() for tensor in tensors])
         self._communicate(lambda: paddle.distributed.all_reduce(flat))

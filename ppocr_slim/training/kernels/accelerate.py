@@ -1,0 +1,175 @@
+"""Let a model's training on a CPU run through this project's kernels. The model's layers stay what they are.
+
+The forwards of one model object are swapped, so export, pruning and quantization of any other copy see the usual
+layers. A kernel serves a call only where it computes just what the layer would: float32 on a CPU, outside of a static
+graph, and with no hooks on the layers that it stands for; else the layer's own forward runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import Callable, Iterator
+
+import paddle
+from paddle import nn
+from paddle.nn.quant.quant_layers import QuantizedConv2D
+
+from ppocr_slim.models.crnn import LineDropout
+from ppocr_slim.models.mobilenet_v3 import InvertedResidual, SqueezeExcite
+from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
+from ppocr_slim.training.kernels.dropout import MaskFunction
+from ppocr_slim.training.kernels.norm import NormFunction
+from ppocr_slim.training.kernels.planes import HARD_SWISH, LINEAR, RELU
+from ppocr_slim.training.kernels.squeeze import SqueezeExciteFunction
+
+ACTIVATIONS = {nn.ReLU: RELU, nn.Hardswish: HARD_SWISH}
+
+
+@contextmanager
+def accelerated(model: nn.Layer) -> Iterator[Counter]:
+    """Let the layers of `model` that a kernel can stand for run through it; gives how many of each kind.
+
+    Afterwards the model is as before: a deep copy of a layer with a swapped forward would run the original's weights.
+    """
+    count: Counter = Counter()
+    swapped = []
+    for layer in model.sublayers(include_self=True):
+        for kind, suits, build in KINDS:
+            if suits(layer):
+                _swap(layer, build(layer))
+                swapped.append(layer)
+                count[kind] += 1
+                break
+    try:
+        yield count
+    finally:
+        for layer in swapped:
+            del layer.forward
+
+
+def _swap(layer: nn.Layer, fast: Callable) -> None:
+    """Let `fast` serve the calls of `layer` that it can: it stands for the layers inside, too."""
+    own, inside = layer.forward, layer.sublayers(include_self=True)
+
+    def forward(x):
+        can = paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == paddle.float32
+        can = can and not any(part._forward_pre_hooks or part._forward_post_hooks for part in inside[1:])
+        return fast(x) if can and all(part.training for part in inside) else own(x)
+
+    layer.forward = forward
+
+
+def _suits_depthwise(layer: nn.Layer) -> bool:
+    if type(layer) not in (nn.Conv2D, QuantizedConv2D) or layer._groups == 1:
+        return False
+    channels, per_group, height, width = layer.weight.shape
+    return (
+        layer._groups == channels
+        and per_group == 1
+        and height == width
+        and height in KERNEL_SIZES
+        and layer.bias is None
+        and list(layer._dilation) == [1, 1]
+        and layer._padding_mode == "zeros"
+        and layer._data_format == "NCHW"
+        and isinstance(layer._padding, int)
+        and layer._padding < height
+        and layer.weight.dtype == paddle.float32
+    )
+
+
+def _depthwise(layer: nn.Layer) -> Callable:
+    def convolve(x, weight):
+        return DepthwiseFunction.apply(x, tuple(layer._stride), layer._padding, None, None, weight)
+
+    if type(layer) is nn.Conv2D:
+        return lambda x: convolve(x, layer.weight)
+
+    def quantized(x):  # the order of QuantizedConv2D.forward
+        if layer._act_preprocess is not None:
+            x = layer._act_preprocess(x)
+        x, weight = layer._fake_quant_input(x), layer.weight
+        if layer._weight_preprocess is not None:
+            weight = layer._weight_preprocess(weight)
+        return convolve(x, layer._fake_quant_weight(weight))
+
+    return quantized
+
+
+def _suits_norm(layer: nn.Layer) -> bool:
+    """Whether `layer` is a convolution of any kind, a batch norm and nothing else but an activation that is known."""
+    if not isinstance(layer, nn.Sequential) or len(layer) not in (2, 3):
+        return False
+    norm, act = layer[1], [type(part) for part in layer][2:]
+    return (
+        type(norm) is nn.BatchNorm2D
+        and norm.weight is not None
+        and norm.bias is not None
+        and norm.weight.dtype == paddle.float32
+        and norm._data_format == "NCHW"
+        and not norm._use_global_stats
+        and all(kind in ACTIVATIONS for kind in act)
+    )
+
+
+def _norm_act(layer: nn.Sequential) -> NormAct:
+    return NormAct(layer[1], ACTIVATIONS[type(layer[2])] if len(layer) == 3 else LINEAR)
+
+
+def _normalized(layer: nn.Sequential) -> Callable:
+    norm, act = _norm_act(layer)
+    return lambda x, addend=None: NormFunction.apply(layer[0](x), norm.weight, norm.bias, norm, act, addend)
+
+
+def _suits_block(layer: nn.Layer) -> bool:
+    return (
+        isinstance(layer, InvertedResidual)
+        and all(_suits_norm(part) for part in (layer.expand, layer.depthwise, layer.project))
+        and type(layer.depthwise[0]) is nn.Conv2D
+        and _suits_depthwise(layer.depthwise[0])
+    )
+
+
+def _block(layer: InvertedResidual) -> Callable:
+    before, after, convolution = _norm_act(layer.expand), _norm_act(layer.depthwise), layer.depthwise[0]
+    project = _normalized(layer.project)
+
+    def fast(x):
+        parameters = [convolution.weight]
+        for norm in (before.norm, after.norm):
+            parameters += [norm.weight, norm.bias]
+        y = layer.expand[0](x)
+        y = DepthwiseFunction.apply(y, tuple(convolution._stride), convolution._padding, before, after, *parameters)
+        if layer.se is not None:
+            y = layer.se(y)
+        return project(y, x if layer.shortcut else None)
+
+    return fast
+
+
+def _suits_squeeze(layer: nn.Layer) -> bool:
+    return isinstance(layer, SqueezeExcite) and {type(layer.reduce), type(layer.expand)} == {nn.Conv2D}
+
+
+def _squeeze(layer: SqueezeExcite) -> Callable:
+    inner = [parameter for part in (layer.reduce, layer.expand) for parameter in (part.weight, part.bias)]
+    return lambda x: SqueezeExciteFunction.apply(x, *inner)
+
+
+def _suits_dropout(layer: nn.Layer) -> bool:
+    return isinstance(layer, LineDropout) and layer.p > 0
+
+
+def _dropout(layer: LineDropout) -> Callable:
+    return lambda x: MaskFunction.apply(x, layer.mask(x))
+
+
+# What is looked for in a layer, the first that suits is taken
+KINDS = (
+    ("depthwise convolutions", _suits_depthwise, _depthwise),
+    ("batch norms", _suits_norm, _normalized),
+    ("dropouts", _suits_dropout, _dropout),
+    ("squeeze-and-excitations", _suits_squeeze, _squeeze),
+    ("inverted residuals", _suits_block, _block),
+)

@@ -1,0 +1,421 @@
+"""Depthwise convolution for training on a CPU, alone or as MobileNet uses it: norm and activation before and after.
+
+Paddle's own CPU kernel visits every output with nested loops over the taps and takes more than half of a training
+step of a MobileNet. Here the planes of one channel, of several images, lie end to end in one buffer with zeros
+between rows and planes. A two-dimensional convolution is then, for each filter row, a one-dimensional one over the
+whole buffer: long loops, which the compiler turns into vector instructions. Filter rows that meet nothing but zeros,
+as most do on the flat feature maps of a text line, are left out.
+
+Batch norm needs its statistics over all images of a channel, and a depthwise convolution never looks at another
+channel. So norm, activation, convolution, norm, activation run channel by channel, in the cache, and what lies between
+them is never written to memory but for the convolution's output.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, NamedTuple, Optional, Tuple
+
+import numpy as np
+import paddle
+from numba import njit
+from paddle.autograd import PyLayer
+
+from ppocr_slim.training.kernels.memory import view, where_wanted, writable
+from ppocr_slim.training.kernels.norm import (
+    FACTOR,
+    MEAN,
+    SCALE,
+    SHIFT,
+    add_gradient_sums,
+    gradient_line,
+    mean_of,
+    planes,
+    settle,
+    take_statistics,
+)
+from ppocr_slim.training.kernels.planes import KERNEL, LINEAR, activate, channels_at_a_time, slope
+
+KERNEL_SIZES = (3, 5, 7)
+CHUNK = 16384  # floats of input that are worked on at a time: buffers of a few chunks stay in the second-level cache
+
+
+class Geometry(NamedTuple):
+    """Where things lie in the buffers of a convolution [H, W] -> [rows, columns].
+
+    Rows follow each other at `pitch`; an input row starts at `padding` in its row, an output row (at column stride 1,
+    `full` wide) at 0, so that tap j of output c meets buffer position c + j. With row stride 1 an image takes
+    `slot` rows in both buffers, the last ones zero, and filter rows below `low` or above `high` meet zeros only.
+    """
+
+    kernel: int
+    padding: int
+    stride_h: int
+    stride_w: int
+    height: int
+    width: int
+    rows: int
+    columns: int
+    full: int
+    pitch: int
+    slot: int
+    low: int
+    high: int
+    margin: int  # zeros before and after a buffer
+    images: int  # that are worked on at a time
+
+
+def geometry(shape: Tuple[int, ...], kernel: int, stride: Tuple[int, int], padding: int) -> Geometry:
+    """The geometry for an input of [N, C, H, W]."""
+    height, width = shape[2:]
+    rows = (height + 2 * padding - kernel) // stride[0] + 1
+    full = width + 2 * padding - kernel + 1
+    pitch = width + 2 * padding
+    slot, low, high = height, 0, kernel - 1
+    if stride[0] == 1:
+        low, high = max(0, padding - (rows - 1)), min(kernel - 1, padding + height - 1)
+        before, after = padding - low, rows - height + high - padding
+        slot = height + max(0, before, after, high - padding, height - rows + padding - low)
+    images = max(1, min(shape[0], CHUNK // (slot * pitch)))
+    margin = kernel * pitch + kernel
+    columns = (full - 1) // stride[1] + 1
+    return Geometry(
+        kernel, padding, *stride, height, width, rows, columns, full, pitch, slot, low, high, margin, images
+    )
+
+
+@njit(inline="always")
+def _add_taps(out, source, taps):
+    """out[c] += sum_j taps[j] * source[c + j]."""
+    if taps.size == 3:
+        a, b, c = taps[0], taps[1], taps[2]
+        for i in range(out.size):
+            out[i] += a * source[i] + b * source[i + 1] + c * source[i + 2]
+    elif taps.size == 5:
+        a, b, c, d, e = taps[0], taps[1], taps[2], taps[3], taps[4]
+        for i in range(out.size):
+            out[i] += a * source[i] + b * source[i + 1] + c * source[i + 2] + d * source[i + 3] + e * source[i + 4]
+    else:
+        for j in range(taps.size):
+            tap = taps[j]
+            for i in range(out.size):
+                out[i] += tap * source[i + j]
+
+
+@njit(inline="always")
+def _add_products(sums, source, grad):
+    """sums[j] += sum_c grad[c] * source[c + j]."""
+    a = b = c = d = e = np.float32(0.0)
+    if sums.size == 3:
+        for i in range(grad.size):
+            g = grad[i]
+            a += g * source[i]
+            b += g * source[i + 1]
+            c += g * source[i + 2]
+        sums[0] += a
+        sums[1] += b
+        sums[2] += c
+    elif sums.size == 5:
+        for i in range(grad.size):
+            g = grad[i]
+            a += g * source[i]
+            b += g * source[i + 1]
+            c += g * source[i + 2]
+            d += g * source[i + 3]
+            e += g * source[i + 4]
+        sums[0] += a
+        sums[1] += b
+        sums[2] += c
+        sums[3] += d
+        sums[4] += e
+    else:
+        for j in range(sums.size):
+            a = np.float32(0.0)
+            for i in range(grad.size):
+                a += grad[i] * source[i + j]
+            sums[j] += a
+
+
+@njit(inline="always")
+def _convolve(g, source, weight, images, out):
+    """The output rows of `images` planes, from and into buffers."""
+    k, p = g.kernel, g.padding
+    if g.stride_h == 1:
+        length = images * g.slot * g.pitch
+        target = out[g.margin : g.margin + length]
+        target[:] = 0.0
+        for i in range(g.low, g.high + 1):
+            start = g.margin + (i - p) * g.pitch
+            _add_taps(target, source[start : start + length + k], weight[i])
+        return
+    for n in range(images):
+        for r in range(g.rows):
+            start = g.margin + (n * g.rows + r) * g.pitch
+            target = out[start : start + g.full]
+            target[:] = 0.0
+            for i in range(k):
+                row = r * g.stride_h + i - p
+                if 0 <= row < g.height:
+                    start = g.margin + (n * g.slot + row) * g.pitch
+                    _add_taps(target, source[start : start + g.full + k], weight[i])
+
+
+@njit(inline="always")
+def _convolve_back(g, source, grad, reversed_weight, images, grad_source, grad_weight):
+    """Gradients of `_convolve`: the source's into a buffer, the weight's added up."""
+    k, p = g.kernel, g.padding
+    length = images * g.slot * g.pitch
+    target = grad_source[g.margin : g.margin + length]
+    target[:] = 0.0
+    if g.stride_h == 1:
+        incoming = grad[g.margin : g.margin + length]
+        for i in range(g.low, g.high + 1):
+            start = g.margin - (i - p) * g.pitch - (k - 1)
+            _add_taps(target, grad[start : start + length + k], reversed_weight[i])
+            start = g.margin + (i - p) * g.pitch
+            _add_products(grad_weight[i], source[start : start + length + k], incoming)
+        return
+    for n in range(images):
+        for r in range(g.rows):
+            at = g.margin + (n * g.rows + r) * g.pitch
+            incoming, spread = grad[at : at + g.full], grad[at - (k - 1) : at + g.pitch + k]
+            for i in range(k):
+                row = r * g.stride_h + i - p
+                if 0 <= row < g.height:
+                    start = g.margin + (n * g.slot + row) * g.pitch
+                    _add_taps(grad_source[start : start + g.pitch], spread, reversed_weight[i])
+                    _add_products(grad_weight[i], source[start : start + g.full + k], incoming)
+
+
+@njit(inline="always")
+def _fill(g, x, first, images, start, stop, saved, act, buffers):
+    """act(factor * x + shift) of some images' planes of some channels, into buffers whose zeros are there already."""
+    for n in range(images):
+        for c in range(start, stop):
+            plane, factor, shift = x[first + n, c], saved[FACTOR, c], saved[SHIFT, c]
+            for r in range(g.height):
+                at = g.margin + (n * g.slot + r) * g.pitch + g.padding
+                target, row = buffers[c - start, at : at + g.width], plane[r * g.width : (r + 1) * g.width]
+                for i in range(g.width):
+                    target[i] = activate(row[i] * factor + shift, act)
+
+
+@njit(inline="always")
+def _buffers(g, channels, rows):
+    return np.zeros((channels, 2 * g.margin + g.images * rows * g.pitch), np.float32)
+
+
+@njit(inline="always")
+def _take_out(g, buffers, first, images, start, stop, origin, out, sums, squares):
+    """Copy what was convolved from the buffers to `out`, adding up distances from `origin` and their squares."""
+    slot = g.slot if g.stride_h == 1 else g.rows
+    for n in range(images):
+        for c in range(start, stop):
+            plane, middle = out[first + n, c], origin[c - start]
+            a, b = np.float32(0.0), np.float32(0.0)
+            for r in range(g.rows):
+                at = g.margin + (n * slot + r) * g.pitch
+                row, made = plane[r * g.columns : (r + 1) * g.columns], buffers[c - start, at : at + g.full]
+                if g.stride_w == 1:
+                    for i in range(g.columns):
+                        row[i] = made[i]
+                        a += made[i] - middle
+                        b += (made[i] - middle) * (made[i] - middle)
+                else:
+                    for i in range(g.columns):
+                        value = made[i * g.stride_w]
+                        row[i] = value
+                        a += value - middle
+                        b += (value - middle) * (value - middle)
+            sums[c - start] += a
+            squares[c - start] += b
+
+
+@njit(**KERNEL)
+def _forward(g, x, weight, affine, running, momentum, epsilon, acts, saved, out, result):
+    """affine, running, saved: of the norm before and of the norm after, with size 0 where there is none.
+
+    `out` takes the convolution alone, `result` what comes after the norm behind it.
+    """
+    block = channels_at_a_time(x.shape[2])
+    source, target = _buffers(g, block, g.slot), _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
+    before, after = affine[0][0].size > 0, affine[1][0].size > 0
+    saved[0][FACTOR], saved[0][SHIFT] = 1.0, 0.0
+    origin = np.empty(block, np.float32)
+    for start in range(0, x.shape[1], block):
+        stop = min(x.shape[1], start + block)
+        if before:
+            take_statistics(x, start, stop, affine[0], running[0], momentum[0], epsilon[0], saved[0])
+        sums, squares = np.zeros(block), np.zeros(block)
+        for first in range(0, x.shape[0], g.images):
+            images = min(g.images, x.shape[0] - first)
+            _fill(g, x, first, images, start, stop, saved[0], acts[0], source)
+            for c in range(start, stop):
+                _convolve(g, source[c - start], weight[c, 0], images, target[c - start])
+                if first == 0:
+                    origin[c - start] = mean_of(target[c - start, g.margin : g.margin + g.full])
+            _take_out(g, target, first, images, start, stop, origin, out, sums, squares)
+        if not after:
+            continue
+        for c in range(start, stop):
+            k, count = c - start, out.shape[0] * out.shape[2]
+            settle(c, sums[k], squares[k], count, origin[k], affine[1], running[1], momentum[1], epsilon[1], saved[1])
+        for n in range(x.shape[0]):
+            for c in range(start, stop):
+                plane, final, factor, shift = out[n, c], result[n, c], saved[1][FACTOR, c], saved[1][SHIFT, c]
+                for i in range(plane.size):
+                    final[i] = activate(plane[i] * factor + shift, acts[1])
+
+
+@njit(inline="always")
+def _spread(g, out, grad, first, images, start, stop, saved, lines, act, buffers):
+    """The gradient by the convolution's output into buffers, at column stride 1; lines: see `gradient_line`."""
+    slot = g.slot if g.stride_h == 1 else g.rows
+    for n in range(images):
+        for c in range(start, stop):
+            factor, shift = saved[FACTOR, c], saved[SHIFT, c]
+            slant, level = lines[0, c - start], lines[1, c - start]
+            for r in range(g.rows):
+                at = g.margin + (n * slot + r) * g.pitch
+                target = buffers[c - start, at : at + g.full]
+                incoming = grad[first + n, c, r * g.columns : (r + 1) * g.columns]
+                made = out[first + n, c, r * g.columns : (r + 1) * g.columns]
+                if g.stride_w == 1:
+                    for i in range(g.columns):
+                        value = incoming[i] * slope(made[i] * factor + shift, act)
+                        target[i] = factor * value + slant * made[i] + level
+                else:
+                    for i in range(g.columns):
+                        value = incoming[i] * slope(made[i] * factor + shift, act)
+                        target[i * g.stride_w] = factor * value + slant * made[i] + level
+
+
+@njit(inline="always")
+def _take_back(g, buffers, x, first, images, start, stop, saved, act, grad_x, sums, products):
+    """Copy the gradient by the norm before from the buffers to `grad_x`, with the sums that its own gradient needs."""
+    for n in range(images):
+        for c in range(start, stop):
+            factor, shift, mean = saved[FACTOR, c], saved[SHIFT, c], saved[MEAN, c]
+            a, b = np.float32(0.0), np.float32(0.0)
+            for r in range(g.height):
+                at = g.margin + (n * g.slot + r) * g.pitch + g.padding
+                made = buffers[c - start, at : at + g.width]
+                given = x[first + n, c, r * g.width : (r + 1) * g.width]
+                target = grad_x[first + n, c, r * g.width : (r + 1) * g.width]
+                for i in range(g.width):
+                    value = made[i] * slope(given[i] * factor + shift, act)
+                    target[i] = value
+                    a += value
+                    b += value * (given[i] - mean)
+            sums[c - start] += a
+            products[c - start] += b * saved[SCALE, c]
+
+
+@njit(**KERNEL)
+def _backward(g, x, weight, acts, saved, norms, out, grad, grad_x, grad_weight, grad_affine):
+    """norms: whether there is one before and after; the rest as in `_forward`."""
+    block = channels_at_a_time(x.shape[2])
+    source, grad_source = _buffers(g, block, g.slot), _buffers(g, block, g.slot)
+    spread = _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
+    turned = np.empty((g.kernel, g.kernel), np.float32)
+    lines = np.zeros((2, block), np.float32)
+    for start in range(0, x.shape[1], block):
+        stop = min(x.shape[1], start + block)
+        if norms[1]:
+            sums, products = np.zeros(block), np.zeros(block)
+            add_gradient_sums(out, grad, start, stop, saved[1], acts[1], sums, products)
+            for c in range(start, stop):
+                k, count = c - start, out.shape[0] * out.shape[2]
+                lines[0, k], lines[1, k] = gradient_line(c, sums[k], products[k], count, saved[1])
+                grad_affine[1][0][c], grad_affine[1][1][c] = products[k], sums[k]
+        sums, products = np.zeros(block), np.zeros(block)
+        for first in range(0, x.shape[0], g.images):
+            images = min(g.images, x.shape[0] - first)
+            _spread(g, out, grad, first, images, start, stop, saved[1], lines, acts[1], spread)
+            _fill(g, x, first, images, start, stop, saved[0], acts[0], source)
+            for c in range(start, stop):
+                k = c - start
+                turned[:] = weight[c, 0, :, ::-1]
+                _convolve_back(g, source[k], spread[k], turned, images, grad_source[k], grad_weight[c, 0])
+            _take_back(g, grad_source, x, first, images, start, stop, saved[0], acts[0], grad_x, sums, products)
+        if not norms[0]:
+            continue
+        for c in range(start, stop):
+            grad_affine[0][0][c], grad_affine[0][1][c] = products[c - start], sums[c - start]
+        count = x.shape[0] * x.shape[2]
+        for n in range(x.shape[0]):
+            for c in range(start, stop):
+                given, target, factor = x[n, c], grad_x[n, c], saved[0][FACTOR, c]
+                slant, level = gradient_line(c, sums[c - start], products[c - start], count, saved[0])
+                for i in range(given.size):
+                    target[i] = factor * target[i] + slant * given[i] + level
+
+
+class NormAct(NamedTuple):
+    """A BatchNorm2D in training mode, and the activation after it."""
+
+    norm: paddle.nn.BatchNorm2D
+    act: int
+
+
+NO_NORM = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+class DepthwiseFunction(PyLayer):
+    """[N, C, H, W] -> [N, C, H', W']: `before`, depthwise convolution, `after`; float32 on the CPU.
+
+    `before` and `after` are NormAct or None; `parameters` are the weight [C, 1, k, k], then gamma and beta of each
+    norm. Running statistics move as the norms' own forwards would move them.
+    """
+
+    @staticmethod
+    def forward(ctx, x, stride, padding, before: Optional[NormAct], after: Optional[NormAct], *parameters):
+        weight, *affine = parameters
+        ctx.geometry = geometry(tuple(x.shape), weight.shape[2], stride, padding)
+        ctx.norms = (before is not None, after is not None)
+        ctx.acts = tuple(place.act if place else LINEAR for place in (before, after))
+        ctx.saved = tuple(np.zeros((4, x.shape[1]), np.float32) for _ in range(2))
+        ctx.saved[1][FACTOR] = 1.0
+        out = paddle.empty([x.shape[0], x.shape[1], ctx.geometry.rows, ctx.geometry.columns])
+        result = paddle.empty_like(out) if after else out
+        layers = [place.norm if place else None for place in (before, after)]
+        _forward(
+            ctx.geometry,
+            planes(view(x)),
+            view(weight),
+            _pairs(ctx.norms, map(view, affine)),
+            tuple((writable(norm._mean), writable(norm._variance)) if norm else NO_NORM for norm in layers),
+            tuple(np.float32(norm._momentum if norm else 0) for norm in layers),
+            tuple(float(norm._epsilon if norm else 0) for norm in layers),
+            ctx.acts,
+            ctx.saved,
+            planes(writable(out)),
+            planes(writable(result)),
+        )
+        ctx.save_for_backward(x, *parameters)
+        ctx.out = out.detach()
+        return result
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, *parameters = ctx.saved_tensor()
+        gradients = [paddle.empty_like(x), paddle.zeros_like(parameters[0])]
+        gradients += [paddle.empty_like(parameter) for parameter in parameters[1:]]
+        _backward(
+            ctx.geometry,
+            planes(view(x)),
+            view(parameters[0]),
+            ctx.acts,
+            ctx.saved,
+            ctx.norms,
+            planes(view(ctx.out)),
+            planes(view(grad)),
+            planes(writable(gradients[0])),
+            writable(gradients[1]),
+            _pairs(ctx.norms, map(writable, gradients[2:])),
+        )
+        return tuple(where_wanted(gradients, [x, *parameters]))
+
+
+def _pairs(norms: Tuple[bool, bool], arrays: Iterator[np.ndarray]):
+    """(gamma, beta) of the norm before and of the one after, `NO_NORM` where there is none."""
+    return tuple((next(arrays), next(arrays)) if there else NO_NORM for there in norms)

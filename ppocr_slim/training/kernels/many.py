@@ -1,0 +1,162 @@
+"""Work on many small tensors in one call: a network has hundreds, and an operator's call costs more than their sums."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Sequence
+
+import numpy as np
+import paddle
+from numba import carray, njit, types
+from numba.extending import intrinsic
+from paddle.static import default_main_program
+
+from ppocr_slim.training.kernels.memory import writable
+from ppocr_slim.training.kernels.planes import KERNEL
+
+
+@intrinsic
+def _pointer(typing_context, address):
+    """The memory at an address, for `carray`."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), code
+
+
+@njit(inline="always")
+def _floats(address, size):
+    return carray(_pointer(address), (size,))
+
+
+class Tensors:
+    """Tensors that a kernel can walk through (see `kernels_can_work_on`): sizes are asked once, addresses each time."""
+
+    def __init__(self, tensors: Sequence[paddle.Tensor]):
+        self._tensors = list(tensors)
+        self.sizes = np.array([prod(tensor.shape) for tensor in self._tensors], np.int64)
+
+    @property
+    def addresses(self) -> np.ndarray:
+        """Where the values lie now, [count] int64."""
+        return addresses(self._tensors)
+
+
+def addresses(tensors: Sequence[paddle.Tensor]) -> np.ndarray:
+    """Where the values of tensors lie, [count] int64. Keep the tensors alive while that is used."""
+    return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+
+
+def kernels_can_work_on(tensors: Sequence[paddle.Tensor]) -> bool:
+    """Whether all of them are contiguous float32 tensors on a CPU."""
+    return all(t.place.is_cpu_place() and t.dtype == paddle.float32 and t.is_contiguous() for t in tensors)
+
+
+@njit(**KERNEL)
+def _lerp(targets, sources, sizes, share):
+    for k in range(sizes.size):
+        target, source = _floats(targets[k], sizes[k]), _floats(sources[k], sizes[k])
+        for i in range(target.size):
+            target[i] += share * (source[i] - target[i])
+
+
+def lerp(targets: Tensors, sources: Tensors, share: float) -> None:
+    """Move each target by `share` of the way to its source."""
+    _lerp(targets.addresses, sources.addresses, targets.sizes, np.float32(share))
+
+
+@njit(**KERNEL)
+def _gather(addresses, sizes, flat):
+    at = 0
+    for k in range(sizes.size):
+        source = _floats(addresses[k], sizes[k])
+        for i in range(source.size):
+            flat[at + i] = source[i]
+        at += source.size
+
+
+@njit(**KERNEL)
+def _scatter(flat, addresses, sizes, factor):
+    at = 0
+    for k in range(sizes.size):
+        target = _floats(addresses[k], sizes[k])
+        for i in range(target.size):
+            target[i] = flat[at + i] * factor
+        at += target.size
+
+
+def gather(tensors: Tensors) -> paddle.Tensor:
+    """All values one after the other, [total] float32."""
+    flat = paddle.empty([int(tensors.sizes.sum())])
+    _gather(tensors.addresses, tensors.sizes, writable(flat))
+    return flat
+
+
+def scatter(flat: paddle.Tensor, tensors: Tensors, factor: float) -> None:
+    """Set the tensors to what `gather` took from them, times `factor`."""
+    _scatter(writable(flat), tensors.addresses, tensors.sizes, np.float32(factor))
+
+
+@njit(**KERNEL)
+def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, betas, epsilon, clip_norm):
+    """powers [2, P]: where each parameter's beta1^t and beta2^t lie. The rule is that of arXiv:1711.05101."""
+    total = 0.0
+    for k in range(sizes.size):
+        part = np.float32(0.0)
+        gradient = _floats(gradients[k], sizes[k])
+        for i in range(gradient.size):
+            part += gradient[i] * gradient[i]
+        total += part
+    norm = np.sqrt(total)
+    clip = np.float32(clip_norm / norm if norm > clip_norm else norm / norm if norm else 1.0)  # NaN stays NaN
+    one = np.float32(1.0)
+    for k in range(sizes.size):
+        power1, power2 = _floats(powers[0, k], 1), _floats(powers[1, k], 1)
+        correction = np.sqrt(one - power2[0])
+        rate, small = lr * correction / (one - power1[0]), epsilon * correction
+        keep = one - decay[k]
+        parameter, gradient = _floats(parameters[k], sizes[k]), _floats(gradients[k], sizes[k])
+        first, second = _floats(firsts[k], sizes[k]), _floats(seconds[k], sizes[k])
+        for i in range(parameter.size):
+            g = gradient[i] * clip
+            m = betas[0] * first[i] + (one - betas[0]) * g
+            v = betas[1] * second[i] + (one - betas[1]) * g * g
+            first[i], second[i] = m, v
+            parameter[i] = keep * parameter[i] - rate * m / (np.sqrt(v) + small)
+        power1[0] *= betas[0]
+        power2[0] *= betas[1]
+
+
+class ManyAdamW(paddle.optimizer.AdamW):
+    """Paddle's AdamW with clipping by the global norm, all parameters in one call. Its state is Paddle's own."""
+
+    _names: Sequence[str] = ()
+
+    def _apply_optimize(self, loss, startup_program, params_grads, param_group_idx=0):
+        parameters, gradients = zip(*params_grads)
+        names = [parameter.name for parameter in parameters]
+        if names != self._names:
+            self._create_accumulators(default_main_program().global_block(), parameters)
+            self._names, self._walk = names, Tensors(parameters)
+            self._moments = [[self._get_accumulator(kind, p) for p in parameters] for kind in ("moment1", "moment2")]
+            self._powers = [
+                [self._get_accumulator(f"{beta}_pow_acc", p) for p in parameters] for beta in ("beta1", "beta2")
+            ]
+            decay = [self._weight_decay * self._apply_decay_param_fun(name) for name in names]
+            self._decay = np.array(decay, np.float32)
+        gradients = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in gradients]
+        lr = np.float32(self.get_lr())
+        _adamw(
+            self._walk.addresses,
+            addresses(gradients),
+            addresses(self._moments[0]),
+            addresses(self._moments[1]),
+            np.stack([addresses(powers) for powers in self._powers]),
+            self._walk.sizes,
+            self._decay * lr,
+            lr,
+            (np.float32(self._beta1), np.float32(self._beta2)),
+            np.float32(self._epsilon),
+            self._grad_clip.clip_norm,
+        )

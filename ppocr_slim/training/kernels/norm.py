@@ -1,0 +1,177 @@
+"""Batch norm with its activation and, at the end of a residual block, the addition: one kernel, forward and backward.
+
+Batch norm as in Ioffe and Szegedy 2015 (arXiv:1502.03167), with the statistics of the batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from numba import njit
+from paddle.autograd import PyLayer
+
+from ppocr_slim.training.kernels.memory import view, where_wanted, writable
+from ppocr_slim.training.kernels.planes import KERNEL, activate, channels_at_a_time, slope
+
+NOTHING = np.zeros((0, 0, 0), np.float32)
+# What a norm keeps of each channel for its gradient: saved [4, C]. Its output is FACTOR * x + SHIFT.
+MEAN, SCALE, FACTOR, SHIFT = 0, 1, 2, 3
+
+
+@njit(inline="always")
+def mean_of(values):
+    total = np.float32(0.0)
+    for i in range(values.size):
+        total += values[i]
+    return np.float32(total / values.size)
+
+
+@njit(inline="always")
+def settle(c, first, second, count, origin, affine, running, momentum, epsilon, saved):
+    """Fill saved[:, c] from the sums of distances from `origin` and of their squares; move the running statistics.
+
+    Sums of distances need one pass over the values instead of two; with an origin near the mean no digits are lost.
+    The variance is not Bessel-corrected, and momentum is the share of the old value, as in Paddle.
+    """
+    distance = first / count
+    variance = max(0.0, second / count - distance * distance)
+    mean, scale = np.float32(origin + distance), np.float32(1.0 / np.sqrt(variance + epsilon))
+    factor = affine[0][c] * scale
+    saved[MEAN, c], saved[SCALE, c] = mean, scale
+    saved[FACTOR, c], saved[SHIFT, c] = factor, affine[1][c] - mean * factor
+    fresh = np.float32(1.0) - momentum
+    running[0][c] = momentum * running[0][c] + fresh * mean
+    running[1][c] = momentum * running[1][c] + fresh * np.float32(variance)
+
+
+@njit(inline="always")
+def take_statistics(x, start, stop, affine, running, momentum, epsilon, saved):
+    """`settle` for the channels start to stop of x [N, C, P]."""
+    first, second = np.zeros(stop - start), np.zeros(stop - start)
+    origin = np.empty(stop - start, np.float32)
+    for c in range(start, stop):
+        origin[c - start] = mean_of(x[0, c])
+    for n in range(x.shape[0]):
+        for c in range(start, stop):
+            plane, middle = x[n, c], origin[c - start]
+            a, b = np.float32(0.0), np.float32(0.0)
+            for i in range(plane.size):
+                distance = plane[i] - middle
+                a += distance
+                b += distance * distance
+            first[c - start] += a
+            second[c - start] += b
+    count = x.shape[0] * x.shape[2]
+    for c in range(start, stop):
+        k = c - start
+        settle(c, first[k], second[k], count, origin[k], affine, running, momentum, epsilon, saved)
+
+
+@njit(inline="always")
+def add_gradient_sums(x, grad, start, stop, saved, act, first, second):
+    """Add, for each of the channels, the sums of g and of g times the normalized x; g is the norm's own gradient."""
+    for n in range(x.shape[0]):
+        for c in range(start, stop):
+            plane, incoming = x[n, c], grad[n, c]
+            mean, factor, shift = saved[MEAN, c], saved[FACTOR, c], saved[SHIFT, c]
+            a, b = np.float32(0.0), np.float32(0.0)
+            for i in range(plane.size):
+                g = incoming[i] * slope(plane[i] * factor + shift, act)
+                a += g
+                b += g * (plane[i] - mean)
+            first[c - start] += a
+            second[c - start] += b * saved[SCALE, c]
+
+
+@njit(inline="always")
+def gradient_line(c, first, second, count, saved):
+    """(slant, level): the gradient by x is factor * g + slant * x + level.
+
+    That is factor * (g - mean(g) - normalized x * mean(g * normalized x)) with the constants taken together.
+    """
+    factor = saved[FACTOR, c]
+    slant = -factor * saved[SCALE, c] * np.float32(second / count)
+    return slant, -factor * np.float32(first / count) - slant * saved[MEAN, c]
+
+
+@njit(**KERNEL)
+def _forward(x, addend, affine, running, momentum, epsilon, act, saved, out):
+    block = channels_at_a_time(x.shape[2])
+    for start in range(0, x.shape[1], block):
+        stop = min(x.shape[1], start + block)
+        take_statistics(x, start, stop, affine, running, momentum, epsilon, saved)
+        for n in range(x.shape[0]):
+            for c in range(start, stop):
+                plane, result, factor, shift = x[n, c], out[n, c], saved[FACTOR, c], saved[SHIFT, c]
+                if addend.size:
+                    more = addend[n, c]
+                    for i in range(plane.size):
+                        result[i] = activate(plane[i] * factor + shift, act) + more[i]
+                else:
+                    for i in range(plane.size):
+                        result[i] = activate(plane[i] * factor + shift, act)
+
+
+@njit(**KERNEL)
+def _backward(x, grad, saved, act, grad_x, grad_affine):
+    block = channels_at_a_time(x.shape[2])
+    count = x.shape[0] * x.shape[2]
+    for start in range(0, x.shape[1], block):
+        stop = min(x.shape[1], start + block)
+        first, second = np.zeros(stop - start), np.zeros(stop - start)
+        add_gradient_sums(x, grad, start, stop, saved, act, first, second)
+        grad_affine[0][start:stop], grad_affine[1][start:stop] = second, first
+        for n in range(x.shape[0]):
+            for c in range(start, stop):
+                plane, incoming, result = x[n, c], grad[n, c], grad_x[n, c]
+                factor, shift = saved[FACTOR, c], saved[SHIFT, c]
+                slant, level = gradient_line(c, first[c - start], second[c - start], count, saved)
+                for i in range(plane.size):
+                    g = incoming[i] * slope(plane[i] * factor + shift, act)
+                    result[i] = factor * g + slant * plane[i] + level
+
+
+def planes(array: np.ndarray) -> np.ndarray:
+    """[N, C, H, W] -> [N, C, H * W]."""
+    return array.reshape(array.shape[0], array.shape[1], -1)
+
+
+class NormFunction(PyLayer):
+    """act(batch_norm(x)) + addend for x [N, C, H, W], float32 on the CPU; `addend` of the same shape, or None.
+
+    The running statistics of `norm`, a BatchNorm2D in training mode, move as its own forward would move them.
+    """
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, norm, act, addend=None):
+        out, saved = paddle.empty_like(x), np.empty((4, x.shape[1]), np.float32)
+        _forward(
+            planes(view(x)),
+            NOTHING if addend is None else planes(view(addend)),
+            (view(gamma), view(beta)),
+            (writable(norm._mean), writable(norm._variance)),
+            np.float32(norm._momentum),
+            norm._epsilon,
+            act,
+            saved,
+            planes(writable(out)),
+        )
+        ctx.save_for_backward(x, gamma, beta)
+        ctx.saved, ctx.act, ctx.addend = saved, act, addend is not None and not addend.stop_gradient
+        ctx.count = 3 if addend is None else 4
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, gamma, beta = ctx.saved_tensor()
+        grad_x, grad_gamma, grad_beta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
+        _backward(
+            planes(view(x)),
+            planes(view(grad)),
+            ctx.saved,
+            ctx.act,
+            planes(writable(grad_x)),
+            (writable(grad_gamma), writable(grad_beta)),
+        )
+        gradients = where_wanted([grad_x, grad_gamma, grad_beta], [x, gamma, beta])
+        return (*gradients, grad if ctx.addend else None)[: ctx.count]
