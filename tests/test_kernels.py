@@ -16,7 +16,7 @@ from paddle.quantization.imperative.qat import ImperativeQuantAware
 
 from ppocr_slim.config.schema import Optimizer
 from ppocr_slim.models import build_model
-from ppocr_slim.models.crnn import LineDropout
+from ppocr_slim.models.crnn import LineDropout, TimeSteps
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual, SqueezeExcite
 from ppocr_slim.models.state import model_state
 from ppocr_slim.training.kernels.accelerate import accelerated
@@ -167,6 +167,16 @@ def test_squeeze_and_excitation_is_paddles():
         return lambda x: SqueezeExciteFunction.apply(x, *inner)
 
     compare(ours, lambda layers: layers[0], [layer], paddle.randn([3, 12, 5, 7]) * 3)
+
+
+def test_time_steps_are_paddles():
+    """Lost otherwise: the columns of a row would reach the LSTM in disorder."""
+    layer, results = TimeSteps(), []
+    for use in (True, False):
+        with accelerated(layer) if use else nullcontext():
+            results.append(run(layer, [layer], paddle.arange(2 * 19 * 37, dtype="float32").reshape([2, 19, 1, 37])))
+    for ours, paddles in zip(*results):
+        np.testing.assert_array_equal(ours.numpy(), paddles.numpy())
 
 
 def test_dropout_draws_the_same_mask():

@@ -8,6 +8,8 @@ import pytest
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import MODELS, build_model
 from ppocr_slim.models.cost import measure_cost, parameter_count
+from ppocr_slim.models.db import db_mv3_slim
+from ppocr_slim.models.mobilenet_v3 import MobileNetV3
 from ppocr_slim.runtime.preprocess import steps_for_width
 
 CLASSES = 143
@@ -23,6 +25,41 @@ def test_every_parameter_gets_a_gradient(name, backbone, se):
     learned = [(n, p) for n, p in model.named_parameters() if p.trainable]
     without = [n for n, p in learned if p.grad is None or not bool((p.grad != 0).any())]
     assert without == []
+
+
+@pytest.mark.parametrize("backbone", ["small", "large"])
+def test_the_detector_gives_maps_of_the_pages_size_and_trains_every_parameter(backbone):
+    """Lost otherwise: boxes would be found in the wrong place, or a layer would be shipped that was never trained."""
+    model = db_mv3_slim(backbone)
+    maps = model(paddle.randn([2, 3, 64, 96]))
+    assert maps.shape == [2, 3, 64, 96]
+    probability, threshold, binary = maps[:, 0], maps[:, 1], maps[:, 2]
+    assert float((binary - 1 / (1 + (-50 * (probability - threshold)).exp())).abs().max()) < 1e-5
+    (maps * paddle.randn(maps.shape)).sum().backward()
+    learned = [(n, p) for n, p in model.named_parameters() if p.trainable]
+    without = [n for n, p in learned if p.grad is None or not bool((p.grad != 0).any())]
+    assert without == []
+    model.eval()
+    probability = model(paddle.randn([1, 3, 32, 64]))
+    assert probability.shape == [1, 1, 32, 64]
+    assert 0 <= float(probability.min()) and float(probability.max()) <= 1
+
+
+def test_the_detector_is_slim():
+    """Lost otherwise: its bundle could not get under 1.4 MB by cutting and rounding its weights."""
+    assert parameter_count(db_mv3_slim()) <= 520_000
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_trunks_maps_halve_and_end_with_its_output(size):
+    """Lost otherwise: a detector would join maps of other sizes than it takes them for."""
+    trunk = MobileNetV3(size, 0.35, strides=((2, 2),) * 5)
+    trunk.eval()
+    image = paddle.randn([1, 3, 64, 96])
+    maps = trunk.maps(image)
+    assert [x.shape[1] for x in maps] == trunk.map_channels
+    assert [x.shape[2:] for x in maps[-4:]] == [[16, 24], [8, 12], [4, 6], [2, 3]]
+    assert bool((maps[-1] == trunk(image)).all())
 
 
 @pytest.mark.parametrize("height", [32, 33, 40, 48, 64])

@@ -22,7 +22,7 @@ from ppocr_slim.runtime.blank import is_blank
 from ppocr_slim.runtime.bundle import read_bundle, shipped, write_card
 from ppocr_slim.runtime.ctc import greedy_decode
 from ppocr_slim.runtime.images import find_images, load_image
-from ppocr_slim.runtime.preprocess import normalize, padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
 from ppocr_slim.synth.dataset import LineMaker
 
@@ -81,7 +81,7 @@ def test_resizing_keeps_the_aspect_ratio_and_squeezes_at_the_limit():
 def test_normalization_and_padding():
     """Exported models would see other numbers than PaddleOCR's runtimes feed them."""
     image = np.array([[[0, 255, 51]]], np.uint8)
-    assert np.allclose(normalize(image)[:, 0, 0], [-1, 1, -0.6])
+    assert np.allclose(to_batch([image], image.shape[1])[0, :, 0, 0], [-1, 1, -0.6])
     wide, narrow = np.full((4, 6, 3), 255, np.uint8), np.zeros((4, 2, 3), np.uint8)
     batch = to_batch([wide, narrow], 8)
     assert batch.shape == (2, 3, 4, 8) and batch.dtype == np.float32

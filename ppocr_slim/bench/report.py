@@ -6,13 +6,13 @@ The page is made from the JSON alone, and the JSON from what the run and its eva
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppocr_slim.bench.provenance import commit as working_commit
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
@@ -64,7 +64,7 @@ def collect(
             checks.update(_times(rows, predictions))
         return {
             "command": command,
-            "commit": commit or _commit(),
+            "commit": commit or working_commit(),
             "note": note,
             **_progress(records, load_config(run / CONFIG_FILE)),
             "scores": scored["scores"],
@@ -161,18 +161,3 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         cells = " | ".join(f"{scores[key]:.4f}" for key, _ in COLUMNS)
         lines.append(f"| {writer} | {scores['lines']} | {cells} |")
     return "\n".join(lines) + "\n"
-
-
-def _commit() -> str:
-    """The commit of the working tree, with "+" where tracked files differ from it; "unknown" outside git."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-        )
-    except OSError:
-        return "unknown"
-    return described.stdout.strip() or "unknown"

@@ -94,6 +94,7 @@ class TrainData(Section):
     label_files: List[TrainFile] = Field(min_length=1)
     batch_size: int = Field(32, ge=1)
     workers: int = Field(1, ge=1)  # threads that decode and augment
+    cache_mb: float = Field(1000, ge=0)  # memory, of all processes together, for decoded rows
     augment: List[Augmentation] = Field(default_factory=list)
 
 

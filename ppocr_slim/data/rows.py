@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
@@ -21,6 +22,25 @@ from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 
 WORK_SCALE = 1.5  # rows are augmented at this multiple of the model's height, so that warps cost no sharpness
 GROUP_BATCHES = 8  # so many batches are augmented together and sorted by the widths that come out
+
+
+class ImageCache:
+    """Images by number, as many as there is room for. Rows are drawn at random, so none is given up for another."""
+
+    def __init__(self, megabytes: float):
+        self._room, self._images, self._lock = int(megabytes * 1e6), {}, threading.Lock()
+
+    def get(self, number: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Image `number`, by `make` if it is not here. It is shared: nobody can write to it."""
+        image = self._images.get(number)
+        if image is None:
+            image = make()
+            image.setflags(write=False)
+            with self._lock:
+                if number not in self._images and image.nbytes <= self._room:
+                    self._room -= image.nbytes
+                    self._images[number] = image
+        return image
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,7 @@ class TrainingRows:
         workers: threads that make groups of batches ahead of their use.
         part: (k, n): every n-th row of each epoch's order from the k-th on, for the k-th of n processes. All parts
             have as many batches; the order's first rows fill up what is missing at its end.
+        cache_mb: megabytes for rows that are decoded and resized already; the others are decoded each time.
         one_writer: for each sample whether its folder holds the rows of one writer (see `TrainFile.writer_folders`);
             None: all do. Words are glued within a writer's rows, otherwise within the row.
     """
@@ -63,6 +84,7 @@ class TrainingRows:
         workers: int = 1,
         part: Tuple[int, int] = (0, 1),
         one_writer: Optional[Sequence[bool]] = None,
+        cache_mb: float = 0,
     ):
         self.samples, self.charset, self.height, self.steps = list(samples), charset, height, steps
         self.ratios, self.batch_size, self.augment = np.asarray(ratios), batch_size, list(augment)
@@ -72,7 +94,7 @@ class TrainingRows:
         for index, sample in enumerate(self.samples):
             if self.one_writer[index]:
                 self._by_folder.setdefault(sample.path.parent, []).append(index)
-        self._local = threading.local()
+        self._local, self._cache = threading.local(), ImageCache(cache_mb)
         self._length = -(-len(self._order(0)) // batch_size)
 
     def __len__(self) -> int:
@@ -102,6 +124,7 @@ class TrainingRows:
         epoch, skipped = divmod(first, len(self))
         group, skipped = divmod(skipped, GROUP_BATCHES)
         ahead: deque = deque()
+        cv2.setNumThreads(1)  # the network has the other cores
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 while True:
@@ -145,7 +168,9 @@ class TrainingRows:
 
     def _plain_row(self, index: int) -> Row:
         sample = self.samples[index]
-        image = resize_to_height(load_image(sample.path), round(self.height * WORK_SCALE))
+        image = self._cache.get(
+            index, lambda: resize_to_height(load_image(sample.path), round(self.height * WORK_SCALE))
+        )
         siblings = self._by_folder[sample.path.parent] if self.one_writer[index] else [index]
         return Row(image, sample.text, lambda rng: self._plain_row(siblings[int(rng.integers(len(siblings)))]))
 

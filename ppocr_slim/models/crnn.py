@@ -24,6 +24,13 @@ ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
 }
 
 
+class TimeSteps(nn.Layer):
+    """Feature maps of one row as time steps: [N, C, 1, T] -> [N, T, C]."""
+
+    def forward(self, x):
+        return x.squeeze(2).transpose([0, 2, 1])
+
+
 class LineDropout(nn.Layer):
     """Dropout of features [N, T, C] with one mask for all time steps (Gal and Ghahramani 2016, arXiv:1512.05287)."""
 
@@ -62,12 +69,13 @@ class CRNN(nn.Layer):
         self.collapse = nn.Sequential(
             nn.Conv2D(backbone.out_channels, features, (rows, 1), bias_attr=False), nn.BatchNorm2D(features), nn.ReLU()
         )
+        self.steps = TimeSteps()
         self.dropout = LineDropout(dropout)
         self.encoder = nn.LSTM(features, hidden, layers, direction="bidirect")
         self.head = nn.Linear(2 * hidden, classes)
 
     def forward(self, image):
-        steps = self.collapse(self.backbone(image)).squeeze(2).transpose([0, 2, 1])  # [N, T, C]
+        steps = self.steps(self.collapse(self.backbone(image)))
         encoded, _ = self.encoder(self.dropout(steps))
         return self.head(self.dropout(encoded))
 

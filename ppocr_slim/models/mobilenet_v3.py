@@ -7,8 +7,9 @@ CPU and keeps INT8 chains whole).
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
+import paddle
 from paddle import nn
 
 
@@ -126,6 +127,9 @@ class MobileNetV3(nn.Layer):
         se: keep the squeeze-and-excitation blocks.
         hard_swish: keep hard swish where the paper has it, else ReLU everywhere.
         strides: (height, width) of the stem and of the four stages that halve.
+
+    Attributes:
+        map_channels: of each of the `maps`.
     """
 
     def __init__(
@@ -161,6 +165,22 @@ class MobileNetV3(nn.Layer):
             channels = outputs
         self.blocks = nn.Sequential(*blocks)
         self.out_channels = channels
+        self._last_of_size = [row.downsample for row in TABLES[size][1:]] + [True]
+        ends = [row for row, last in zip(TABLES[size], self._last_of_size) if last]
+        self.map_channels = [scaled(row.channels, scale) for row in ends]
 
     def forward(self, x):
         return self.blocks(self.stem(x))
+
+    def maps(self, x) -> List[paddle.Tensor]:
+        """The last feature map of each size that blocks give, the largest first.
+
+        With strides of (2, 2) the last four are at strides 4, 8, 16 and 32.
+        """
+        found = []
+        x = self.stem(x)
+        for block, last in zip(self.blocks, self._last_of_size):
+            x = block(x)
+            if last:
+                found.append(x)
+        return found

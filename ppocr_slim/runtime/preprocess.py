@@ -27,10 +27,8 @@ def resize_to_height(image: np.ndarray, height: int, max_width: Optional[int] = 
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def normalize(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 -> [3, H, W] float32 in -1 to 1: (x / 255 - 0.5) / 0.5, PaddleOCR's for text rows."""
-    scaled = image.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+# (x / 255 - 0.5) / 0.5, PaddleOCR's for text rows, of every value: looking up is four times as fast as computing
+NORMALIZED = np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
 
 def padded_width(width: int) -> int:
@@ -44,9 +42,10 @@ def steps_for_width(width: int) -> int:
 
 
 def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """Rows [H, w_i, 3] uint8 of one height, w_i <= width -> [N, 3, H, width] float32, zeros at the right."""
+    """Rows [H, w_i, 3] uint8 of one height, w_i <= width -> [N, 3, H, width] float32 in -1 to 1, zeros at the right."""
     height = images[0].shape[0]
     batch = np.zeros((len(images), 3, height, width), np.float32)
     for row, image in zip(batch, images):
-        row[:, :, : image.shape[1]] = normalize(image)
+        for plane, channel in zip(row, cv2.split(image)):
+            plane[:, : image.shape[1]] = cv2.LUT(channel, NORMALIZED)
     return batch

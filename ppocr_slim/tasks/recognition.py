@@ -19,13 +19,14 @@ class RecognitionTask:
     def __init__(self, charset: Charset, height: int):
         self.charset = charset
         self.spec = RecSpec(height=height, classes=charset.classes)
+        self.criterion = paddle.nn.CTCLoss(blank=0)
 
     def loss(self, model: paddle.nn.Layer, batch: Batch) -> Dict[str, paddle.Tensor]:
         """{"loss": mean over rows of the CTC loss per character}, shape [1] float32."""
         logits = model(paddle.to_tensor(batch.image)).transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
         steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
         labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
-        return {"loss": functional.ctc_loss(logits, labels, steps, lengths, blank=0)}
+        return {"loss": self.criterion(logits, labels, steps, lengths)}
 
     def recognizer(self, model: paddle.nn.Layer) -> Recognizer:
         """`model`, in evaluation mode while it reads, behind the runtime's own pre- and post-processing."""

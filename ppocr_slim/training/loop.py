@@ -66,7 +66,7 @@ class Job:
 
     Attributes:
         folder: where last/, best/, the log and the curves go.
-        task: its `loss(model, batch)` gives a dict with "loss".
+        task: its `loss(model, batch)` gives a dict with "loss", by way of its `criterion`, a layer.
         evaluate: scores the model in its present state.
     """
 
@@ -169,7 +169,7 @@ def fit(job: Job) -> Path:
         log = RunLog(job.folder, state.step, state.images, job.steps) if processes.is_first else SilentLog()
         batches = job.rows.batches(state.step)
         job.model.train()
-        with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state):
+        with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state, job):
             while state.step < job.steps:
                 asked = time.monotonic()
                 batch = next(batches)
@@ -208,9 +208,9 @@ def _disk_errors(folder: Path):
 
 
 @contextmanager
-def _fast_cpu(state: TrainingState):
+def _fast_cpu(state: TrainingState, job: Job):
     """Let a training on a CPU run through this project's kernels, and say which code paths run."""
-    with accelerated(state.model) if state.fast else nullcontext({}) as count:
+    with accelerated(job.model, job.task.criterion) if state.fast else nullcontext({}) as count:
         if state.fast:
             keep_freed_memory()
         kernels = ", ".join(f"{number} {kind}" for kind, number in count.items()) or "none"

@@ -107,7 +107,7 @@ def _experiment(config: Config) -> Config:
     return config.model_copy(
         update={
             "run": config.run.model_copy(update=run),
-            "train": config.train.model_copy(update={"workers": 1}),
+            "train": config.train.model_copy(update={"workers": 1, "cache_mb": 0}),
             "eval": config.eval.model_copy(update={"batch_size": 1}),
         }
     )
@@ -178,6 +178,7 @@ def _train(
         seed=config.run.seed,
         workers=config.train.workers,
         part=(processes.rank, processes.count),
+        cache_mb=config.train.cache_mb / processes.count,
         one_writer=[checked.one_writer for checked in train.samples],
     )
     return fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes))

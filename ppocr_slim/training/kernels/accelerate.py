@@ -15,26 +15,28 @@ import paddle
 from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D
 
-from ppocr_slim.models.crnn import LineDropout
+from ppocr_slim.models.crnn import LineDropout, TimeSteps
 from ppocr_slim.models.mobilenet_v3 import InvertedResidual, SqueezeExcite
+from ppocr_slim.training.kernels.ctc import ctc_loss
 from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
-from ppocr_slim.training.kernels.dropout import MaskFunction
+from ppocr_slim.training.kernels.lstm import fast_lstm, suits_lstm
 from ppocr_slim.training.kernels.norm import NormFunction
 from ppocr_slim.training.kernels.planes import HARD_SWISH, LINEAR, RELU
 from ppocr_slim.training.kernels.squeeze import SqueezeExciteFunction
+from ppocr_slim.training.kernels.steps import MaskFunction, StepsFunction
 
 ACTIVATIONS = {nn.ReLU: RELU, nn.Hardswish: HARD_SWISH}
 
 
 @contextmanager
-def accelerated(model: nn.Layer) -> Iterator[Counter]:
-    """Let the layers of `model` that a kernel can stand for run through it; gives how many of each kind.
+def accelerated(*models: nn.Layer) -> Iterator[Counter]:
+    """Let the layers of networks and losses that a kernel can stand for run through it; gives how many of each kind.
 
     Afterwards the model is as before: a deep copy of a layer with a swapped forward would run the original's weights.
     """
     count: Counter = Counter()
     swapped = []
-    for layer in model.sublayers(include_self=True):
+    for layer in (layer for model in models for layer in model.sublayers(include_self=True)):
         for kind, suits, build in KINDS:
             if suits(layer):
                 _swap(layer, build(layer))
@@ -52,10 +54,11 @@ def _swap(layer: nn.Layer, fast: Callable) -> None:
     """Let `fast` serve the calls of `layer` that it can: it stands for the layers inside, too."""
     own, inside = layer.forward, layer.sublayers(include_self=True)
 
-    def forward(x):
+    def forward(x, *others, **named):
         can = paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == paddle.float32
         can = can and not any(part._forward_pre_hooks or part._forward_post_hooks for part in inside[1:])
-        return fast(x) if can and all(part.training for part in inside) else own(x)
+        can = can and all(part.training for part in inside)
+        return fast(x, *others, **named) if can else own(x, *others, **named)
 
     layer.forward = forward
 
@@ -157,6 +160,14 @@ def _squeeze(layer: SqueezeExcite) -> Callable:
     return lambda x: SqueezeExciteFunction.apply(x, *inner)
 
 
+def _suits_steps(layer: nn.Layer) -> bool:
+    return isinstance(layer, TimeSteps)
+
+
+def _steps(layer: TimeSteps) -> Callable:
+    return StepsFunction.apply
+
+
 def _suits_dropout(layer: nn.Layer) -> bool:
     return isinstance(layer, LineDropout) and layer.p > 0
 
@@ -165,11 +176,26 @@ def _dropout(layer: LineDropout) -> Callable:
     return lambda x: MaskFunction.apply(x, layer.mask(x))
 
 
+def _lstm(layer: nn.LSTM) -> Callable:
+    return lambda *inputs, **named: fast_lstm(layer, *inputs, **named)
+
+
+def _suits_ctc(layer: nn.Layer) -> bool:
+    return type(layer) is nn.CTCLoss and layer.blank == 0 and layer.reduction == "mean"
+
+
+def _ctc(layer: nn.CTCLoss) -> Callable:
+    return ctc_loss
+
+
 # What is looked for in a layer, the first that suits is taken
 KINDS = (
     ("depthwise convolutions", _suits_depthwise, _depthwise),
     ("batch norms", _suits_norm, _normalized),
+    ("time steps", _suits_steps, _steps),
     ("dropouts", _suits_dropout, _dropout),
+    ("LSTMs", suits_lstm, _lstm),
+    ("CTC losses", _suits_ctc, _ctc),
     ("squeeze-and-excitations", _suits_squeeze, _squeeze),
     ("inverted residuals", _suits_block, _block),
 )

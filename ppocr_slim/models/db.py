@@ -1,0 +1,85 @@
+"""DB for text detection (Liao et al. 2020, arXiv:1911.08947) on MobileNetV3, with the light head of PP-OCR
+(arXiv:2009.09941).
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import paddle
+from paddle import nn
+from paddle.nn import functional
+
+from ppocr_slim.models.mobilenet_v3 import ConvNormAct, MobileNetV3
+
+STEEPNESS = 50  # k of the paper's equation 2
+LEVELS = 4  # strides 4, 8, 16, 32
+PAGE_STRIDES = ((2, 2),) * 5  # text stands anywhere on a page: both sides are halved alike
+
+
+class FeaturePyramid(nn.Layer):
+    """Feature maps of all sizes in one (Lin et al. 2017, arXiv:1612.03144), as DB joins them.
+
+    Maps [N, C_i, H / 2^i, W / 2^i], the largest first -> [N, channels, H, W].
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int):
+        super().__init__()
+        self.lateral = nn.LayerList([nn.Conv2D(n, channels, 1, bias_attr=False) for n in inputs])
+        quarter = channels // len(inputs)
+        self.smooth = nn.LayerList([nn.Conv2D(channels, quarter, 3, padding=1, bias_attr=False) for _ in inputs])
+
+    def forward(self, maps):
+        joined = [lateral(x) for lateral, x in zip(self.lateral, maps)]
+        for level in reversed(range(len(joined) - 1)):
+            joined[level] = joined[level] + functional.interpolate(joined[level + 1], scale_factor=2, mode="nearest")
+        smooth = [smooth(x) for smooth, x in zip(self.smooth, joined)]
+        for level in range(1, len(smooth)):
+            smooth[level] = functional.interpolate(smooth[level], scale_factor=2**level, mode="nearest")
+        return paddle.concat(smooth[::-1], axis=1)
+
+
+class MapHead(nn.Sequential):
+    """One map at four times the size of its input, 0 to 1: [N, channels, H, W] -> [N, 1, 4 H, 4 W]."""
+
+    def __init__(self, channels: int):
+        inner = channels // 4
+        super().__init__(
+            ConvNormAct(channels, inner, 3, activation=nn.ReLU),
+            nn.Conv2DTranspose(inner, inner, 2, 2, bias_attr=False),
+            nn.BatchNorm2D(inner),
+            nn.ReLU(),
+            nn.Conv2DTranspose(inner, 1, 2, 2),
+            nn.Sigmoid(),
+        )
+
+
+class DB(nn.Layer):
+    """Where text is: a segmentation whose threshold is learned.
+
+    image [N, 3, H, W] float32, H and W multiples of 32 -> probability [N, 1, H, W] float32 in evaluation mode; in
+    training mode [N, 3, H, W]: probability, threshold, and the approximate binary map of the two.
+    """
+
+    def __init__(self, backbone: MobileNetV3, channels: int):
+        super().__init__()
+        self.backbone = backbone
+        self.neck = FeaturePyramid(backbone.map_channels[-LEVELS:], channels)
+        self.probability = MapHead(channels)
+        self.threshold = MapHead(channels)
+
+    def forward(self, image):
+        features = self.neck(self.backbone.maps(image)[-LEVELS:])
+        probability = self.probability(features)
+        if not self.training:
+            return probability
+        threshold = self.threshold(features)
+        binary = functional.sigmoid(STEEPNESS * (probability - threshold))
+        return paddle.concat([probability, threshold, binary], axis=1)
+
+
+def db_mv3_slim(
+    backbone: str = "large", scale: float = 0.5, se: bool = False, hard_swish: bool = False, channels: int = 96
+) -> DB:
+    """The small detector."""
+    return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)

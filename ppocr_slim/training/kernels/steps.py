@@ -1,0 +1,70 @@
+"""Between feature maps and time steps: the transposition, and dropout with one mask for all steps."""
+
+from __future__ import annotations
+
+import paddle
+from numba import njit
+from paddle.autograd import PyLayer
+
+from ppocr_slim.training.kernels.memory import view, writable
+from ppocr_slim.training.kernels.planes import KERNEL
+
+TILE = 16  # by as many floats: two tiles stay in the first-level cache
+
+
+@njit(**KERNEL)
+def _transpose(x, out):
+    for n in range(x.shape[0]):
+        for top in range(0, x.shape[1], TILE):
+            for left in range(0, x.shape[2], TILE):
+                bottom, right = min(top + TILE, x.shape[1]), min(left + TILE, x.shape[2])
+                for j in range(left, right):
+                    for i in range(top, bottom):
+                        out[n, j, i] = x[n, i, j]
+
+
+def _turned(x):
+    """[N, A, B] -> [N, B, A]."""
+    out = paddle.empty([x.shape[0], x.shape[2], x.shape[1]])
+    _transpose(view(x), writable(out))
+    return out
+
+
+class StepsFunction(PyLayer):
+    """[N, C, 1, T] -> [N, T, C], float32 on the CPU."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return _turned(x.squeeze(2))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _turned(grad).unsqueeze(2)
+
+
+@njit(**KERNEL)
+def _multiply(x, mask, out):
+    for n in range(x.shape[0]):
+        for t in range(x.shape[1]):
+            row, factors, result = x[n, t], mask[n, 0], out[n, t]
+            for i in range(row.size):
+                result[i] = row[i] * factors[i]
+
+
+def _product(x, mask):
+    out = paddle.empty_like(x)
+    _multiply(view(x), view(mask), writable(out))
+    return out
+
+
+class MaskFunction(PyLayer):
+    """x [N, T, C] times mask [N, 1, C], which has no gradient; float32 on the CPU."""
+
+    @staticmethod
+    def forward(ctx, x, mask):
+        ctx.mask = mask
+        return _product(x, mask)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _product(grad, ctx.mask), None

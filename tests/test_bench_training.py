@@ -1,0 +1,164 @@
+"""The training benchmark: its arithmetic by hand, and contenders that run, die or are not there."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ppocr_slim.bench import training
+from ppocr_slim.bench.training import (
+    Case,
+    Contender,
+    Plan,
+    Settings,
+    apart,
+    contender_environment,
+    find_torch,
+    plans,
+    require_memory,
+    run_benchmark,
+    summarize,
+)
+from ppocr_slim.bench.training_page import table, write_figures
+from ppocr_slim.errors import SlimError
+
+TINY = Case("tiny", "a tiny network", "crnn_mv3_slim", {"scale": 0.35, "height": 32, "hidden": 16}, 32, 480, 2)
+STOCK, OURS = Plan("stock", 1, 32, fast=False), Plan("ours", 2, 16, fast=True)
+
+
+def turn(seconds: float, waited=0.0, images: int = 32) -> dict:
+    return {"seconds": seconds, "waited": waited, "images": images}
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
+    """Lost otherwise: what slows one round down would change the ratio, though it met both sides alike."""
+    rounds = [
+        {"stock": turn(2.0), "ours": turn(0.5, 0.01)},  # 16 and 64 images/s: 4
+        {"stock": turn(8.0), "ours": turn(1.6, 0.02)},  # a slow round, 4 and 20: 5
+        {"stock": turn(4.0), "ours": turn(0.4, 0.02)},  # 8 and 80: 10
+    ]
+    stock, ours = summarize([STOCK, OURS], rounds, {"stock": 100.0, "ours": 150.0})
+    assert (stock["images_per_s"], stock["ratio"]) == (8, 1)
+    assert (ours["images_per_s"], ours["ratio"], ours["peak_mb"]) == (64, 5, 150)
+    assert ours["waiting_share"] == pytest.approx(0.05 / 2.5)
+    assert ours["rounds"] == [64, 20, 80]
+
+
+def test_waiting_that_is_not_known_stays_unknown():
+    """Lost otherwise: a contender without data loading would seem never to wait for it."""
+    rounds = [{"stock": turn(1.0), "torch": turn(1.0, None)}]
+    torch = Plan("torch", 1, 32, fast=False, torch=True)
+    found = summarize([STOCK, torch], rounds, {"stock": 1.0, "torch": 1.0})
+    assert found[1]["waiting_share"] is None
+    assert table({"cases": [{"name": "tiny", "contenders": found}]}).splitlines()[2].endswith("-")
+
+
+def test_curves_are_compared_step_by_step():
+    """Lost otherwise: a gap that closes again, or one that stays, would not be seen."""
+    found = apart([3.0, 2.0, 1.0], [3.0, 2.5, 0.75])
+    assert found == {"largest_difference": 0.5, "final_difference": 0.25}
+
+
+def test_the_contenders_of_a_case():
+    """Lost otherwise: several processes would be compared at another batch than stock's."""
+    found = [(p.name, p.processes, p.batch, p.fast) for p in plans(TINY, 2, torch=False)]
+    assert found == [
+        ("stock", 1, 2, False),
+        ("ours", 2, 1, True),
+        ("ours, larger batch", 2, 2, True),
+        ("ours, one process", 1, 2, True),
+    ]
+    assert [(p.name, p.processes) for p in plans(TINY, 1, torch=True)] == [("stock", 1), ("ours", 1), ("torch", 1)]
+    with pytest.raises(SlimError, match="batch of 2 cannot be shared out to 3"):
+        plans(TINY, 3, torch=False)
+
+
+def test_without_torch_its_column_is_left_out(monkeypatch):
+    """Lost otherwise: the benchmark would not run where PyTorch is not installed, which is nearly everywhere."""
+    monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
+    assert find_torch(None) is None
+    with pytest.raises(SlimError, match="has no torch"):
+        find_torch(sys.executable)
+    with pytest.raises(SlimError, match="cannot be run"):
+        find_torch("/no/such/python")
+
+
+def test_the_twin_imports_nothing_that_its_interpreter_may_lack():
+    """Lost otherwise: it would only run where both frameworks are installed together."""
+    tree = ast.parse((training.ROOT / "ppocr_slim/bench/torch_twin.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {n for i in imports for n in ([i.module] if isinstance(i, ast.ImportFrom) else [a.name for a in i.names])}
+    others = {name.split(".")[0] for name in names} - {"torch", "numpy"}
+    assert others <= {"__future__", "ctypes", "json", "os", "socket", "sys", "time"}
+
+
+def test_contenders_start_from_an_untuned_environment():
+    """Lost otherwise: a variable of the user's would tune one contender and not another."""
+    found = contender_environment({"OMP_NUM_THREADS": "8", "MALLOC_ARENA_MAX": "1", "PATH": "/bin"})
+    assert found == {"PATH": "/bin"}
+
+
+def test_a_contender_that_would_not_fit_is_refused():
+    """Lost otherwise: the system would run out of memory, and end a process that has nothing to do with it."""
+    require_memory(TINY, OURS, 1.0)
+    with pytest.raises(SlimError, match="'ours' needs about 1000.* smaller --batch"):
+        require_memory(TINY, Plan("ours", 1, 2, fast=True), 1e9)
+
+
+def test_a_contender_that_dies_is_one_error_with_its_last_words(tmp_path: Path):
+    """Lost otherwise: the benchmark would wait for ever, or not say why there are no figures."""
+    training.make_rows(tmp_path / "rows", 4)
+    wrong = Case("wrong", "", "no_such_network", {}, 32, 480, 2)
+    with Contender(Plan("stock", 1, 2, False), wrong, tmp_path / "stock", tmp_path / "rows" / "train.txt") as contender:
+        with pytest.raises(SlimError) as error:
+            contender.ready()
+    assert "wrong: the contender 'stock' ended" in str(error.value)
+    assert "no model is called 'no_such_network'" in str(error.value)
+
+
+def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
+    """Lost otherwise: any part of it could be broken, and be found after an hour of rounds."""
+    monkeypatch.setattr(training, "ROWS", 8)
+    monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
+    settings = Settings([TINY], rounds=1, steps=1, warm_up=1, processes=1)
+    (figures,) = run_benchmark(settings, "the command")
+    assert not [child for child in psutil.Process().children(recursive=True) if "--contender" in child.cmdline()]
+
+    page = write_figures(tmp_path / "bench.json", figures)
+    figures = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert figures["command"] == "the command" and figures["machine"]["cores"] >= 1
+    assert {"date", "commit", "rounds", "steps"} <= figures.keys()
+    assert {"python", "paddlepaddle", "numba"} <= figures["versions"].keys()
+    (case,) = figures["cases"]
+    assert case["size"] == [32, 480] and case["batch"] == 2 and case["parameters"] > 10_000
+    assert [found["name"] for found in case["contenders"]] == ["stock", "ours"]
+    for found in case["contenders"]:
+        assert found["images_per_s"] > 0 and found["peak_mb"] > 100 and 0 <= found["waiting_share"] < 1
+    assert table(figures).splitlines()[0].split()[:2] == ["case", "contender"]
+    assert "| tiny | ours | 1 x 2 |" in page.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_curves_and_memory(tmp_path: Path):
+    """Lost otherwise: the proof that training is the same and memory flat would lie in the JSON unseen."""
+    curve = {"steps": 2, "stock": [3.0, 2.0], "fast": [3.0, 2.1], "largest_difference": 0.1, "final_difference": 0.1}
+    case = {"name": "tiny", "title": "a tiny network", "size": [32, 480], "batch": 2, "curve": curve}
+    case["memory"] = {"steps": 100, "resident_mb": [[50, 900.0], [100, 901.0]]}
+    figures = {
+        "command": "c",
+        "date": "d",
+        "commit": "e",
+        "machine": {"processor": "p", "cores": 2, "memory_gb": 8.0},
+        "versions": {"python": "3"},
+        "rounds": 0,
+        "steps": 8,
+        "cases": [case],
+    }
+    text = write_figures(tmp_path / "b.json", figures).read_text(encoding="utf-8")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"b.json", "b.md", "b_curve_tiny.png", "b_memory_tiny.png"}
+    assert "(b_curve_tiny.png)" in text and "(b_memory_tiny.png)" in text and "| case |" not in text
