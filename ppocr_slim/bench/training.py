@@ -58,6 +58,7 @@ class Case:
     width: int
     batch: int
     config: str = "configs/kalapa/rec_slim.yml"
+    trim: bool = False  # hand freed memory back after each turn: all contenders together would need too much
 
 
 CASES = {
@@ -65,7 +66,7 @@ CASES = {
     for case in (
         Case("crnn_x05", "crnn_mv3_slim x0.5", "crnn_mv3_slim", {"scale": 0.5, "height": 32}, 32, 480, 32),
         Case("shipped", "crnn_mv3_slim as it ships", "crnn_mv3_slim", {}, 40, 600, 32),
-        Case("teacher", "crnn_teacher", "crnn_teacher", {}, 48, 720, 32, "configs/rec_teacher.yml"),
+        Case("teacher", "crnn_teacher", "crnn_teacher", {}, 48, 720, 32, "configs/rec_teacher.yml", trim=True),
         Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8),
     )
 }
@@ -123,7 +124,7 @@ class Contender:
             "fast": plan.fast,
             "stock": not plan.fast,
             "steps": MANY,
-            "trim": True,
+            "trim": case.trim,
             "log_every_steps": config.run.log_every_steps,
             "threads": usable_cores(),
             "seed": config.run.seed,

@@ -52,12 +52,13 @@ def accelerated(*models: nn.Layer) -> Iterator[Counter]:
 
 def _swap(layer: nn.Layer, fast: Callable) -> None:
     """Let `fast` serve the calls of `layer` that it can: it stands for the layers inside, too."""
-    own, inside = layer.forward, layer.sublayers(include_self=True)
+    own, inside = layer.forward, layer.sublayers()
+    norms = [part for part in inside if isinstance(part, nn.BatchNorm2D)]  # the kernels take the batch's statistics
 
     def forward(x, *others, **named):
         can = paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == paddle.float32
-        can = can and not any(part._forward_pre_hooks or part._forward_post_hooks for part in inside[1:])
-        can = can and all(part.training for part in inside)
+        can = can and not any(part._forward_pre_hooks or part._forward_post_hooks for part in inside)
+        can = can and all(norm.training for norm in norms)
         return fast(x, *others, **named) if can else own(x, *others, **named)
 
     layer.forward = forward
@@ -173,7 +174,7 @@ def _suits_dropout(layer: nn.Layer) -> bool:
 
 
 def _dropout(layer: LineDropout) -> Callable:
-    return lambda x: MaskFunction.apply(x, layer.mask(x))
+    return lambda x: MaskFunction.apply(x, layer.mask(x)) if layer.training else x
 
 
 def _lstm(layer: nn.LSTM) -> Callable:

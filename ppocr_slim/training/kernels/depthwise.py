@@ -13,14 +13,14 @@ them is never written to memory but for the convolution's output.
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
 from numba import njit
 from paddle.autograd import PyLayer
 
-from ppocr_slim.training.kernels.memory import view, where_wanted, writable
+from ppocr_slim.training.kernels.memory import addresses, contiguous, empty, floats, where_wanted
 from ppocr_slim.training.kernels.norm import (
     FACTOR,
     MEAN,
@@ -29,7 +29,7 @@ from ppocr_slim.training.kernels.norm import (
     add_gradient_sums,
     gradient_line,
     mean_of,
-    planes,
+    pair,
     settle,
     take_statistics,
 )
@@ -231,14 +231,20 @@ def _take_out(g, buffers, first, images, start, stop, origin, out, sums, squares
 
 
 @njit(**KERNEL)
-def _forward(g, x, weight, affine, running, momentum, epsilon, acts, saved, out, result):
-    """affine, running, saved: of the norm before and of the norm after, with size 0 where there is none.
+def _forward(g, count, channels, x, weight, norms, affine, running, momentum, epsilon, acts, saved, out, result):
+    """The convolution of `count` images, all tensors as addresses.
 
+    norms: whether there is one before and after; affine, running, saved are those of the norm before, then after.
     `out` takes the convolution alone, `result` what comes after the norm behind it.
     """
+    x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel, g.kernel))
+    out = floats(out, (count, channels, g.rows * g.columns))
+    result = floats(result, (count, channels, g.rows * g.columns))
+    affine = (pair(affine[:2], channels), pair(affine[2:], channels))
+    running = (pair(running[:2], channels), pair(running[2:], channels))
     block = channels_at_a_time(x.shape[2])
     source, target = _buffers(g, block, g.slot), _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
-    before, after = affine[0][0].size > 0, affine[1][0].size > 0
+    before, after = norms
     saved[0][FACTOR], saved[0][SHIFT] = 1.0, 0.0
     origin = np.empty(block, np.float32)
     for start in range(0, x.shape[1], block):
@@ -250,15 +256,15 @@ def _forward(g, x, weight, affine, running, momentum, epsilon, acts, saved, out,
             images = min(g.images, x.shape[0] - first)
             _fill(g, x, first, images, start, stop, saved[0], acts[0], source)
             for c in range(start, stop):
-                _convolve(g, source[c - start], weight[c, 0], images, target[c - start])
+                _convolve(g, source[c - start], weight[c], images, target[c - start])
                 if first == 0:
                     origin[c - start] = mean_of(target[c - start, g.margin : g.margin + g.full])
             _take_out(g, target, first, images, start, stop, origin, out, sums, squares)
         if not after:
             continue
         for c in range(start, stop):
-            k, count = c - start, out.shape[0] * out.shape[2]
-            settle(c, sums[k], squares[k], count, origin[k], affine[1], running[1], momentum[1], epsilon[1], saved[1])
+            k, values = c - start, count * g.rows * g.columns
+            settle(c, sums[k], squares[k], values, origin[k], affine[1], running[1], momentum[1], epsilon[1], saved[1])
         for n in range(x.shape[0]):
             for c in range(start, stop):
                 plane, final, factor, shift = out[n, c], result[n, c], saved[1][FACTOR, c], saved[1][SHIFT, c]
@@ -311,8 +317,15 @@ def _take_back(g, buffers, x, first, images, start, stop, saved, act, grad_x, su
 
 
 @njit(**KERNEL)
-def _backward(g, x, weight, acts, saved, norms, out, grad, grad_x, grad_weight, grad_affine):
-    """norms: whether there is one before and after; the rest as in `_forward`."""
+def _backward(g, count, channels, x, weight, norms, acts, saved, out, grad, grad_x, grad_weight, grad_affine):
+    """The gradients; the arguments are as in `_forward`."""
+    x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel, g.kernel))
+    out = floats(out, (count, channels, g.rows * g.columns))
+    grad = floats(grad, (count, channels, g.rows * g.columns))
+    grad_x = floats(grad_x, (count, channels, g.height * g.width))
+    grad_weight = floats(grad_weight, (channels, g.kernel, g.kernel))
+    grad_affine = (pair(grad_affine[:2], channels), pair(grad_affine[2:], channels))
+    grad_weight[:] = 0.0
     block = channels_at_a_time(x.shape[2])
     source, grad_source = _buffers(g, block, g.slot), _buffers(g, block, g.slot)
     spread = _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
@@ -324,8 +337,8 @@ def _backward(g, x, weight, acts, saved, norms, out, grad, grad_x, grad_weight, 
             sums, products = np.zeros(block), np.zeros(block)
             add_gradient_sums(out, grad, start, stop, saved[1], acts[1], sums, products)
             for c in range(start, stop):
-                k, count = c - start, out.shape[0] * out.shape[2]
-                lines[0, k], lines[1, k] = gradient_line(c, sums[k], products[k], count, saved[1])
+                k, values = c - start, count * g.rows * g.columns
+                lines[0, k], lines[1, k] = gradient_line(c, sums[k], products[k], values, saved[1])
                 grad_affine[1][0][c], grad_affine[1][1][c] = products[k], sums[k]
         sums, products = np.zeros(block), np.zeros(block)
         for first in range(0, x.shape[0], g.images):
@@ -334,18 +347,18 @@ def _backward(g, x, weight, acts, saved, norms, out, grad, grad_x, grad_weight, 
             _fill(g, x, first, images, start, stop, saved[0], acts[0], source)
             for c in range(start, stop):
                 k = c - start
-                turned[:] = weight[c, 0, :, ::-1]
-                _convolve_back(g, source[k], spread[k], turned, images, grad_source[k], grad_weight[c, 0])
+                turned[:] = weight[c, :, ::-1]
+                _convolve_back(g, source[k], spread[k], turned, images, grad_source[k], grad_weight[c])
             _take_back(g, grad_source, x, first, images, start, stop, saved[0], acts[0], grad_x, sums, products)
         if not norms[0]:
             continue
         for c in range(start, stop):
             grad_affine[0][0][c], grad_affine[0][1][c] = products[c - start], sums[c - start]
-        count = x.shape[0] * x.shape[2]
+        values = count * g.height * g.width
         for n in range(x.shape[0]):
             for c in range(start, stop):
                 given, target, factor = x[n, c], grad_x[n, c], saved[0][FACTOR, c]
-                slant, level = gradient_line(c, sums[c - start], products[c - start], count, saved[0])
+                slant, level = gradient_line(c, sums[c - start], products[c - start], values, saved[0])
                 for i in range(given.size):
                     target[i] = factor * target[i] + slant * given[i] + level
 
@@ -357,9 +370,6 @@ class NormAct(NamedTuple):
     act: int
 
 
-NO_NORM = (np.zeros(0, np.float32), np.zeros(0, np.float32))
-
-
 class DepthwiseFunction(PyLayer):
     """[N, C, H, W] -> [N, C, H', W']: `before`, depthwise convolution, `after`; float32 on the CPU.
 
@@ -369,27 +379,31 @@ class DepthwiseFunction(PyLayer):
 
     @staticmethod
     def forward(ctx, x, stride, padding, before: Optional[NormAct], after: Optional[NormAct], *parameters):
+        x, shape = contiguous(x), tuple(x.shape)
         weight, *affine = parameters
-        ctx.geometry = geometry(tuple(x.shape), weight.shape[2], stride, padding)
-        ctx.norms = (before is not None, after is not None)
+        g = geometry(shape, weight.shape[2], stride, padding)
+        ctx.geometry, ctx.norms = g, (before is not None, after is not None)
         ctx.acts = tuple(place.act if place else LINEAR for place in (before, after))
-        ctx.saved = tuple(np.zeros((4, x.shape[1]), np.float32) for _ in range(2))
+        ctx.saved = tuple(np.zeros((4, shape[1]), np.float32) for _ in range(2))
         ctx.saved[1][FACTOR] = 1.0
-        out = paddle.empty([x.shape[0], x.shape[1], ctx.geometry.rows, ctx.geometry.columns])
-        result = paddle.empty_like(out) if after else out
+        out = empty([*shape[:2], g.rows, g.columns])
+        result = empty(out.shape) if after else out
         layers = [place.norm if place else None for place in (before, after)]
         _forward(
-            ctx.geometry,
-            planes(view(x)),
-            view(weight),
-            _pairs(ctx.norms, map(view, affine)),
-            tuple((writable(norm._mean), writable(norm._variance)) if norm else NO_NORM for norm in layers),
+            g,
+            shape[0],
+            shape[1],
+            x.data_ptr(),
+            weight.data_ptr(),
+            ctx.norms,
+            _four(ctx.norms, affine),
+            _four(ctx.norms, [moving for norm in layers if norm for moving in (norm._mean, norm._variance)]),
             tuple(np.float32(norm._momentum if norm else 0) for norm in layers),
             tuple(float(norm._epsilon if norm else 0) for norm in layers),
             ctx.acts,
             ctx.saved,
-            planes(writable(out)),
-            planes(writable(result)),
+            out.data_ptr(),
+            result.data_ptr(),
         )
         ctx.save_for_backward(x, *parameters)
         ctx.out = out.detach()
@@ -398,24 +412,27 @@ class DepthwiseFunction(PyLayer):
     @staticmethod
     def backward(ctx, grad):
         x, *parameters = ctx.saved_tensor()
-        gradients = [paddle.empty_like(x), paddle.zeros_like(parameters[0])]
-        gradients += [paddle.empty_like(parameter) for parameter in parameters[1:]]
+        gradients = [empty(tensor.shape) for tensor in (x, *parameters)]
+        incoming = contiguous(grad)
         _backward(
             ctx.geometry,
-            planes(view(x)),
-            view(parameters[0]),
+            x.shape[0],
+            x.shape[1],
+            x.data_ptr(),
+            parameters[0].data_ptr(),
+            ctx.norms,
             ctx.acts,
             ctx.saved,
-            ctx.norms,
-            planes(view(ctx.out)),
-            planes(view(grad)),
-            planes(writable(gradients[0])),
-            writable(gradients[1]),
-            _pairs(ctx.norms, map(writable, gradients[2:])),
+            ctx.out.data_ptr(),
+            incoming.data_ptr(),
+            gradients[0].data_ptr(),
+            gradients[1].data_ptr(),
+            _four(ctx.norms, gradients[2:]),
         )
         return tuple(where_wanted(gradients, [x, *parameters]))
 
 
-def _pairs(norms: Tuple[bool, bool], arrays: Iterator[np.ndarray]):
-    """(gamma, beta) of the norm before and of the one after, `NO_NORM` where there is none."""
-    return tuple((next(arrays), next(arrays)) if there else NO_NORM for there in norms)
+def _four(norms: Tuple[bool, bool], tensors: Sequence[paddle.Tensor]) -> Tuple[int, int, int, int]:
+    """Addresses of the two tensors of the norm before and of the one after, 0 where there is no norm."""
+    given = iter(addresses(tensors))
+    return tuple(next(given) if there else 0 for there in norms for _ in range(2))

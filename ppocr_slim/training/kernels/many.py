@@ -7,27 +7,11 @@ from typing import Sequence
 
 import numpy as np
 import paddle
-from numba import carray, njit, types
-from numba.extending import intrinsic
+from numba import njit
 from paddle.static import default_main_program
 
-from ppocr_slim.training.kernels.memory import writable
+from ppocr_slim.training.kernels.memory import addresses, contiguous, floats, writable
 from ppocr_slim.training.kernels.planes import KERNEL
-
-
-@intrinsic
-def _pointer(typing_context, address):
-    """The memory at an address, for `carray`."""
-
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float32)(types.int64), code
-
-
-@njit(inline="always")
-def _floats(address, size):
-    return carray(_pointer(address), (size,))
 
 
 class Tensors:
@@ -40,12 +24,11 @@ class Tensors:
     @property
     def addresses(self) -> np.ndarray:
         """Where the values lie now, [count] int64."""
-        return addresses(self._tensors)
+        return _places(self._tensors)
 
 
-def addresses(tensors: Sequence[paddle.Tensor]) -> np.ndarray:
-    """Where the values of tensors lie, [count] int64. Keep the tensors alive while that is used."""
-    return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+def _places(tensors: Sequence[paddle.Tensor]) -> np.ndarray:
+    return np.array(addresses(tensors), np.int64)
 
 
 def kernels_can_work_on(tensors: Sequence[paddle.Tensor]) -> bool:
@@ -56,7 +39,7 @@ def kernels_can_work_on(tensors: Sequence[paddle.Tensor]) -> bool:
 @njit(**KERNEL)
 def _lerp(targets, sources, sizes, share):
     for k in range(sizes.size):
-        target, source = _floats(targets[k], sizes[k]), _floats(sources[k], sizes[k])
+        target, source = floats(targets[k], sizes[k]), floats(sources[k], sizes[k])
         for i in range(target.size):
             target[i] += share * (source[i] - target[i])
 
@@ -70,7 +53,7 @@ def lerp(targets: Tensors, sources: Tensors, share: float) -> None:
 def _gather(addresses, sizes, flat):
     at = 0
     for k in range(sizes.size):
-        source = _floats(addresses[k], sizes[k])
+        source = floats(addresses[k], sizes[k])
         for i in range(source.size):
             flat[at + i] = source[i]
         at += source.size
@@ -80,7 +63,7 @@ def _gather(addresses, sizes, flat):
 def _scatter(flat, addresses, sizes, factor):
     at = 0
     for k in range(sizes.size):
-        target = _floats(addresses[k], sizes[k])
+        target = floats(addresses[k], sizes[k])
         for i in range(target.size):
             target[i] = flat[at + i] * factor
         at += target.size
@@ -104,7 +87,7 @@ def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, bet
     total = 0.0
     for k in range(sizes.size):
         part = np.float32(0.0)
-        gradient = _floats(gradients[k], sizes[k])
+        gradient = floats(gradients[k], sizes[k])
         for i in range(gradient.size):
             part += gradient[i] * gradient[i]
         total += part
@@ -112,12 +95,12 @@ def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, bet
     clip = np.float32(clip_norm / norm if norm > clip_norm else norm / norm if norm else 1.0)  # NaN stays NaN
     one = np.float32(1.0)
     for k in range(sizes.size):
-        power1, power2 = _floats(powers[0, k], 1), _floats(powers[1, k], 1)
+        power1, power2 = floats(powers[0, k], 1), floats(powers[1, k], 1)
         correction = np.sqrt(one - power2[0])
         rate, small = lr * correction / (one - power1[0]), epsilon * correction
         keep = one - decay[k]
-        parameter, gradient = _floats(parameters[k], sizes[k]), _floats(gradients[k], sizes[k])
-        first, second = _floats(firsts[k], sizes[k]), _floats(seconds[k], sizes[k])
+        parameter, gradient = floats(parameters[k], sizes[k]), floats(gradients[k], sizes[k])
+        first, second = floats(firsts[k], sizes[k]), floats(seconds[k], sizes[k])
         for i in range(parameter.size):
             g = gradient[i] * clip
             m = betas[0] * first[i] + (one - betas[0]) * g
@@ -145,14 +128,14 @@ class ManyAdamW(paddle.optimizer.AdamW):
             ]
             decay = [self._weight_decay * self._apply_decay_param_fun(name) for name in names]
             self._decay = np.array(decay, np.float32)
-        gradients = [gradient if gradient.is_contiguous() else gradient.contiguous() for gradient in gradients]
+        gradients = [contiguous(gradient) for gradient in gradients]
         lr = np.float32(self.get_lr())
         _adamw(
             self._walk.addresses,
-            addresses(gradients),
-            addresses(self._moments[0]),
-            addresses(self._moments[1]),
-            np.stack([addresses(powers) for powers in self._powers]),
+            _places(gradients),
+            _places(self._moments[0]),
+            _places(self._moments[1]),
+            np.stack([_places(powers) for powers in self._powers]),
             self._walk.sizes,
             self._decay * lr,
             lr,

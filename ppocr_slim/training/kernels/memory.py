@@ -1,4 +1,4 @@
-"""Paddle's CPU tensors as numpy arrays over the same memory."""
+"""The memory of Paddle's float32 CPU tensors, for numpy and for Numba."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import ctypes
 from typing import List, Sequence
 
 import numpy as np
+import paddle
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+CPU = paddle.CPUPlace()
 
 
 def view(tensor) -> np.ndarray:
-    """A float32 CPU tensor as an array to read, over the same memory if it is contiguous."""
+    """A tensor as an array to read, over the same memory if it is contiguous."""
     return np.from_dlpack(tensor.detach().contiguous())
 
 
@@ -21,6 +26,40 @@ def writable(tensor) -> np.ndarray:
     """
     memory = (ctypes.c_float * int(tensor.size)).from_address(tensor.data_ptr())
     return np.ctypeslib.as_array(memory).reshape(tensor.shape)
+
+
+# What follows spares a network's hundreds of calls a step the making of arrays, which costs a twentieth of it.
+
+
+def empty(shape: Sequence[int]) -> paddle.Tensor:
+    """`paddle.empty`, without the five sixths of its time that go into asking for device and type."""
+    return paddle._C_ops.empty(shape, paddle.float32, CPU)
+
+
+def contiguous(tensor: paddle.Tensor) -> paddle.Tensor:
+    """The tensor, or a contiguous copy. Keep it alive while its address is used."""
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
+def addresses(tensors: Sequence[paddle.Tensor]) -> tuple:
+    """Where the values of contiguous tensors lie. Keep the tensors alive while that is used."""
+    return tuple(tensor.data_ptr() for tensor in tensors)
+
+
+@intrinsic
+def _pointer(typing_context, address):
+    """The memory at an address, for `carray`."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), code
+
+
+@njit(inline="always")
+def floats(address, shape):
+    """The float32 array at an address, inside a kernel."""
+    return carray(_pointer(address), shape)
 
 
 def where_wanted(gradients: Sequence, tensors: Sequence) -> List:

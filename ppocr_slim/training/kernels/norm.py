@@ -6,14 +6,12 @@ Batch norm as in Ioffe and Szegedy 2015 (arXiv:1502.03167), with the statistics 
 from __future__ import annotations
 
 import numpy as np
-import paddle
 from numba import njit
 from paddle.autograd import PyLayer
 
-from ppocr_slim.training.kernels.memory import view, where_wanted, writable
+from ppocr_slim.training.kernels.memory import addresses, contiguous, empty, floats, where_wanted
 from ppocr_slim.training.kernels.planes import KERNEL, activate, channels_at_a_time, slope
 
-NOTHING = np.zeros((0, 0, 0), np.float32)
 # What a norm keeps of each channel for its gradient: saved [4, C]. Its output is FACTOR * x + SHIFT.
 MEAN, SCALE, FACTOR, SHIFT = 0, 1, 2, 3
 
@@ -94,16 +92,26 @@ def gradient_line(c, first, second, count, saved):
     return slant, -factor * np.float32(first / count) - slant * saved[MEAN, c]
 
 
+@njit(inline="always")
+def pair(places, count):
+    """(gamma, beta) or (mean, variance) of `count` channels."""
+    return floats(places[0], count), floats(places[1], count)
+
+
 @njit(**KERNEL)
-def _forward(x, addend, affine, running, momentum, epsilon, act, saved, out):
-    block = channels_at_a_time(x.shape[2])
+def _forward(shape, x, addend, affine, running, momentum, epsilon, act, saved, out):
+    """shape [N, C, P]; x, addend (0: none), affine, running and out are addresses."""
+    x, out = floats(x, shape), floats(out, shape)
+    affine, running = pair(affine, shape[1]), pair(running, shape[1])
+    more_there, addend = addend != 0, floats(addend, shape)
+    block = channels_at_a_time(shape[2])
     for start in range(0, x.shape[1], block):
         stop = min(x.shape[1], start + block)
         take_statistics(x, start, stop, affine, running, momentum, epsilon, saved)
         for n in range(x.shape[0]):
             for c in range(start, stop):
                 plane, result, factor, shift = x[n, c], out[n, c], saved[FACTOR, c], saved[SHIFT, c]
-                if addend.size:
+                if more_there:
                     more = addend[n, c]
                     for i in range(plane.size):
                         result[i] = activate(plane[i] * factor + shift, act) + more[i]
@@ -113,7 +121,9 @@ def _forward(x, addend, affine, running, momentum, epsilon, act, saved, out):
 
 
 @njit(**KERNEL)
-def _backward(x, grad, saved, act, grad_x, grad_affine):
+def _backward(shape, x, grad, saved, act, grad_x, grad_affine):
+    x, grad, grad_x = floats(x, shape), floats(grad, shape), floats(grad_x, shape)
+    grad_affine = pair(grad_affine, shape[1])
     block = channels_at_a_time(x.shape[2])
     count = x.shape[0] * x.shape[2]
     for start in range(0, x.shape[1], block):
@@ -131,11 +141,6 @@ def _backward(x, grad, saved, act, grad_x, grad_affine):
                     result[i] = factor * g + slant * plane[i] + level
 
 
-def planes(array: np.ndarray) -> np.ndarray:
-    """[N, C, H, W] -> [N, C, H * W]."""
-    return array.reshape(array.shape[0], array.shape[1], -1)
-
-
 class NormFunction(PyLayer):
     """act(batch_norm(x)) + addend for x [N, C, H, W], float32 on the CPU; `addend` of the same shape, or None.
 
@@ -144,34 +149,39 @@ class NormFunction(PyLayer):
 
     @staticmethod
     def forward(ctx, x, gamma, beta, norm, act, addend=None):
-        out, saved = paddle.empty_like(x), np.empty((4, x.shape[1]), np.float32)
+        x, more = contiguous(x), None if addend is None else contiguous(addend)
+        n, channels, height, width = x.shape
+        ctx.shape, ctx.act = (n, channels, height * width), act
+        ctx.saved = np.empty((4, channels), np.float32)
+        out = empty(x.shape)
         _forward(
-            planes(view(x)),
-            NOTHING if addend is None else planes(view(addend)),
-            (view(gamma), view(beta)),
-            (writable(norm._mean), writable(norm._variance)),
+            ctx.shape,
+            x.data_ptr(),
+            0 if more is None else more.data_ptr(),
+            addresses([gamma, beta]),
+            addresses([norm._mean, norm._variance]),
             np.float32(norm._momentum),
             norm._epsilon,
             act,
-            saved,
-            planes(writable(out)),
+            ctx.saved,
+            out.data_ptr(),
         )
         ctx.save_for_backward(x, gamma, beta)
-        ctx.saved, ctx.act, ctx.addend = saved, act, addend is not None and not addend.stop_gradient
-        ctx.count = 3 if addend is None else 4
+        ctx.addend_wants, ctx.count = addend is not None and not addend.stop_gradient, 3 if addend is None else 4
         return out
 
     @staticmethod
     def backward(ctx, grad):
         x, gamma, beta = ctx.saved_tensor()
-        grad_x, grad_gamma, grad_beta = paddle.empty_like(x), paddle.empty_like(gamma), paddle.empty_like(beta)
+        gradients = [empty(tensor.shape) for tensor in (x, gamma, beta)]
+        incoming = contiguous(grad)
         _backward(
-            planes(view(x)),
-            planes(view(grad)),
+            ctx.shape,
+            x.data_ptr(),
+            incoming.data_ptr(),
             ctx.saved,
             ctx.act,
-            planes(writable(grad_x)),
-            (writable(grad_gamma), writable(grad_beta)),
+            gradients[0].data_ptr(),
+            addresses(gradients[1:]),
         )
-        gradients = where_wanted([grad_x, grad_gamma, grad_beta], [x, gamma, beta])
-        return (*gradients, grad if ctx.addend else None)[: ctx.count]
+        return (*where_wanted(gradients, [x, gamma, beta]), grad if ctx.addend_wants else None)[: ctx.count]

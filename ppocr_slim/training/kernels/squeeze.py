@@ -9,7 +9,7 @@ from paddle.autograd import PyLayer
 from paddle.nn import functional
 
 from ppocr_slim.training.kernels.memory import view, where_wanted, writable
-from ppocr_slim.training.kernels.norm import mean_of, planes
+from ppocr_slim.training.kernels.norm import mean_of
 from ppocr_slim.training.kernels.planes import KERNEL
 
 
@@ -48,6 +48,11 @@ def _scale_back(grad, gate, level, out):
             more = level[n, c] / np.float32(incoming.size)
             for i in range(incoming.size):
                 result[i] = incoming[i] * factor + more
+
+
+def planes(array: np.ndarray) -> np.ndarray:
+    """[N, C, H, W] -> [N, C, H * W]."""
+    return array.reshape(array.shape[0], array.shape[1], -1)
 
 
 class SqueezeExciteFunction(PyLayer):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import paddle
 from numba import njit
 from paddle.autograd import PyLayer
 
-from ppocr_slim.training.kernels.memory import view, writable
+from ppocr_slim.training.kernels.memory import empty, view, writable
 from ppocr_slim.training.kernels.planes import KERNEL
 
 TILE = 16  # by as many floats: two tiles stay in the first-level cache
@@ -25,7 +24,7 @@ def _transpose(x, out):
 
 def _turned(x):
     """[N, A, B] -> [N, B, A]."""
-    out = paddle.empty([x.shape[0], x.shape[2], x.shape[1]])
+    out = empty([x.shape[0], x.shape[2], x.shape[1]])
     _transpose(view(x), writable(out))
     return out
 
@@ -52,7 +51,7 @@ def _multiply(x, mask, out):
 
 
 def _product(x, mask):
-    out = paddle.empty_like(x)
+    out = empty(x.shape)
     _multiply(view(x), view(mask), writable(out))
     return out
 
