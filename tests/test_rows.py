@@ -11,9 +11,9 @@ from drawing import draw_row, write_rows
 from ppocr_slim.config.schema import Augmentation
 from ppocr_slim.data.augment import TRANSFORMS, Augmenter, Row, check_names
 from ppocr_slim.data.charset import Charset, needed_steps
-from ppocr_slim.data.ink import ink_columns, split_words
+from ppocr_slim.data.ink import ink_columns, percentile, split_words
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import GROUP_BATCHES, TrainingRows
+from ppocr_slim.data.rows import GROUP_BATCHES, ImageCache, TrainingRows
 from ppocr_slim.errors import SlimError
 
 TEXTS = [
@@ -189,3 +189,28 @@ def test_an_unknown_augmentation_is_named_with_its_nearest():
     """Lost otherwise: a typo would surface as a KeyError."""
     with pytest.raises(SlimError, match=r"Train.augment.1.name.*'blurr'.*blur"):
         check_names([Augmentation(name="color"), Augmentation(name="blurr")])
+
+
+@pytest.mark.parametrize("share", [0, 30, 50, 99.5, 100])
+def test_percentile_is_numpys(share: float):
+    """Lost otherwise: words would be cut at other places, and patches painted in another tone."""
+    rng = np.random.default_rng(int(share))
+    for shape in ((1, 1), (1, 2), (7, 9), (60, 301)):
+        plane = rng.normal(100, 60, shape).clip(0, 255).astype(np.uint8)
+        assert percentile(plane, share) == pytest.approx(np.percentile(plane, share), abs=1e-9)
+
+
+def test_decoded_rows_are_kept_as_far_as_there_is_room():
+    """Lost otherwise: memory would grow without limit, or every row would be decoded in every epoch."""
+    cache, made = ImageCache(0.0001), []  # 100 bytes
+
+    def make(number: int) -> np.ndarray:
+        made.append(number)
+        return np.full((2, 20, 1), number, np.uint8)
+
+    for number in (1, 2, 3, 1, 2, 3):
+        image = cache.get(number, lambda number=number: make(number))
+        assert (image == number).all()
+        with pytest.raises(ValueError, match="read-only"):
+            image[0, 0] = 9  # an augmentation that did so would change the row for good
+    assert made == [1, 2, 3, 3]

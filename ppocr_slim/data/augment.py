@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import random
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Sequence
 
@@ -19,7 +20,7 @@ import cv2
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.ink import ink_columns, split_words
+from ppocr_slim.data.ink import ink_columns, paper_tone, split_words
 from ppocr_slim.errors import WrongKeyError
 
 
@@ -45,7 +46,7 @@ def _photometric(*choices: albumentations.BasicTransform) -> Transform:
     pipeline = albumentations.Compose([pipeline])
 
     def apply(row: Row, rng: np.random.Generator) -> Row:
-        pipeline.set_random_seed(int(rng.integers(2**31)))
+        pipeline.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         return replace(row, image=pipeline(image=row.image)["image"])
 
     return apply
@@ -158,7 +159,7 @@ def erase(strength: float) -> Transform:
     def apply(row: Row, rng: np.random.Generator) -> Row:
         image = row.image.copy()
         height, width = image.shape[:2]
-        paper = np.median(image[:: max(1, height // 8), :: max(1, width // 64)].reshape(-1, 3), axis=0)
+        paper = paper_tone(np.ascontiguousarray(image[:: max(1, height // 8), :: max(1, width // 64)]))
         for _ in range(int(rng.integers(1, 2 + round(3 * strength)))):
             h, w = (rng.uniform(0.08, 0.3, 2) * height).astype(int)
             top, left = int(rng.integers(0, height - h)), int(rng.integers(0, max(1, width - w)))
@@ -194,10 +195,8 @@ def glue_words(strength: float) -> Transform:
             pieces = [pieces[i] for i in rng.permutation(len(pieces))]
         while len(pieces) > 1 and len(" ".join(word for _, word in pieces)) > longest:
             pieces.pop()
-        tones = [np.median(image.reshape(-1, 3), axis=0) for image, _ in pieces]
-        matched = [
-            cv2.add(image, tuple(float(v) for v in tones[0] - tone) + (0.0,)) for (image, _), tone in zip(pieces, tones)
-        ]
+        tones = [np.array(paper_tone(image)) for image, _ in pieces]
+        matched = [cv2.add(image, (*(tones[0] - tone), 0.0)) for (image, _), tone in zip(pieces, tones)]
         return replace(row, image=np.ascontiguousarray(np.hstack(matched)), text=" ".join(word for _, word in pieces))
 
     return apply

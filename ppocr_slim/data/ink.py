@@ -10,6 +10,19 @@ import numpy as np
 CLEARANCE = 1.35  # a gap between words is at least so many times the widest gap inside a word
 
 
+def percentile(plane: np.ndarray, share: float) -> float:
+    """`np.percentile` of uint8 values [H, W], from their histogram: ten times as fast."""
+    upto = np.cumsum(cv2.calcHist([plane], [0], None, [256], [0, 256]))
+    place = share / 100 * (plane.size - 1)
+    low, high = np.searchsorted(upto, [int(place), min(int(place) + 1, plane.size - 1)], side="right")
+    return float(low + (place - int(place)) * (high - low))
+
+
+def paper_tone(image: np.ndarray) -> Tuple[float, ...]:
+    """The median of each channel of [H, W, 3] uint8."""
+    return tuple(percentile(channel, 50) for channel in cv2.split(image))
+
+
 def ink_mask(image: np.ndarray) -> np.ndarray:
     """[H, W, 3] uint8 -> [H, W] bool: pixels clearly darker than the paper around them, printed rules taken out."""
     height, width = image.shape[:2]
@@ -18,7 +31,7 @@ def ink_mask(image: np.ndarray) -> np.ndarray:
     paper = cv2.medianBlur(cv2.resize(grey, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA), 9)
     paper = cv2.resize(cv2.dilate(paper, np.ones((3, 3))), (width, height))
     darkness = cv2.subtract(paper, grey)
-    mask = (darkness > max(18, 0.35 * float(np.percentile(darkness, 99.5)))).astype(np.uint8)
+    mask = (darkness > max(18, 0.35 * percentile(darkness, 99.5))).astype(np.uint8)
     rules = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((1, max(8, height * 5 // 4)), np.uint8))
     rules |= cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((max(4, window * 4 // 5), 1), np.uint8))
     return (mask & ~cv2.dilate(rules, np.ones((3, 3), np.uint8))).astype(bool)
