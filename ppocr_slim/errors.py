@@ -1,11 +1,14 @@
-"""The one exception a user is meant to see, and how a command line shows it."""
+"""The one exception a user is meant to see, and how a command line shows it and the log."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from typing import Callable, Optional
+
+logger = logging.getLogger("ppocr_slim")
 
 
 class SlimError(Exception):
@@ -20,12 +23,22 @@ class WrongKeyError(SlimError):
         self.key = key
 
 
+def _show_log() -> None:
+    """Show the log on stderr, whatever the libraries do to the root logger."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 def run_tool(main: Callable[[], Optional[int]]) -> int:
     """Run a command line's `main` and give its exit status.
 
     A `SlimError` is one line on stderr and gives 2; Ctrl-C says "stopped" and gives 130; where nobody reads the
     output any more (`... | head`), the tool ends without a word with 141. These are the shell's numbers.
     """
+    _show_log()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that is not UTF-8 is shown with escapes rather than ending the tool.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -236,11 +236,12 @@ class Poisoned:
     """A task whose loss turns NaN at a given step."""
 
     def __init__(self, at: int):
-        self.at, self.calls = at, 0
+        self.at, self.calls, self.criterion = at, 0, paddle.nn.MSELoss()
 
     def loss(self, model, batch):
         self.calls += 1
-        value = model(paddle.to_tensor(batch.image)).square().mean()
+        output = model(paddle.to_tensor(batch.image))
+        value = self.criterion(output, paddle.zeros_like(output))
         return {"loss": value * float("nan") if self.calls > self.at else value}
 
 

@@ -20,8 +20,8 @@ from ppocr_slim.runtime.backends import usable_cores
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare training speeds: stock Paddle, this project, PyTorch.")
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s; 0: only --curve and --memory")
-    parser.add_argument("--steps", type=int, default=8, help="of each contender in a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="default: %(default)s; 0: only --curve and --memory")
+    parser.add_argument("--steps", type=int, default=5, help="of each contender in a round (default: %(default)s)")
     parser.add_argument("--batch", type=int, help="images a step (default: the case's own)")
     parser.add_argument("--processes", type=int, default=usable_cores(), help="of ours (default: one a core)")
     parser.add_argument("--curve", type=int, default=0, metavar="STEPS", help="compare the losses of so many steps")

@@ -33,9 +33,7 @@ def main() -> int:
         return launch(config.run.processes, sys.argv, config.run.output_dir / "processes")
     # Paddle takes seconds to import: only once the config is known to be right.
     from ppocr_slim.training.recipe import run_recipe
-    from ppocr_slim.training.runlog import show_log
 
-    show_log()
     run_recipe(config)
     return 0
 

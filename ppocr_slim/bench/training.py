@@ -292,9 +292,7 @@ def run_contender(path: Path) -> int:
     if spec["processes"] > 1 and not launched():
         return launch(spec["processes"], sys.argv, Path(spec["folder"]) / "processes")
     from ppocr_slim.bench.contender import contend  # imports paddle, which reads its environment once
-    from ppocr_slim.training.runlog import show_log
 
-    show_log()
     contend(spec)
     return 0
 
@@ -313,8 +311,8 @@ class Settings:
     """
 
     cases: Sequence[Case]
-    rounds: int = 5
-    steps: int = 8
+    rounds: int = 4
+    steps: int = 5
     warm_up: int = 8
     processes: int = field(default_factory=usable_cores)
     curve: int = 0

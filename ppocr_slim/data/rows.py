@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +22,6 @@ from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 
 WORK_SCALE = 1.5  # rows are augmented at this multiple of the model's height, so that warps cost no sharpness
 GROUP_BATCHES = 8  # so many batches are augmented together and sorted by the widths that come out
-
-
-def _be_patient() -> None:
-    """Let this thread take what the network leaves of the cores, so that its work spreads over the steps evenly."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 class ImageCache:
@@ -130,34 +124,27 @@ class TrainingRows:
         epoch, skipped = divmod(first, len(self))
         group, skipped = divmod(skipped, GROUP_BATCHES)
         ahead: deque = deque()
-        pace = threading.Semaphore((1 + self.workers) * GROUP_BATCHES * self.batch_size)
         cv2.setNumThreads(1)  # the network has the other cores
-        with ThreadPoolExecutor(self.workers, initializer=_be_patient) as pool:
+        with ThreadPoolExecutor(self.workers) as pool:
             try:
                 while True:
                     while len(ahead) < 1 + self.workers:
-                        ahead.append(pool.submit(self._make_group, epoch, group, pace))
+                        ahead.append(pool.submit(self._make_group, epoch, group))
                         group += 1
                         if group * GROUP_BATCHES >= len(self):
                             epoch, group = epoch + 1, 0
-                    for batch in ahead.popleft().result():
-                        if skipped:
-                            skipped -= 1
-                        else:
-                            yield batch
-                        pace.release(self.batch_size)
+                    yield from ahead.popleft().result()[skipped:]
+                    skipped = 0
             finally:
                 for job in ahead:
                     job.cancel()
-                pace.release((2 + self.workers) * GROUP_BATCHES * self.batch_size)
 
-    def _make_group(self, epoch: int, group: int, pace: threading.Semaphore) -> List[Batch]:
+    def _make_group(self, epoch: int, group: int) -> List[Batch]:
         size = GROUP_BATCHES * self.batch_size
         start = group * size
         rank, count = self.part
         made = []
         for place, index in enumerate(self._order(epoch)[start : start + size], start):
-            pace.acquire()
             row = self._row(int(index), np.random.default_rng([self.seed, epoch, place * count + rank]))
             made.append((resize_to_height(row.image, self.height), row.text, self.samples[index].where))
         made.sort(key=lambda row: row[0].shape[1])

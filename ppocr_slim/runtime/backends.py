@@ -8,7 +8,7 @@ from typing import Callable, Dict, Optional
 import numpy as np
 import onnxruntime
 
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.runtime.bundle import ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, Bundle
 
 Session = Callable[[np.ndarray], np.ndarray]
@@ -58,6 +58,7 @@ class PaddleSession:
         config = inference.Config(str(bundle.file(PADDLE_PROGRAM)), str(bundle.file(PADDLE_WEIGHTS)))
         config.disable_gpu()
         config.disable_glog_info()
+        logger.info("Paddle Inference: MKL code path: %s", os.environ.get("MKL_DEBUG_CPU_TYPE", "its own choice"))
         config.set_cpu_math_library_num_threads(threads)
         self._predictor = inference.create_predictor(config)
 

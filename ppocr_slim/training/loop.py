@@ -17,7 +17,7 @@ from paddle.utils import unique_name
 
 from ppocr_slim.config.schema import Config
 from ppocr_slim.data.rows import TrainingRows
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import recover_folder
 from ppocr_slim.models.state import assign_state, model_state
 from ppocr_slim.tasks.checkpoint import (
@@ -35,7 +35,7 @@ from ppocr_slim.training.kernels.many import kernels_can_work_on
 from ppocr_slim.training.memory import keep_freed_memory
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
-from ppocr_slim.training.runlog import RunLog, SilentLog, logger
+from ppocr_slim.training.runlog import RunLog, SilentLog
 
 
 class Stopped(SystemExit):

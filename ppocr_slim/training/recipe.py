@@ -16,7 +16,7 @@ from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, ExportStage, Stage, TrainStage
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import TrainingRows
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import export_recognizer, parity_rows
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
@@ -28,7 +28,6 @@ from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
-from ppocr_slim.training.runlog import logger
 from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
 
 CONFIG_FILE = "config.yml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections import Counter
@@ -15,19 +14,10 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
+from ppocr_slim.errors import logger
+
 LOG_FILE = "log.jsonl"
 CURVES_FOLDER = "curves"
-
-logger = logging.getLogger("ppocr_slim")
-
-
-def show_log() -> None:
-    """Let a command line show what a run says, on stderr, whatever the libraries do to the root logger."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 class RunLog:

@@ -8,13 +8,12 @@ from typing import Dict, NamedTuple
 import numpy as np
 from paddle import nn
 
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import bind_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.tasks.checks import folder_card, is_bundle
-from ppocr_slim.training.runlog import logger
 
 FREE_ARGUMENTS = {"classes", "height", "dropout"}  # what may differ; shapes that do not fit are found all the same
 
