@@ -41,7 +41,8 @@ def main() -> int:
     unknown = [name for name in names if name not in CASES]
     if unknown or not names:
         parser.error(f"--cases: choose from {', '.join(CASES)}")
-    cases = [replace(CASES[name], batch=options.batch or CASES[name].batch) for name in names]
+    changes = {} if options.batch is None else {"batch": options.batch}
+    cases = [replace(CASES[name], **changes) for name in names]
     settings = Settings(
         cases=cases,
         rounds=options.rounds,

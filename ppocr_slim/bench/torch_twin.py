@@ -222,7 +222,8 @@ def main():
             optimizer.zero_grad()
             done, images = done + 1, images + len(batch["image"])
         seconds = time.monotonic() - since
-        ctypes.CDLL(None).malloc_trim(0)
+        if spec["trim"]:
+            ctypes.CDLL(None).malloc_trim(0)
         say({"seconds": seconds, "waited": None, "images": images})
 
 

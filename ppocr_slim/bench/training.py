@@ -85,7 +85,7 @@ class Plan:
 
 def plans(case: Case, processes: int, torch: bool) -> List[Plan]:
     """The contenders of a case, in the order of a round. SlimError where the batch cannot be shared out."""
-    if case.batch % processes:
+    if case.batch < 1 or case.batch % processes:
         raise SlimError(f"{case.name}: a batch of {case.batch} cannot be shared out to {processes} processes")
     found = [Plan(STOCK, 1, case.batch, fast=False)]
     if processes > 1:
@@ -279,7 +279,7 @@ class _Connection:
 
 def contender_environment(environment: Mapping[str, str]) -> Dict[str, str]:
     """The environment without what tunes threads or memory: everybody starts from what a user has who set nothing."""
-    tuned = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "GLIBC_TUNABLES", "PYTORCH_", "PADDLE_")
+    tuned = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "GLIBC_TUNABLES", "PYTORCH_", "PADDLE_", "MKL_", "FLAGS_", "OPENBLAS_")
     return {name: value for name, value in environment.items() if not name.startswith(tuned)}
 
 
@@ -325,7 +325,9 @@ def run_benchmark(settings: Settings, command: str) -> Iterator[Dict[str, Any]]:
 
     Raises SlimError where a contender dies or the settings make no sense.
     """
-    for name, value, least in (("processes", settings.processes, 1), ("steps", settings.steps, 1)):
+    checked = {"processes": 1, "steps": 1, "rounds": 0, "curve": 0, "memory": 0}
+    for name, least in checked.items():
+        value = getattr(settings, name)
         if value < least:
             raise SlimError(f"--{name} {value}: give {least} or more")
     torch_python = find_torch(settings.torch_python)

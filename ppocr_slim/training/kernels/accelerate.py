@@ -36,14 +36,13 @@ def accelerated(*models: nn.Layer) -> Iterator[Counter]:
     """
     count: Counter = Counter()
     swapped = []
-    for layer in (layer for model in models for layer in model.sublayers(include_self=True)):
-        for kind, suits, build in KINDS:
-            if suits(layer):
-                _swap(layer, build(layer))
-                swapped.append(layer)
-                count[kind] += 1
-                break
     try:
+        for layer in (layer for model in models for layer in model.sublayers(include_self=True)):
+            for kind, suits, build in KINDS:
+                if "forward" not in vars(layer) and suits(layer):
+                    _swap(layer, build(layer))
+                    swapped.append(layer)
+                    count[kind] += 1
         yield count
     finally:
         for layer in swapped:
@@ -55,13 +54,17 @@ def _swap(layer: nn.Layer, fast: Callable) -> None:
     own, inside = layer.forward, layer.sublayers()
     norms = [part for part in inside if isinstance(part, nn.BatchNorm2D)]  # the kernels take the batch's statistics
 
-    def forward(x, *others, **named):
-        can = paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == paddle.float32
+    def forward(*inputs, **named):
+        can = inputs and paddle.in_dynamic_mode() and _on_cpu(inputs[0])
         can = can and not any(part._forward_pre_hooks or part._forward_post_hooks for part in inside)
         can = can and all(norm.training for norm in norms)
-        return fast(x, *others, **named) if can else own(x, *others, **named)
+        return fast(*inputs, **named) if can else own(*inputs, **named)
 
     layer.forward = forward
+
+
+def _on_cpu(x: paddle.Tensor) -> bool:
+    return x.place.is_cpu_place() and x.dtype == paddle.float32
 
 
 def _suits_depthwise(layer: nn.Layer) -> bool:
@@ -85,6 +88,9 @@ def _suits_depthwise(layer: nn.Layer) -> bool:
 
 def _depthwise(layer: nn.Layer) -> Callable:
     def convolve(x, weight):
+        smallest = layer.weight.shape[2] - 2 * layer._padding
+        if x.ndim != 4 or x.shape[1] != weight.shape[0] or min(x.shape[2:]) < smallest or not x.shape[0]:
+            return type(layer).forward(layer, x)  # it says what is wrong
         return DepthwiseFunction.apply(x, tuple(layer._stride), layer._padding, None, None, weight)
 
     if type(layer) is nn.Conv2D:
@@ -102,12 +108,14 @@ def _depthwise(layer: nn.Layer) -> Callable:
 
 
 def _suits_norm(layer: nn.Layer) -> bool:
-    """Whether `layer` is a convolution of any kind, a batch norm and nothing else but an activation that is known."""
+    """Whether `layer` is a convolution, a batch norm and nothing else but an activation that is known."""
     if not isinstance(layer, nn.Sequential) or len(layer) not in (2, 3):
         return False
-    norm, act = layer[1], [type(part) for part in layer][2:]
+    convolution, norm, act = layer[0], layer[1], [type(part) for part in layer][2:]
     return (
-        type(norm) is nn.BatchNorm2D
+        type(convolution) in (nn.Conv2D, QuantizedConv2D)
+        and type(norm) is nn.BatchNorm2D
+        and norm._num_features == convolution.weight.shape[0]
         and norm.weight is not None
         and norm.bias is not None
         and norm.weight.dtype == paddle.float32
@@ -186,7 +194,11 @@ def _suits_ctc(layer: nn.Layer) -> bool:
 
 
 def _ctc(layer: nn.CTCLoss) -> Callable:
-    return ctc_loss
+    def loss(*inputs, **named):
+        plain = len(inputs) == 4 and not named
+        return ctc_loss(*inputs) if plain else nn.CTCLoss.forward(layer, *inputs, **named)
+
+    return loss
 
 
 # What is looked for in a layer, the first that suits is taken

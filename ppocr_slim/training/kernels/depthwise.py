@@ -20,7 +20,7 @@ import paddle
 from numba import njit
 from paddle.autograd import PyLayer
 
-from ppocr_slim.training.kernels.memory import addresses, contiguous, empty, floats, where_wanted
+from ppocr_slim.training.kernels.memory import addresses, contiguous, empty, floats, wanted, where
 from ppocr_slim.training.kernels.norm import (
     FACTOR,
     MEAN,
@@ -379,8 +379,9 @@ class DepthwiseFunction(PyLayer):
 
     @staticmethod
     def forward(ctx, x, stride, padding, before: Optional[NormAct], after: Optional[NormAct], *parameters):
+        ctx.wanted = wanted([x, *parameters])
         x, shape = contiguous(x), tuple(x.shape)
-        weight, *affine = parameters
+        weight, *affine = parameters = [contiguous(parameter) for parameter in parameters]
         g = geometry(shape, weight.shape[2], stride, padding)
         ctx.geometry, ctx.norms = g, (before is not None, after is not None)
         ctx.acts = tuple(place.act if place else LINEAR for place in (before, after))
@@ -429,7 +430,7 @@ class DepthwiseFunction(PyLayer):
             gradients[1].data_ptr(),
             _four(ctx.norms, gradients[2:]),
         )
-        return tuple(where_wanted(gradients, [x, *parameters]))
+        return where(ctx.wanted, gradients)
 
 
 def _four(norms: Tuple[bool, bool], tensors: Sequence[paddle.Tensor]) -> Tuple[int, int, int, int]:

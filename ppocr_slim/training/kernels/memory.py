@@ -62,6 +62,11 @@ def floats(address, shape):
     return carray(_pointer(address), shape)
 
 
-def where_wanted(gradients: Sequence, tensors: Sequence) -> List:
-    """The gradients, None where a tensor is frozen: Paddle demands it of a PyLayer."""
-    return [None if tensor.stop_gradient else gradient for gradient, tensor in zip(gradients, tensors)]
+def wanted(tensors: Sequence[paddle.Tensor]) -> List[bool]:
+    """Which of the tensors given to a PyLayer have a gradient. To be asked in its forward: a copy may not know."""
+    return [not tensor.stop_gradient for tensor in tensors]
+
+
+def where(wanted: Sequence[bool], gradients: Sequence) -> tuple:
+    """The gradients, None where there is none: Paddle demands it of a PyLayer."""
+    return tuple(gradient if there else None for there, gradient in zip(wanted, gradients))

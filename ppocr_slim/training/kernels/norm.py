@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from paddle.autograd import PyLayer
 
-from ppocr_slim.training.kernels.memory import addresses, contiguous, empty, floats, where_wanted
+from ppocr_slim.training.kernels.memory import addresses, contiguous, empty, floats, wanted, where
 from ppocr_slim.training.kernels.planes import KERNEL, activate, channels_at_a_time, slope
 
 # What a norm keeps of each channel for its gradient: saved [4, C]. Its output is FACTOR * x + SHIFT.
@@ -149,6 +149,7 @@ class NormFunction(PyLayer):
 
     @staticmethod
     def forward(ctx, x, gamma, beta, norm, act, addend=None):
+        ctx.wanted = wanted([x, gamma, beta] if addend is None else [x, gamma, beta, addend])
         x, more = contiguous(x), None if addend is None else contiguous(addend)
         n, channels, height, width = x.shape
         ctx.shape, ctx.act = (n, channels, height * width), act
@@ -167,7 +168,6 @@ class NormFunction(PyLayer):
             out.data_ptr(),
         )
         ctx.save_for_backward(x, gamma, beta)
-        ctx.addend_wants, ctx.count = addend is not None and not addend.stop_gradient, 3 if addend is None else 4
         return out
 
     @staticmethod
@@ -184,4 +184,4 @@ class NormFunction(PyLayer):
             gradients[0].data_ptr(),
             addresses(gradients[1:]),
         )
-        return (*where_wanted(gradients, [x, gamma, beta]), grad if ctx.addend_wants else None)[: ctx.count]
+        return where(ctx.wanted, [*gradients, grad])

@@ -14,7 +14,7 @@ LINEAR, RELU, HARD_SWISH = 0, 1, 2  # activations
 # Everything that lets the compiler reorder sums, but NaN and infinity stay what they are: a training that diverges
 # must be seen to.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-KERNEL = {"fastmath": FAST, "nogil": True, "cache": True}
+KERNEL = {"fastmath": FAST, "nogil": True, "cache": True, "error_model": "numpy"}
 
 
 @njit(inline="always")

@@ -8,7 +8,7 @@ from numba import njit
 from paddle.autograd import PyLayer
 from paddle.nn import functional
 
-from ppocr_slim.training.kernels.memory import view, where_wanted, writable
+from ppocr_slim.training.kernels.memory import view, wanted, where, writable
 from ppocr_slim.training.kernels.norm import mean_of
 from ppocr_slim.training.kernels.planes import KERNEL
 
@@ -70,6 +70,7 @@ class SqueezeExciteFunction(PyLayer):
         out = paddle.empty_like(x)
         _scale(planes(view(x)), view(gate), planes(writable(out)))
         ctx.save_for_backward(x, reduce, reduce_bias, expand, expand_bias)
+        ctx.wanted = wanted([x, reduce, reduce_bias, expand, expand_bias])
         ctx.inner = pooled, hidden, gate
         return out
 
@@ -91,4 +92,4 @@ class SqueezeExciteFunction(PyLayer):
             paddle.matmul(by_gate, hidden, transpose_x=True).reshape(expand.shape),
             by_gate.sum(0),
         ]
-        return tuple(where_wanted(gradients, [x, reduce, reduce_bias, expand, expand_bias]))
+        return where(ctx.wanted, gradients)
