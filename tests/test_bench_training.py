@@ -127,7 +127,8 @@ def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
     settings = Settings([TINY], rounds=1, steps=1, warm_up=1, processes=1)
     (figures,) = run_benchmark(settings, "the command")
-    assert not [child for child in psutil.Process().children(recursive=True) if "--contender" in child.cmdline()]
+    commands = [child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process().children(recursive=True)]
+    assert not [command for command in commands if "--contender" in (command or [])]
 
     page = write_figures(tmp_path / "bench.json", figures)
     figures = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import paddle
@@ -152,6 +153,19 @@ def test_a_signal_saves_and_leaves_with_a_message(data, number):
     load_model(data / "run" / "train" / "last")
 
 
+def trainers_of(process: subprocess.Popen) -> List[psutil.Process]:
+    """The processes that train for a command; the launcher also starts short-lived ones that end while one looks."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            line = " ".join(child.cmdline())
+        except psutil.NoSuchProcess:
+            continue
+        if "train.py" in line and "distributed.launch" not in line:
+            found.append(child)
+    return found
+
+
 def start_two_processes(data) -> subprocess.Popen:
     """A training by two processes without end, that has saved once."""
     settings = {"processes": 2, "save_every_steps": 5, "log_every_steps": 1}
@@ -164,7 +178,7 @@ def start_two_processes(data) -> subprocess.Popen:
 def test_two_processes_train_together_and_stop_together(data):
     """Lost otherwise: the second core would learn something else, or Ctrl-C would leave a process behind."""
     process = start_two_processes(data)
-    trainers = [p for p in psutil.Process(process.pid).children(recursive=True) if "train.py" in " ".join(p.cmdline())]
+    trainers = trainers_of(process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
@@ -196,8 +210,7 @@ def test_a_killed_command_leaves_no_process_behind(data):
     until = time.monotonic() + 60
     trainers = []
     while len(trainers) < 2 and time.monotonic() < until:  # killed before paddle is even imported
-        children = psutil.Process(process.pid).children(recursive=True)
-        trainers = [p for p in children if "distributed.launch" not in " ".join(p.cmdline())]
+        trainers = trainers_of(process)
         time.sleep(0.05)
     process.kill()
     process.wait()
