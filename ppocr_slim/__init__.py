@@ -33,8 +33,8 @@ def _cpuinfo() -> str:
 # Paddle 3's new program format is unknown to paddle2onnx 1.3 and PaddleSlim 2.6; the old one also writes
 # inference.pdmodel + inference.pdiparams, which PaddleOCR 2.x and its users' tools load.
 os.environ.setdefault("FLAGS_enable_pir_api", "0")
-if mkl_code_path(_cpuinfo()):
-    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_code_path(_cpuinfo()))
+if _path := mkl_code_path(_cpuinfo()):
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", _path)
 
 # Said by paddle at every import, of a compiler cache that only building C++ extensions would use.
 warnings.filterwarnings("ignore", message="No ccache found")
