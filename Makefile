@@ -30,9 +30,10 @@ clean: ## remove the environment and caches; data and runs stay
 
 # The stamp comes last, so that an installation which was cut short is done again. An environment of another version of
 # Python is made anew.
-$(STAMP): requirements.txt tools/check_python.sh
+$(STAMP): requirements.txt requirements-no-deps.txt tools/check_python.sh
 	@sh tools/check_python.sh $(PYTHON)
 	@[ "$$($(RUN) $(VERSION_OF))" = "$(VERSION)" ] && $(RUN) -m pip --version > /dev/null 2>&1 \
 		|| $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check --no-deps -r requirements-no-deps.txt
 	@touch $@

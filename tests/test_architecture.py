@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "data": {"config", "runtime"},
     "tasks": {"config", "data", "models", "runtime"},
     "export": {"config", "data", "models", "tasks", "runtime"},
-    "training": {"config", "data", "models", "tasks", "export", "runtime"},
-    "slim": {"config", "data", "models", "tasks", "export", "runtime", "training"},
+    "slim": {"config", "data", "models", "tasks", "export", "runtime"},
+    "training": {"config", "data", "models", "tasks", "export", "slim", "runtime"},
     "bench": {"config", "data", "models", "tasks", "export", "runtime", "training", "slim", "synth"},
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in path.parts)

@@ -383,7 +383,8 @@ def test_the_optimizer_in_one_call_is_paddles():
     for fast in (True, False):
         paddle.seed(2)
         model = build_model("crnn_mv3_slim", {"height": 32, "scale": 0.35, "hidden": 8}, 12)
-        networks.append((model, build_optimizer(model, Optimizer(clip_norm=1.0), fast)))
+        model.head.weight.optimize_attr["learning_rate"] = 7.0  # as a learned clip's
+        networks.append((model, build_optimizer(model.parameters(), Optimizer(clip_norm=1.0), fast)))
     rng = np.random.default_rng(0)
     for step in range(6):
         size = 1e-4 if step % 2 else 1.0  # below and above the clip

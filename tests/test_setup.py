@@ -26,10 +26,13 @@ OWN = {"ppocr_slim", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 STANDARD = set(getattr(sys, "stdlib_module_names", ())) | set(sys.builtin_module_names)
 
 
+REQUIREMENTS = ("requirements.txt", "requirements-no-deps.txt")
+
+
 def requirements() -> dict:
-    """name -> lines of requirements.txt without comments."""
+    """name -> lines of the requirement files without comments."""
     found: dict = {}
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+    for line in "\n".join((ROOT / name).read_text(encoding="utf-8") for name in REQUIREMENTS).splitlines():
         line = line.split("#")[0].strip()
         if line:
             found.setdefault(re.split("[=<>~!;]", line)[0].strip().lower(), []).append(line)
@@ -100,6 +103,16 @@ def test_every_python_has_one_version_of_each(version: str):
     """Two lines that fit one Python make pip stop; none makes an import fail."""
     for name, lines in requirements().items():
         assert sum(applies(line, version) for line in lines) == 1, name
+
+
+def test_what_would_bring_another_opencv_is_installed_alone():
+    """PaddleSlim asks for an OpenCV with a known hole, which would overwrite ours: pip must not follow its wishes."""
+    asked = metadata.requires("paddleslim") or []
+    assert any(line.startswith("opencv-python") for line in asked)  # else --no-deps could go
+    assert "paddleslim" not in (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
+    installs = [line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "pip install" in line]
+    assert [name for name in REQUIREMENTS for line in installs if line.endswith(f"-r {name}")] == list(REQUIREMENTS)
+    assert all("--no-deps" in line for line in installs if line.endswith("requirements-no-deps.txt"))
 
 
 def test_exactly_one_opencv_is_installed():

@@ -168,13 +168,17 @@ class DetectionLoss:
     def __init__(self) -> None:
         self.criterion = nn.BCELoss()
 
-    def loss(self, model: nn.Layer, batch: Pages) -> Dict[str, paddle.Tensor]:
-        """{"loss": mean over pixels}, float32."""
-        probability, threshold, binary = model(paddle.to_tensor(batch.image)).split(3, axis=1)
+    def outputs(self, model: nn.Layer, batch: Pages) -> Dict[str, paddle.Tensor]:
+        """{"maps": [N, 3, S, S]}: probability, threshold and binary map."""
+        return {"maps": model(paddle.to_tensor(batch.image))}
+
+    def loss(self, outputs: Mapping[str, paddle.Tensor], batch: Pages) -> Dict[str, paddle.Tensor]:
+        """{"maps": mean over pixels}, float32."""
+        probability, threshold, binary = outputs["maps"].split(3, axis=1)
         text, level = paddle.to_tensor(batch.maps).split(2, axis=1)
         loss = self.criterion(probability, text)
         loss += BINARY_WEIGHT * self.criterion(binary, text)
-        return {"loss": loss + THRESHOLD_WEIGHT * functional.l1_loss(threshold, level)}
+        return {"maps": loss + THRESHOLD_WEIGHT * functional.l1_loss(threshold, level)}
 
 
 def contend(spec: Mapping[str, Any]) -> None:
@@ -280,6 +284,6 @@ def _trunk_table(trunk: MobileNetV3) -> Dict[str, Any]:
     def block(layer: InvertedResidual) -> Dict[str, Any]:
         squeezed = int(layer.se.reduce.weight.shape[0]) if layer.se is not None else 0
         parts: List[nn.Sequential] = [layer.expand, layer.depthwise, layer.project]
-        return {"parts": [convolution(part) for part in parts], "squeezed": squeezed, "shortcut": layer.shortcut}
+        return {"parts": [convolution(part) for part in parts], "squeezed": squeezed, "shortcut": layer.add is not None}
 
     return {"stem": convolution(trunk.stem), "blocks": [block(layer) for layer in trunk.blocks]}

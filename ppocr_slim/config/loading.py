@@ -172,7 +172,7 @@ def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer]) -> str
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"{where}: {path} is {value!r}: it must be a section with keys"
     # a value that may be of several types has an error for each
-    here = [one["msg"] for one in errors if _locate(one, raw)[0] == location]
+    here = [one["msg"].removeprefix("Value error, ") for one in errors if _locate(one, raw)[0] == location]
     return f"{where}: {path} is {value!r}: {', or '.join(text[0].lower() + text[1:] for text in here)}"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Annotated, Literal
 
 
@@ -103,14 +103,152 @@ class EvalData(Section):
     batch_size: int = Field(8, ge=1)
 
 
+class DistillLoss(Section):
+    """One way of comparing a student with its teacher (see `slim.losses`); a mean over letters, steps or rows."""
+
+    name: Literal["aligned", "dkd", "frames", "mean_logits", "features", "readings"]
+    weight: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0)  # not of features and readings, which have no divergence
+    beta: float = Field(2.0, ge=0)  # of dkd: weight of what the teacher takes a letter for besides
+
+
+class Distill(Section):
+    """Learn from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters."""
+
+    teacher: Path
+    losses: List[DistillLoss] = Field(min_length=1)
+    supervised_weight: float = Field(1.0, ge=0)
+    cache: bool = False  # keep the teacher's outputs on disk; only where Train.augment is empty
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> Distill:
+        names = [loss.name for loss in self.losses]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"the loss {twice} stands here twice")
+        for loss in self.losses:
+            if loss.beta != 2 and loss.name != "dkd":
+                raise ValueError(f"beta belongs to dkd, not to {loss.name}")
+            if loss.temperature != 1 and loss.name in ("features", "readings"):
+                raise ValueError(f"the loss {loss.name} has no temperature")
+        return self
+
+
+class Mutual(Section):
+    """Two students that learn from each other; the peer is not kept."""
+
+    weight: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    peer: Optional[Architecture] = None  # None: the student's own
+
+
+class Fpgm(Section):
+    """Remove the filters nearest the geometric median, until the target is met. One target at least."""
+
+    max_flops: Optional[float] = Field(None, gt=0, le=1)  # share of the unpruned network's multiply-adds
+    max_latency: Optional[float] = Field(None, gt=0, le=1)  # share of the unpruned network's time a row
+    max_ratio: float = Field(0.6, gt=0, lt=1)  # of any one layer's filters
+    skip: List[str] = Field(default_factory=list)  # layers left alone: names or patterns such as backbone.blocks.0.*
+    calibration_rows: int = Field(64, ge=1)  # training rows on whose loss the layers' sensitivity is measured
+
+    @model_validator(mode="after")
+    def _has_target(self) -> Fpgm:
+        if self.max_flops is None and self.max_latency is None:
+            raise ValueError("fpgm needs a target: max_flops or max_latency")
+        return self
+
+
+class Quantize(Section):
+    """What PACT and LSQ+ share."""
+
+    weight_bits: int = Field(8, ge=2, le=8)
+    activation_bits: int = Field(8, ge=2, le=8)
+    edge_bits: Optional[int] = Field(8, ge=2, le=8)  # of the first and the last layer; None: as all others
+    float_layers: List[str] = Field(default_factory=list)  # left in float: names or patterns
+    calibration_rows: int = Field(64, ge=1)
+    max_drop: Optional[float] = Field(0.05, gt=0)  # of CER by calibration alone; more stops the run. None: no limit
+    sensitivity: bool = False  # measure each layer's before training; always done where max_drop stops the run
+
+
+class Pact(Quantize):
+    clip: bool = True  # False: ranges follow the data, nothing is learned
+    clip_lr: float = Field(1.0, gt=0)  # times the learning rate
+    clip_decay: float = Field(1e-4, ge=0)
+
+
+class Lsq(Quantize):
+    scale_lr: float = Field(1.0, gt=0)  # times the learning rate
+
+
+class Share(Section):
+    """2^bits values a layer (k-means), whose positions and values are then fine-tuned."""
+
+    bits: int = Field(6, ge=1, le=8)
+    skip: List[str] = Field(default_factory=list)  # layers left alone: names or patterns
+
+
+class Step(Section):
+    """One technique of a training stage: exactly one of these."""
+
+    distill: Optional[Distill] = None
+    mutual: Optional[Mutual] = None
+    fpgm: Optional[Fpgm] = None
+    pact: Optional[Pact] = None
+    lsq: Optional[Lsq] = None
+    share: Optional[Share] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Step:
+        if len(self._set) != 1:
+            raise ValueError(f"a step is exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def _set(self) -> List[str]:
+        return [name for name in type(self).model_fields if getattr(self, name) is not None]
+
+    @property
+    def name(self) -> str:
+        return self._set[0]
+
+    @property
+    def settings(self) -> Section:
+        return getattr(self, self.name)
+
+
+NEEDED_STEPS = {"train": (), "prune": ("fpgm",), "quantize": ("pact", "lsq"), "share": ("share",)}
+
+
 class TrainStage(Section):
-    stage: Literal["train"]
+    """A training; it starts from what the stage before it left. Its name says what it does to the network."""
+
+    stage: Literal["train", "prune", "quantize", "share"]
     epochs: int = Field(ge=1)
+    steps: List[Step] = Field(default_factory=list)
+    lr: Optional[float] = Field(None, gt=0)  # None: the Optimizer's
+    warmup_steps: Optional[int] = Field(None, ge=0)  # None: the Optimizer's
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> TrainStage:
+        names = [step.name for step in self.steps]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"the step {twice} stands here twice")
+        surgery = {step: stage for stage, steps in NEEDED_STEPS.items() for step in steps}
+        misplaced = next((name for name in names if surgery.get(name, self.stage) != self.stage), None)
+        if misplaced:
+            raise ValueError(f"the step {misplaced} belongs in a stage {surgery[misplaced]!r}, this is {self.stage!r}")
+        needed = NEEDED_STEPS[self.stage]
+        if needed and not set(needed) & set(names):
+            raise ValueError(f"a stage {self.stage!r} needs a step {' or '.join(needed)}")
+        return self
 
 
 class ExportStage(Section):
     stage: Literal["export"]
-    formats: List[Literal["paddle", "onnx"]] = Field(default_factory=lambda: ["paddle", "onnx"], min_length=1)
+    formats: List[Literal["paddle", "onnx", "onnx_int8"]] = Field(
+        default_factory=lambda: ["paddle", "onnx"], min_length=1
+    )
     budget_mb: float = Field(50.0, gt=0)
 
 

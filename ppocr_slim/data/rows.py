@@ -119,6 +119,20 @@ class TrainingRows:
         rank, count = self.part
         return np.resize(order, -(-len(order) // count) * count)[rank::count]
 
+    def plain(self, count: int) -> List[Batch]:
+        """`count` rows (all, if there are fewer), spread evenly over the samples, without augmentation, in batches.
+
+        The same rows in every part.
+        """
+        chosen = np.unique(np.linspace(0, len(self.samples) - 1, min(count, len(self.samples))).astype(int))
+        rows = [self._plain_row(int(index)) for index in chosen]
+        made = [
+            (resize_to_height(row.image, self.height), row.text, self.samples[index].where)
+            for row, index in zip(rows, chosen)
+        ]
+        made.sort(key=lambda row: row[0].shape[1])
+        return [self._batch(made[i : i + self.batch_size]) for i in range(0, len(made), self.batch_size)]
+
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches from number `first` (counted over all epochs) on, without end."""
         epoch, skipped = divmod(first, len(self))

@@ -6,6 +6,7 @@ from typing import NamedTuple, Sequence
 
 import paddle
 from paddle import nn
+from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
 
 class Cost(NamedTuple):
@@ -34,13 +35,13 @@ def measure_cost(model: nn.Layer, shape: Sequence[int]) -> Cost:
 
     def count(layer, inputs, output):
         nonlocal flops, activations
-        if layer.sublayers() and not isinstance(layer, nn.LSTM):
+        if layer.sublayers() and not isinstance(layer, (nn.LSTM, QuantizedConv2D, QuantizedLinear)):
             return  # its parts are counted
         result = output[0] if isinstance(output, tuple) else output
         activations += int(result.size) * 4
-        if isinstance(layer, nn.Conv2D):
+        if isinstance(layer, (nn.Conv2D, QuantizedConv2D)):
             flops += int(result.size) * int(layer.weight.size) // int(layer.weight.shape[0])
-        elif isinstance(layer, nn.Linear):
+        elif isinstance(layer, (nn.Linear, QuantizedLinear)):
             flops += int(result.size) * int(layer.weight.shape[0])
         elif isinstance(layer, nn.LSTM):
             matrices = sum(int(p.size) for p in layer.parameters() if len(p.shape) == 2)

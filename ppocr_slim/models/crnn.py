@@ -75,9 +75,16 @@ class CRNN(nn.Layer):
         self.head = nn.Linear(2 * hidden, classes)
 
     def forward(self, image):
-        steps = self.steps(self.collapse(self.backbone(image)))
-        encoded, _ = self.encoder(self.dropout(steps))
-        return self.head(self.dropout(encoded))
+        return self.outputs(image)["logits"]
+
+    def outputs(self, image) -> Dict[str, paddle.Tensor]:
+        """The logits and what they were made from.
+
+        "features" [N, T, C], of the convolutions; "encoded" [N, T, 2 * hidden], of the LSTM; "logits" [N, T, classes].
+        """
+        features = self.steps(self.collapse(self.backbone(image)))
+        encoded, _ = self.encoder(self.dropout(features))
+        return {"features": features, "encoded": encoded, "logits": self.head(self.dropout(encoded))}
 
 
 def crnn_mv3_slim(

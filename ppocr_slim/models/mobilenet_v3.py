@@ -99,6 +99,13 @@ class SqueezeExcite(nn.Layer):
         return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
 
 
+class Add(nn.Layer):
+    """The sum of two tensors of one shape; a layer, so that it can be quantized as one."""
+
+    def forward(self, x, y):
+        return x + y
+
+
 class InvertedResidual(nn.Layer):
     """1x1 expansion, depthwise convolution, optional SE, linear 1x1 projection; a shortcut where shapes allow one."""
 
@@ -108,14 +115,14 @@ class InvertedResidual(nn.Layer):
         self.depthwise = ConvNormAct(expanded, expanded, kernel, stride, groups=expanded, activation=activation)
         self.se = SqueezeExcite(expanded) if se else None
         self.project = ConvNormAct(expanded, outputs, 1)
-        self.shortcut = tuple(stride) == (1, 1) and inputs == outputs
+        self.add = Add() if tuple(stride) == (1, 1) and inputs == outputs else None
 
     def forward(self, x):
         y = self.depthwise(self.expand(x))
         if self.se is not None:
             y = self.se(y)
         y = self.project(y)
-        return x + y if self.shortcut else y
+        return y if self.add is None else self.add(x, y)
 
 
 class MobileNetV3(nn.Layer):

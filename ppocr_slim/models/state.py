@@ -28,11 +28,11 @@ def assign_state(model: nn.Layer, state: Dict[str, np.ndarray]) -> None:
         tensor.set_value(state[name])
 
 
-def name_parameters(model: nn.Layer) -> None:
-    """Give every parameter and buffer its structured name.
+def name_parameters(model: nn.Layer, prefix: str = "") -> None:
+    """Give every parameter and buffer its structured name, behind `prefix` and a dot where one is given.
 
     Paddle numbers them in order of creation, so the names in an optimizer's state or an exported program would depend
     on what else was built before.
     """
     for name, tensor in model_state(model).items():
-        tensor.name = name
+        tensor.name = f"{prefix}.{name}" if prefix else name

@@ -1,6 +1,6 @@
 """Checkpoint folders that describe themselves, written whole or not at all, and read without executing anything.
 
-model.yml        architecture, characters, height: enough to build the network
+model.yml        architecture, transforms of its structure, characters, height: enough to build the network
 model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
 model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
 model.states     step, best score and what else training keeps of itself, as JSON
@@ -12,9 +12,9 @@ import io
 import json
 import pickle
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 import paddle
@@ -26,6 +26,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import publish_folder, readable_folder
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state
+from ppocr_slim.models.transforms import apply_transforms
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
 from ppocr_slim.tasks.recognition import RecognitionTask
 
@@ -35,12 +36,17 @@ CARD, WEIGHTS, OPTIMIZER, STATES = "model.yml", "model.pdparams", "model.pdopt",
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a checkpoint folder says of its network."""
+    """What a checkpoint folder says of its network.
+
+    Attributes:
+        transforms: how its structure differs from what the builder `name` makes with `args` (`models.transforms`).
+    """
 
     name: str
     args: Dict[str, Any]
     charset: Charset
     height: int
+    transforms: List[Dict[str, Any]] = field(default_factory=list)
 
     @property
     def spec(self) -> RecSpec:
@@ -48,7 +54,23 @@ class ModelCard:
 
     @property
     def architecture(self) -> Dict[str, Any]:
-        return {"name": self.name, "args": dict(self.args)}
+        return {"name": self.name, "args": dict(self.args), "transforms": list(self.transforms)}
+
+    def build(self, where: str) -> nn.Layer:
+        """The network with its initial weights; SlimError naming `where` if that cannot be."""
+        model = build_model(self.name, self.args, len(self.charset.classes), where)
+        apply_transforms(model, self.transforms, where)
+        return model
+
+    @classmethod
+    def from_architecture(cls, architecture: Mapping[str, Any], charset: Charset, height: int) -> ModelCard:
+        """The card of what `architecture` says; a folder written before there were transforms has none."""
+        name, args, transforms = architecture["name"], architecture["args"], architecture.get("transforms", [])
+        if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(height, int) or height < 1:
+            raise TypeError("unusable architecture or height")
+        if not isinstance(transforms, list) or not all(isinstance(transform, dict) for transform in transforms):
+            raise TypeError("unusable transforms")
+        return cls(name, args, charset, height, transforms)
 
     def to_dict(self) -> Dict[str, Any]:
         return {
@@ -67,14 +89,10 @@ class ModelCard:
             raw = yaml.safe_load(path.read_text(encoding="utf-8"))
             if raw["format"] != FORMAT or raw["task"] != "rec":
                 raise SlimError(f"{path}: format {raw['format']} of task {raw['task']!r} is not known to this version")
-            name, args = raw["architecture"]["name"], raw["architecture"]["args"]
-            charset, height = Charset(tuple(raw["characters"])), raw["height"]
-            if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(height, int) or height < 1:
-                raise TypeError("unusable architecture or height")
-            return cls(name, args, charset, height)
+            return cls.from_architecture(raw["architecture"], Charset(tuple(raw["characters"])), raw["height"])
         except OSError as error:
             raise SlimError(f"{folder} is not a checkpoint folder: cannot read {CARD} ({error.strerror})") from error
-        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
 
 
@@ -194,7 +212,7 @@ def load_model(folder) -> Tuple[nn.Layer, ModelCard]:
     """The network of a checkpoint folder, in evaluation mode, giving logits [N, T, K]; and its card."""
     folder = readable_folder(Path(folder))
     card = ModelCard.read(folder)
-    model = build_model(card.name, card.args, len(card.charset.classes), where=str(folder / CARD))
+    model = card.build(str(folder / CARD))
     load_weights(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
     model.eval()
     return model, card

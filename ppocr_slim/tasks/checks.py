@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppocr_slim.config.loading import locate
-from ppocr_slim.config.schema import Config
+from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.data.augment import check_names
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.doctor import Diagnosis, config_charset, examine_config, steps_for_height
@@ -25,6 +25,11 @@ def check_config(config: Config) -> inspect.BoundArguments:
     """
     try:
         check_names(config.train.augment)
+        for number, stage in enumerate(config.recipe):
+            for place, step in enumerate(stage.steps if isinstance(stage, TrainStage) else ()):
+                if step.mutual and step.mutual.peer:
+                    where = f"Recipe.{number}.steps.{place}.mutual.peer"
+                    bind_model(step.mutual.peer.name, step.mutual.peer.args, where)
         return bind_model(config.architecture.name, config.architecture.args)
     except WrongKeyError as error:
         raise SlimError(f"{locate(config, error.key)}: {error}") from error
@@ -62,8 +67,7 @@ def folder_card(folder: Path) -> ModelCard:
     """What network lies in a checkpoint folder or an exported bundle. SlimError if `folder` is neither."""
     if is_bundle(folder):
         bundle = read_bundle(folder)
-        architecture = bundle.architecture
-        return ModelCard(architecture["name"], architecture["args"], Charset(bundle.characters), bundle.height)
+        return ModelCard.from_architecture(bundle.architecture, Charset(bundle.characters), bundle.height)
     if not folder.is_dir():
         raise SlimError(f"Global.pretrained: there is no folder {folder}; name a checkpoint, a bundle, or null")
     return ModelCard.read(folder)

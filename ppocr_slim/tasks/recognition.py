@@ -12,6 +12,8 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
 
+Outputs = Dict[str, paddle.Tensor]
+
 
 class RecognitionTask:
     """CTC (Graves et al. 2006) over the time steps of a text-line network, whose class 0 is the blank."""
@@ -21,12 +23,16 @@ class RecognitionTask:
         self.spec = RecSpec(height=height, classes=charset.classes)
         self.criterion = paddle.nn.CTCLoss(blank=0)
 
-    def loss(self, model: paddle.nn.Layer, batch: Batch) -> Dict[str, paddle.Tensor]:
-        """{"loss": mean over rows of the CTC loss per character}, shape [1] float32."""
-        logits = model(paddle.to_tensor(batch.image)).transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
+    def outputs(self, model: paddle.nn.Layer, batch: Batch) -> Outputs:
+        """What the network makes of a batch: "logits" [N, T, K] and what it made them from (`CRNN.outputs`)."""
+        return model.outputs(paddle.to_tensor(batch.image))
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+        """{"ctc": mean over rows of the CTC loss per character}, float32."""
+        logits = outputs["logits"].transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
         steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
         labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
-        return {"loss": self.criterion(logits, labels, steps, lengths)}
+        return {"ctc": self.criterion(logits, labels, steps, lengths)}
 
     def recognizer(self, model: paddle.nn.Layer) -> Recognizer:
         """`model`, in evaluation mode while it reads, behind the runtime's own pre- and post-processing."""

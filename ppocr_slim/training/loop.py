@@ -1,4 +1,4 @@
-"""The one training loop. It knows a task by its loss and an evaluation by its scores, nothing of any algorithm."""
+"""The one training loop. It knows tasks, slimming steps and evaluations by their methods, nothing of any algorithm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Sequence
 
 import paddle
 from paddle import nn
@@ -19,7 +19,8 @@ from ppocr_slim.config.schema import Config
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import recover_folder
-from ppocr_slim.models.state import assign_state, model_state
+from ppocr_slim.models.state import assign_state, model_state, name_parameters
+from ppocr_slim.slim.step import SlimStep
 from ppocr_slim.tasks.checkpoint import (
     OPTIMIZER,
     WEIGHTS,
@@ -36,6 +37,8 @@ from ppocr_slim.training.memory import keep_freed_memory
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.runlog import RunLog, SilentLog
+
+LAST, BEST = "last", "best"  # a stage's checkpoint folders
 
 
 class Stopped(SystemExit):
@@ -66,8 +69,10 @@ class Job:
 
     Attributes:
         folder: where last/, best/, the log and the curves go.
-        task: its `loss(model, batch)` gives a dict with "loss", by way of its `criterion`, a layer.
+        task: its `outputs(model, batch)` gives what `loss(outputs, batch)` makes named losses of, by way of its
+            `criterion`, a layer.
         evaluate: scores the model in its present state.
+        steps: slimming techniques, prepared for `model` and attached to it.
     """
 
     folder: Path
@@ -79,9 +84,11 @@ class Job:
     rows: TrainingRows
     evaluate: Callable[[nn.Layer], Scores]
     processes: Processes
+    steps: Sequence[SlimStep] = ()
 
     @property
-    def steps(self) -> int:
+    def length(self) -> int:
+        """Optimizer steps."""
         return self.epochs * len(self.rows)
 
 
@@ -90,11 +97,15 @@ class TrainingState:
 
     def __init__(self, job: Job):
         self.model, self.card, self.data = job.model, job.card, job.rows.digest
-        tensors = model_state(job.model).values()
+        self.extras = {name: layer for step in job.steps for name, layer in step.extras().items()}
+        tensors = list(model_state(job.model).values())
+        for name, layer in self.extras.items():
+            name_parameters(layer, name)
+            tensors += model_state(layer).values()
         self.fast = job.config.run.fast_cpu and kernels_can_work_on(tensors)
-        self.optimizer = build_optimizer(job.model, job.config.optimizer, self.fast)
         self.parameters = [tensor for tensor in tensors if not tensor.stop_gradient]
         self.buffers = [tensor for tensor in tensors if tensor.stop_gradient]
+        self.optimizer = build_optimizer(self.parameters, job.config.optimizer, self.fast)
         decay = job.config.optimizer.ema_decay
         self.average = AveragedWeights(job.model, decay, self.fast) if decay else None
         self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
@@ -108,6 +119,7 @@ class TrainingState:
         resume = {"optimizer": self.optimizer.state_dict()}
         if self.average:
             resume["model"] = model_state(self.model)
+        resume.update({f"extra {name}": model_state(layer) for name, layer in self.extras.items()})
         best = None if math.isnan(self.best) else self.best
         states = {"step": self.step, "images": self.images, "data": self.data}
         states.update({"best": best, "best_step": self.best_step})
@@ -132,16 +144,24 @@ class TrainingState:
                 "(and name this checkpoint in Global.pretrained to start from it)"
             )
         weights = read_arrays(folder / WEIGHTS)
-        wanted = {"optimizer"} | ({"model"} if self.average else set())
+        wanted = {"optimizer", *(f"extra {name}" for name in self.extras)} | ({"model"} if self.average else set())
         if resume.keys() != wanted:
             raise SlimError(f"{folder / OPTIMIZER} holds {sorted(resume)}, not {sorted(wanted)}: it cannot be resumed")
         load_weights(self.model, resume["model"] if self.average else weights, folder)
         if self.average:
             self.average.load(weights)
+        for name, layer in self.extras.items():
+            load_weights(layer, resume[f"extra {name}"], folder)
         self.optimizer.set_state_dict(resume["optimizer"])
         best = states["best"]
         self.step, self.images = states["step"], states["images"]
         self.best, self.best_step = math.nan if best is None else best, states["best_step"]
+
+
+def is_trained(folder: Path, steps: int, data: str) -> bool:
+    """Whether a checkpoint folder holds a training of that many steps on that data, to its end."""
+    states = read_states(folder)
+    return states["step"] >= steps and states["data"] == data
 
 
 def fit(job: Job) -> Path:
@@ -154,7 +174,7 @@ def fit(job: Job) -> Path:
     # Paddle numbers an optimizer's tensors by the process's history; a fresh count gives a resumed run the same names.
     with unique_name.guard(), _disk_errors(job.folder):
         config, processes = job.config, job.processes
-        last, best = job.folder / "last", job.folder / "best"
+        last, best = job.folder / LAST, job.folder / BEST
         state = TrainingState(job)
         if processes.is_first:
             for checkpoint in (last, best):
@@ -163,22 +183,28 @@ def fit(job: Job) -> Path:
         if last.exists():
             state.restore(last)
             logger.info("continuing from %s at step %d", last, state.step)
-        if state.step >= job.steps:
+        if state.step >= job.length:
             logger.info("%s is trained already (%d steps)", job.folder, state.step)
             return best
-        log = RunLog(job.folder, state.step, state.images, job.steps) if processes.is_first else SilentLog()
+        log = RunLog(job.folder, state.step, state.images, job.length) if processes.is_first else SilentLog()
         batches = job.rows.batches(state.step)
-        job.model.train()
+        for layer in (job.model, *state.extras.values()):
+            layer.train()
+        epoch = -1
         with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state, job):
-            while state.step < job.steps:
+            while state.step < job.length:
+                if state.step // len(job.rows) != epoch:
+                    epoch = state.step // len(job.rows)
+                    for step in job.steps:
+                        step.on_epoch(job.model, epoch)
                 asked = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - asked
-                rate = learning_rate(config.optimizer, state.step, job.steps)
+                rate = learning_rate(config.optimizer, state.step, job.length)
                 losses = _step(state, job, batch, rate)
                 state.images += len(batch.sources) * processes.count
                 log.tick(state.images, waited, losses)
-                finished = state.step == job.steps
+                finished = state.step == job.length
                 if state.step % config.run.log_every_steps == 0 or finished:
                     log.train(state.step, (state.step - 1) // len(job.rows), rate)
                 if state.step % config.run.eval_every_steps == 0 or finished:
@@ -210,7 +236,8 @@ def _disk_errors(folder: Path):
 @contextmanager
 def _fast_cpu(state: TrainingState, job: Job):
     """Let a training on a CPU run through this project's kernels, and say which code paths run."""
-    with accelerated(job.model, job.task.criterion) if state.fast else nullcontext({}) as count:
+    layers = (job.model, job.task.criterion, *state.extras.values())
+    with accelerated(*layers) if state.fast else nullcontext({}) as count:
         if state.fast:
             keep_freed_memory()
         kernels = ", ".join(f"{number} {kind}" for kind, number in count.items()) or "none"
@@ -224,7 +251,7 @@ def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float
     # Dropout is a function of the step and the process: resuming needs no generator's state.
     number = state.step * job.processes.count + job.processes.rank
     paddle.seed((job.config.run.seed * 1_000_003 + number) % 2**31)
-    losses = job.task.loss(state.model, batch)
+    losses = _losses(state.model, job, batch)
     values = {name: float(value) for name, value in losses.items()}
     if not all(map(math.isfinite, values.values())):
         raise SlimError(
@@ -233,6 +260,8 @@ def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float
         )
     losses["loss"].backward()
     job.processes.average([*(p.grad for p in state.parameters if p.grad is not None), *state.buffers])
+    for step in job.steps:
+        step.after_backward(state.model)
     state.optimizer.set_lr(rate)
     state.optimizer.step()
     state.optimizer.clear_grad()
@@ -240,6 +269,19 @@ def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float
         state.average.update(state.step)
     state.step += 1
     return values
+
+
+def _losses(model: nn.Layer, job: Job, batch) -> Dict[str, paddle.Tensor]:
+    """The task's losses and those of the steps by name, and "loss", which is their weighted sum."""
+    outputs = job.task.outputs(model, batch)
+    own = job.task.loss(outputs, batch)
+    added = {name: term for step in job.steps for name, term in step.terms(model, outputs, batch).items()}
+    weight = math.prod(step.supervised_weight for step in job.steps)
+    terms: List[paddle.Tensor] = [loss if weight == 1 else loss * weight for loss in own.values()] + [*added.values()]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return {**own, **added, "loss": total} if len(terms) > 1 else {"loss": total}
 
 
 def _evaluate(state: TrainingState, job: Job, best: Path, log) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict
+from typing import Dict, Sequence
 
 import numpy as np
 import paddle
@@ -26,17 +26,19 @@ def learning_rate(config: Optimizer, step: int, total: int) -> float:
     return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * cosine)
 
 
-def build_optimizer(model: nn.Layer, config: Optimizer, fast: bool = False) -> paddle.optimizer.Optimizer:
+def build_optimizer(
+    parameters: Sequence[paddle.Tensor], config: Optimizer, fast: bool = False
+) -> paddle.optimizer.Optimizer:
     """AdamW (arXiv:1711.05101) with clipping by the global norm; weight decay on matrices and kernels alone.
 
-    Biases, batch norms and other vectors are not decayed (He et al. 2019, arXiv:1812.01187). The model's tensors must
-    carry their names (`models.state.name_parameters`). `fast`: all of them in one call of a CPU kernel.
+    Biases, batch norms and other vectors are not decayed (He et al. 2019, arXiv:1812.01187). The parameters must carry
+    names of their own (`models.state.name_parameters`). `fast`: all of them in one call of a CPU kernel.
     """
-    decayed = {name for name, p in model_state(model).items() if sum(n > 1 for n in p.shape) > 1}
+    decayed = {p.name for p in parameters if sum(n > 1 for n in p.shape) > 1}
     adamw = ManyAdamW if fast else paddle.optimizer.AdamW
     return adamw(
         learning_rate=config.lr,
-        parameters=[p for p in model.parameters() if p.trainable],
+        parameters=list(parameters),
         weight_decay=config.weight_decay,
         apply_decay_param_fun=lambda name: name in decayed,
         grad_clip=nn.ClipGradByGlobalNorm(config.clip_norm),

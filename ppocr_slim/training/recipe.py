@@ -6,27 +6,32 @@ import fcntl
 import logging
 from collections import Counter
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import paddle
 from paddle import nn
 
 from ppocr_slim.config.loading import dump_config, load_config
-from ppocr_slim.config.schema import Config, ExportStage, Stage, TrainStage
+from ppocr_slim.config.schema import Config, ExportStage, Optimizer, Stage, TrainStage
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import export_recognizer, parity_rows
-from ppocr_slim.models import build_model
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.models import bind_model
 from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.slim import build_steps
+from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.checks import Data, check_config, diagnose
 from ppocr_slim.tasks.evaluation import evaluate
 from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
-from ppocr_slim.training.loop import Job, fit
+from ppocr_slim.training.loop import BEST, LAST, Job, fit, is_trained
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
 
@@ -60,7 +65,7 @@ def run_recipe(config: Config) -> None:
         require_same_experiment(config)
         data = diagnose(config)  # once for all stages: it decodes every image
         checkpoint: Optional[Path] = None
-        for stage, stage_folder in _stage_folders(config.recipe, folder):
+        for stage, stage_folder in stage_folders(config.recipe, folder):
             if isinstance(stage, TrainStage):
                 start = checkpoint or config.run.pretrained
                 checkpoint = _train(stage, stage_folder, config, data, start, processes)
@@ -135,7 +140,7 @@ def _first_difference(a: Config, b: Config) -> str:
     return ".".join(path)
 
 
-def _stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, Path]]:
+def stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, Path]]:
     """train, export; a stage that comes again is train_2, and so on."""
     counts: Counter = Counter()
     for stage in stages:
@@ -152,9 +157,14 @@ def _train(
     for title, diagnosis in (("training data", train), ("evaluation data", val)):
         logger.info("%s", diagnosis.report(title))
         diagnosis.require_clean(config.run.max_bad_fraction)
-    model, card = _build(config, charset)
-    if start_folder:
-        load_starting_weights(model, read_starting_weights(start_folder), card)
+    last = readable_folder(folder / LAST)
+    resumed = ModelCard.read(last) if last.exists() else None
+    start = read_starting_weights(start_folder) if start_folder else None
+    card = _card(config, charset, (resumed or (start and start.card) or None))
+    paddle.seed(config.run.seed)  # the initial weights are part of the experiment
+    model = card.build("Architecture")
+    if start and not resumed:
+        load_starting_weights(model, start, card)
     if processes.is_first:
         save_config(config)
     task = RecognitionTask(charset, card.height)
@@ -180,20 +190,62 @@ def _train(
         cache_mb=config.train.cache_mb / processes.count,
         one_writer=[checked.one_writer for checked in train.samples],
     )
-    return fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes))
+    context = Context(
+        folder=folder,
+        card=card,
+        task=task,
+        calibration=rows.plain,
+        score=score,
+        steps=stage.epochs * len(rows),
+        augmented=bool(config.train.augment),
+        seed=config.run.seed,
+        is_first=processes.is_first,
+        wait=processes.wait,
+    )
+    steps = build_steps(stage.steps)
+    if resumed == card and is_trained(last, context.steps, rows.digest):  # without opening a teacher once more
+        logger.info("%s is trained already (%d steps)", folder, context.steps)
+        return _finish(steps, folder / BEST, context)
+    if not resumed:
+        for step in steps:
+            card = replace(card, transforms=[*card.transforms, *step.prepare(model, context)])
+            context = replace(context, card=card)
+        name_parameters(model)
+    for step in steps:
+        step.attach(model, context)
+    _log_cost(model, card, config)
+    config = config.model_copy(update={"optimizer": _optimizer(stage, config.optimizer)})
+    best = fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes, steps))
+    return _finish(steps, best, context)
 
 
-def _build(config: Config, charset: Charset) -> Tuple[nn.Layer, ModelCard]:
-    """The network with its initial weights, and its card; what it costs is logged."""
+def _finish(steps: Sequence[SlimStep], best: Path, context: Context) -> Path:
+    if context.is_first:
+        for step in steps:
+            step.finish(best, context)
+    return best
+
+
+def _card(config: Config, charset: Charset, origin: Optional[ModelCard]) -> ModelCard:
+    """The card of the config's network, with the structure that `origin`'s has."""
     name, args = config.architecture.name, dict(config.architecture.args)
-    paddle.seed(config.run.seed)  # the initial weights are part of the experiment
-    model = build_model(name, args, len(charset.classes))
-    shape = [1, 3, model.height, TYPICAL_ASPECT * model.height]
+    height = bind_model(name, args).arguments["height"]
+    return ModelCard(name, args, charset, height, list(origin.transforms) if origin else [])
+
+
+def _optimizer(stage: TrainStage, optimizer: Optimizer) -> Optimizer:
+    """The optimizer's settings with what the stage says of its own."""
+    own = {"lr": stage.lr, "warmup_steps": stage.warmup_steps}
+    return optimizer.model_copy(update={key: value for key, value in own.items() if value is not None})
+
+
+def _log_cost(model: nn.Layer, card: ModelCard, config: Config) -> None:
+    shape = [1, 3, card.height, TYPICAL_ASPECT * card.height]
     cost = measure_cost(model, shape)
     logger.info(
         "%s: %d characters, %.2f M parameters (%.1f MB); a row of %s: %.0f M multiply-adds, %.1f MB of activations",
-        name,
-        len(charset.characters),
+        card.name,
+        len(card.charset.characters),
         cost.parameters / 1e6,
         cost.parameters * 4 / 1e6,
         "x".join(map(str, shape[1:])),
@@ -202,7 +254,6 @@ def _build(config: Config, charset: Charset) -> Tuple[nn.Layer, ModelCard]:
     )
     batch = config.train.batch_size
     logger.info("a batch of %d keeps at least %.0f MB of activations", batch, cost.activation_bytes * batch / 1e6)
-    return model, ModelCard(name, args, charset, model.height)
 
 
 def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkpoint: Optional[Path]) -> None:

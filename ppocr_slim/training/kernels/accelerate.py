@@ -8,7 +8,7 @@ graph, and with no hooks on the layers that it stands for; else the layer's own 
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Callable, Iterator
 
 import paddle
@@ -16,9 +16,11 @@ from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from ppocr_slim.models.crnn import LineDropout, TimeSteps
-from ppocr_slim.models.mobilenet_v3 import InvertedResidual, SqueezeExcite
+from ppocr_slim.models.fake_quant import SMALLEST, ClipQuantizer, LsqQuantizer, QuantizedLSTM, WeightQuantizer
+from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual, SqueezeExcite
 from ppocr_slim.training.kernels.ctc import ctc_loss
 from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
+from ppocr_slim.training.kernels.fake_quant import ClipFunction, StepFunction, WeightFunction
 from ppocr_slim.training.kernels.lstm import fast_lstm, suits_lstm
 from ppocr_slim.training.kernels.norm import NormFunction
 from ppocr_slim.training.kernels.planes import HARD_SWISH, LINEAR, RELU
@@ -139,6 +141,7 @@ def _suits_block(layer: nn.Layer) -> bool:
         isinstance(layer, InvertedResidual)
         and all(_suits_norm(part) for part in (layer.expand, layer.depthwise, layer.project))
         and type(layer.depthwise[0]) is nn.Conv2D
+        and type(layer.add) in (type(None), Add)
         and _suits_depthwise(layer.depthwise[0])
     )
 
@@ -155,9 +158,41 @@ def _block(layer: InvertedResidual) -> Callable:
         y = DepthwiseFunction.apply(y, tuple(convolution._stride), convolution._padding, before, after, *parameters)
         if layer.se is not None:
             y = layer.se(y)
-        return project(y, x if layer.shortcut else None)
+        return project(y, None if layer.add is None else x)
 
     return fast
+
+
+def _suits_clip(layer: nn.Layer) -> bool:
+    return isinstance(layer, ClipQuantizer)
+
+
+def _clip(layer: ClipQuantizer) -> Callable:
+    def quantize(x):
+        layer.observe(x)
+        return ClipFunction.apply(x, layer.bound(), layer.low, layer.top)
+
+    return quantize
+
+
+def _suits_step(layer: nn.Layer) -> bool:
+    return type(layer) is LsqQuantizer
+
+
+def _step(layer: LsqQuantizer) -> Callable:
+    def quantize(x):
+        offset = None if layer.offset is None else layer.bound_offset()
+        return StepFunction.apply(x, layer.bound(), offset, 2**layer.bits - 1, layer.share(x))
+
+    return quantize
+
+
+def _suits_weights(layer: nn.Layer) -> bool:
+    return type(layer) is WeightQuantizer and layer.axis == 0
+
+
+def _weights(layer: WeightQuantizer) -> Callable:
+    return lambda weight: WeightFunction.apply(weight, layer.share, layer.top, SMALLEST / layer.top)
 
 
 def _suits_squeeze(layer: nn.Layer) -> bool:
@@ -186,7 +221,12 @@ def _dropout(layer: LineDropout) -> Callable:
 
 
 def _lstm(layer: nn.LSTM) -> Callable:
-    return lambda *inputs, **named: fast_lstm(layer, *inputs, **named)
+    def fast(*inputs, **named):
+        rounded = isinstance(layer, QuantizedLSTM) and not layer.training
+        with layer.rounded() if rounded else nullcontext():
+            return fast_lstm(layer, *inputs, **named)
+
+    return fast
 
 
 def _suits_ctc(layer: nn.Layer) -> bool:
@@ -211,4 +251,7 @@ KINDS = (
     ("CTC losses", _suits_ctc, _ctc),
     ("squeeze-and-excitations", _suits_squeeze, _squeeze),
     ("inverted residuals", _suits_block, _block),
+    ("input quantizers", _suits_clip, _clip),
+    ("input quantizers", _suits_step, _step),
+    ("weight quantizers", _suits_weights, _weights),
 )

@@ -19,6 +19,7 @@ from numba import njit
 from paddle import nn
 from paddle.autograd import PyLayer
 
+from ppocr_slim.models.fake_quant import QuantizedLSTM
 from ppocr_slim.training.kernels.exponential import EXACT, exp
 from ppocr_slim.training.kernels.memory import view, writable
 from ppocr_slim.training.kernels.mkl import SGEMM, multiply
@@ -264,7 +265,7 @@ def suits_lstm(layer: nn.Layer) -> bool:
     """Whether `fast_lstm` computes what this layer does."""
     return (
         SGEMM != 0
-        and type(layer) is nn.LSTM
+        and type(layer) in (nn.LSTM, QuantizedLSTM)
         and not layer.time_major
         and not layer.dropout
         and not layer.proj_size

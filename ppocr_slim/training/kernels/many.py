@@ -83,7 +83,7 @@ def scatter(flat: paddle.Tensor, tensors: Tensors, factor: float) -> None:
 
 @njit(**KERNEL)
 def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, betas, epsilon, clip_norm):
-    """powers [2, P]: where each parameter's beta1^t and beta2^t lie. The rule is that of arXiv:1711.05101."""
+    """The rule of arXiv:1711.05101. lr and decay [P]; powers [2, P]: where a parameter's beta1^t and beta2^t lie."""
     total = 0.0
     for k in range(sizes.size):
         part = np.float32(0.0)
@@ -97,7 +97,7 @@ def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, bet
     for k in range(sizes.size):
         power1, power2 = floats(powers[0, k], 1), floats(powers[1, k], 1)
         correction = np.sqrt(one - power2[0])
-        rate, small = lr * correction / (one - power1[0]), epsilon * correction
+        rate, small = lr[k] * correction / (one - power1[0]), epsilon * correction
         keep = one - decay[k]
         parameter, gradient = floats(parameters[k], sizes[k]), floats(gradients[k], sizes[k])
         first, second = floats(firsts[k], sizes[k]), floats(seconds[k], sizes[k])
@@ -128,6 +128,7 @@ class ManyAdamW(paddle.optimizer.AdamW):
             ]
             decay = [self._weight_decay * self._apply_decay_param_fun(name) for name in names]
             self._decay = np.array(decay, np.float32)
+            self._rates = np.array([p.optimize_attr["learning_rate"] for p in parameters], np.float32)
         gradients = [contiguous(gradient) for gradient in gradients]
         lr = np.float32(self.get_lr())
         _adamw(
@@ -137,8 +138,8 @@ class ManyAdamW(paddle.optimizer.AdamW):
             _places(self._moments[1]),
             np.stack([_places(powers) for powers in self._powers]),
             self._walk.sizes,
-            self._decay * lr,
-            lr,
+            self._decay * self._rates * lr,
+            self._rates * lr,
             (np.float32(self._beta1), np.float32(self._beta2)),
             np.float32(self._epsilon),
             self._grad_clip.clip_norm,

@@ -1,0 +1,60 @@
+"""The integer grids on which a quantized network computes, as plain arrays: what an INT8 file is written from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+from paddle import nn
+from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
+
+from ppocr_slim.models.fake_quant import input_quantizers, quantized_layers
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Real numbers as integers: x is about (q - zero_point) * scale.
+
+    Attributes:
+        scale: [] float32 for a whole tensor, [channels] for one scale an output channel.
+        bits: 2 to 8.
+        zero_point: the integer that stands for 0. Activations: 0 for what is never negative, else 2^(bits - 1) (LSQ+
+            learns it: any integer), and q is 0 to 2^bits - 1. Weights: 0, and q is -(2^(bits - 1) - 1) to
+            2^(bits - 1) - 1: some lie beyond the scale's end and are clipped.
+    """
+
+    scale: np.ndarray
+    bits: int
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class LayerGrids:
+    """The grids of one layer, named by its path in the network ("backbone.stem.0").
+
+    Attributes:
+        inputs: of each input: one for a convolution or linear layer, two for an addition, none where only the
+            weights are quantized (an LSTM).
+        weight: of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
+            weights are rounded row by row by the writer, at 8 bits.
+    """
+
+    inputs: Tuple[Grid, ...]
+    weight: Optional[Grid] = None
+
+
+def grids_of(model: nn.Layer) -> Dict[str, LayerGrids]:
+    """The grids of a fake-quantized network's layers, by path; empty for a float network."""
+    return {path: _grids(layer) for path, layer in quantized_layers(model).items()}
+
+
+def _grids(layer: nn.Layer) -> LayerGrids:
+    inputs = tuple(
+        Grid(quantizer.scale().numpy().reshape([]), quantizer.bits, quantizer.zero_point())
+        for quantizer in input_quantizers(layer)
+    )
+    if not isinstance(layer, (QuantizedConv2D, QuantizedLinear)):
+        return LayerGrids(inputs)
+    quantizer = layer._fake_quant_weight
+    return LayerGrids(inputs, Grid(quantizer.scale(layer.weight).numpy(), quantizer.bits))

@@ -1,0 +1,33 @@
+"""How a network differs in structure from what its builder makes: narrower layers, fake quantization.
+
+A transform is a dict with a "name" from `TRANSFORMS` and the arguments of that function. It lies in a checkpoint's
+card, so that the network is rebuilt from the folder alone, by no algorithm and with no data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping, Sequence
+
+from paddle import nn
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models.fake_quant import fake_quantize
+from ppocr_slim.models.state import name_parameters
+from ppocr_slim.models.widths import resize
+
+TRANSFORMS: Dict[str, Callable[..., None]] = {"widths": resize, "fake_quant": fake_quantize}
+
+
+def apply_transforms(model: nn.Layer, transforms: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Change a fresh network, in place, as its card says.
+
+    Raises SlimError naming `where` for a transform that is not known or does not fit the network.
+    """
+    for number, transform in enumerate(transforms):
+        arguments = {key: value for key, value in transform.items() if key != "name"}
+        try:
+            TRANSFORMS[transform["name"]](model, **arguments)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problem = f"transforms.{number} cannot be applied ({error!r}): take another checkpoint"
+            raise SlimError(f"{where}: {problem}") from error
+    name_parameters(model)

@@ -1,0 +1,27 @@
+"""Techniques that make a network smaller, or a small one better, as steps of a training."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Sequence
+
+from ppocr_slim.config.schema import Step
+from ppocr_slim.slim.distill import DistillStep
+from ppocr_slim.slim.fpgm import FpgmStep
+from ppocr_slim.slim.mutual import MutualStep
+from ppocr_slim.slim.quantize import LsqStep, PactStep
+from ppocr_slim.slim.share import ShareStep
+from ppocr_slim.slim.step import SlimStep
+
+STEPS: Dict[str, Callable[..., SlimStep]] = {
+    "distill": DistillStep,
+    "mutual": MutualStep,
+    "fpgm": FpgmStep,
+    "pact": PactStep,
+    "lsq": LsqStep,
+    "share": ShareStep,
+}
+
+
+def build_steps(steps: Sequence[Step]) -> List[SlimStep]:
+    """The steps that a stage of a config names, in its order."""
+    return [STEPS[step.name](step.settings) for step in steps]

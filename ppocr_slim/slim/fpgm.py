@@ -1,0 +1,288 @@
+"""Filter pruning via geometric median (FPGM, He et al. 2019, arXiv:1811.00250) as a step of a training.
+
+Filters that lie near the others' geometric median can be replaced by them, so they go. How many of each layer is found
+from how much its loss suffers: the layers give up their cheapest multiply-adds first.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import statistics
+import tempfile
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+import paddle
+from paddle import nn
+
+from ppocr_slim.config.schema import Fpgm
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.export.recognizer import save_inference_model
+from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.state import model_state, name_parameters
+from ppocr_slim.models.widths import KINDS
+from ppocr_slim.runtime.backends import usable_cores
+from ppocr_slim.runtime.bundle import ONNX
+from ppocr_slim.runtime.recognizer import RecSpec
+from ppocr_slim.slim._paddleslim import Cut
+from ppocr_slim.slim.channels import Group, find_groups, joined, remove
+from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensitivity, write_json
+from ppocr_slim.slim.step import Context, SlimStep, Transform
+
+FIGURES, SENSITIVITY, PLOT = "fpgm.json", "fpgm_sensitivity.json", "fpgm_sensitivity.png"
+TYPICAL_ASPECT = 15  # width over height of an address row, for the figures
+TIMED_ROUNDS = 40  # runs of each of two networks, in turn
+LATENCY_TRIALS = 6  # of FLOPs targets, halving the interval
+
+Plan = Dict[str, int]
+"""Group's name -> channels that it loses, 1 or more."""
+
+
+class FpgmStep(SlimStep):
+    """Prune once, before the training; the training then is the fine-tuning."""
+
+    def __init__(self, settings: Fpgm):
+        self.settings = settings
+
+    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+        """Measure, decide, cut. The first process decides and leaves the plan in `fpgm.json`, which all follow.
+
+        Raises SlimError if the target is out of reach, or a pattern of `skip` matches no layer.
+        """
+        groups = _left_alone(find_groups(model), self.settings.skip)
+        path = context.folder / FIGURES
+        if context.is_first:
+            write_json(path, self._decide(model, groups, context))
+        context.wait()
+        plan = json.loads(path.read_text(encoding="utf-8"))["removed"]
+        widths = remove(model, joined(group.cut(plan[group.name]) for group in groups if group.name in plan))
+        return [{"name": "widths", "layers": widths}]
+
+    def _decide(self, model: nn.Layer, groups: Sequence[Group], context: Context) -> Dict[str, Any]:
+        settings, folder = self.settings, context.folder
+        batches = context.calibration(settings.calibration_rows)
+        sensitivity = folder / SENSITIVITY
+        losses = measure_sensitivity(model, groups, settings.max_ratio, context.task, batches, sensitivity)
+        planner = Planner(model, groups, {name: harms(found) for name, found in losses.items()})
+        plan = planner.plan(settings.max_flops or 1.0)
+        if settings.max_latency:
+            plan = _plan_for_latency(planner, plan, settings.max_latency, context.card.spec)
+        small = planner.pruned(plan)
+        shape = [1, 3, model.height, TYPICAL_ASPECT * model.height]
+        costs = {"before": measure_cost(model, shape), "after": measure_cost(small, shape)}
+        ms = latencies(model, small, context.card.spec)
+        share = costs["after"].flops / costs["before"].flops
+        title = f"FPGM: {100 * share:.0f}% of the multiply-adds, {100 * ms['ratio']:.0f}% of the time are left"
+        plot_sensitivity(groups, losses, plan, title, folder / PLOT)
+        logger.info(
+            "fpgm: %.2f of %.2f M parameters are left, %.1f of %.1f M multiply-adds, %.1f of %.1f ms a row",
+            *(costs[when].parameters / 1e6 for when in ("after", "before")),
+            *(costs[when].flops / 1e6 for when in ("after", "before")),
+            ms["after"],
+            ms["before"],
+        )
+        return {
+            "target": {"max_flops": settings.max_flops, "max_latency": settings.max_latency},
+            "input": shape,
+            "parameters": {when: cost.parameters for when, cost in costs.items()},
+            "flops": {**{when: cost.flops for when, cost in costs.items()}, "ratio": share},
+            "onnxruntime_ms": ms,
+            "channels": {group.name: group.size for group in groups},
+            "removed": plan,
+        }
+
+
+def _left_alone(groups: Sequence[Group], skip: Sequence[str]) -> List[Group]:
+    """The groups none of whose layers is named by a pattern of `skip`."""
+    layers = [layer for group in groups for layer in group.layers]
+    for pattern in skip:
+        if not any(fnmatch(layer, pattern) for layer in layers):
+            raise SlimError(f"fpgm: skip names {pattern!r}, which no prunable layer is: they are {', '.join(layers)}")
+    left = [group for group in groups if not any(fnmatch(name, one) for name in group.layers for one in skip)]
+    if not left:
+        raise SlimError("fpgm: skip leaves no layer to prune")
+    return left
+
+
+class Planner:
+    """Finds what to remove of each group so that the loss suffers least.
+
+    Args:
+        harm: group's name -> channels removed -> growth of the loss.
+    """
+
+    def __init__(self, model: nn.Layer, groups: Sequence[Group], harm: Mapping[str, Mapping[int, float]]):
+        self.model, self.groups, self.harm = model, groups, harm
+        self._positions = matrix_positions(model, [1, 3, model.height, 4 * model.height])
+        self._shapes = {name: list(model_state(model)[name].shape) for name in self._positions}
+        self._saved = {
+            group.name: {number: 1 - self.share({group.name: number}) for number in harm[group.name] if number}
+            for group in groups
+        }
+
+    def pruned(self, plan: Plan) -> nn.Layer:
+        """A copy without what the plan removes."""
+        small = copy.deepcopy(self.model)
+        remove(small, self._cut(plan))
+        return small
+
+    def share(self, plan: Plan) -> float:
+        """The share of the multiply-adds that the plan leaves."""
+        cut = self._cut(plan)
+        whole = left = 0
+        for name, positions in self._positions.items():
+            whole += positions * math.prod(self._shapes[name])
+            kept = {axis: int(keep.sum()) for axis, keep in cut.get(name, {}).items()}
+            left += positions * math.prod(kept.get(axis, size) for axis, size in enumerate(self._shapes[name]))
+        return left / whole
+
+    def _cut(self, plan: Plan) -> Cut:
+        return joined(group.cut(plan[group.name]) for group in self.groups if plan.get(group.name))
+
+    def plan(self, max_share: float) -> Plan:
+        """The plan of least harm, the groups' harms added up, that leaves at most `max_share` of the multiply-adds.
+
+        What a share of the multiply-adds may cost in loss is the same for all groups (a Lagrange multiplier), as low
+        as it can be; then groups take back what the target does not need.
+
+        Raises SlimError where the target is out of reach.
+        """
+        if max_share >= 1:
+            return {}
+        cheap, dear = 1e-6, 1e6
+        best = self._at(dear)
+        least = self.share(best)
+        if least > max_share:
+            raise SlimError(
+                f"fpgm: at most {100 * (1 - least):.0f}% of the multiply-adds can go, max_flops {max_share:g} is out of "
+                "reach: raise it, raise max_ratio, or skip less"
+            )
+        for _ in range(24):
+            price = math.sqrt(cheap * dear)
+            plan = self._at(price)
+            if self.share(plan) <= max_share:
+                best, dear = plan, price
+            else:
+                cheap = price
+        return self._take_back(best, max_share)
+
+    def _at(self, price: float) -> Plan:
+        plan = {}
+        for group in self.groups:
+            harm, saved = self.harm[group.name], {0: 0.0, **self._saved[group.name]}
+            number = min(saved, key=lambda n, harm=harm, saved=saved: (harm[n] - price * saved[n], n))
+            if number:
+                plan[group.name] = number
+        return plan
+
+    def _take_back(self, plan: Plan, max_share: float) -> Plan:
+        for name in sorted(plan, key=lambda name: -self.harm[name][plan[name]]):
+            for fewer in sorted(number for number in self.harm[name] if number < plan[name]):
+                trial = {key: number for key, number in {**plan, name: fewer}.items() if number}
+                if self.share(trial) <= max_share:
+                    plan = trial
+                    break
+        return plan
+
+
+def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
+    """Name of a matrix or kernel -> places of an input of `shape` where it is applied: its size times that are FLOPs."""
+    positions = {}
+
+    def hook(path: str, channel_axis: int) -> Callable:
+        def count(layer, inputs, output):
+            output = output[0] if isinstance(output, tuple) else output
+            places = int(output.size) // int(output.shape[channel_axis])
+            own = model_state(layer).items()
+            positions.update({f"{path}.{name}": places for name, tensor in own if len(tensor.shape) > 1})
+
+        return count
+
+    hooks = [
+        layer.register_forward_post_hook(hook(path, 1 if isinstance(layer, nn.Conv2D) else -1))
+        for path, layer in model.named_sublayers()
+        if type(layer) in KINDS
+    ]
+    was_training = model.training
+    model.eval()
+    try:
+        with paddle.no_grad():
+            model(paddle.zeros(list(shape)))
+    finally:
+        for each in hooks:
+            each.remove()
+        if was_training:
+            model.train()
+    return positions
+
+
+def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: RecSpec) -> Plan:
+    """A plan within `plan`'s target whose network takes at most that share of the time; FLOPs stand for time in between.
+
+    Raises SlimError where none does.
+    """
+
+    def ratio(plan: Plan) -> float:
+        found = latencies(planner.model, planner.pruned(plan), spec)["ratio"]
+        logger.info("fpgm: %.3f of the multiply-adds take %.3f of the time", planner.share(plan), found)
+        return found
+
+    most = planner.share(plan)
+    least = planner.share(planner._at(math.inf))
+    fastest = planner.plan(least)
+    if plan and ratio(plan) <= max_latency:
+        return plan
+    reached = ratio(fastest)
+    if reached > max_latency:
+        raise SlimError(
+            f"fpgm: pruned as far as it may be, the network takes {reached:.2f} of the time, not {max_latency:g}: "
+            "raise max_latency or max_ratio, or skip less"
+        )
+    best = fastest
+    for _ in range(LATENCY_TRIALS):
+        middle = (least + most) / 2
+        trial = planner.plan(middle)
+        if ratio(trial) <= max_latency:
+            best, least = trial, middle
+        else:
+            most = middle
+    return best
+
+
+def latencies(before: nn.Layer, after: nn.Layer, spec: RecSpec) -> Dict[str, float]:
+    """Both networks in ONNX Runtime, in turn, one typical row at a time.
+
+    {"before", "after": median ms; "ratio": median of the rounds' ratios}
+    """
+    image = np.zeros((1, 3, spec.height, TYPICAL_ASPECT * spec.height), np.float32)
+    runs = [_onnx_run(model, spec, image) for model in (before, after)]
+    times: List[List[float]] = []
+    for _ in range(3 + TIMED_ROUNDS):
+        times.append([])
+        for run in runs:
+            began = time.perf_counter()
+            run()
+            times[-1].append(1000 * (time.perf_counter() - began))
+    times = times[3:]  # the first runs allocate
+    first, second = ([pair[i] for pair in times] for i in (0, 1))
+    ratio = statistics.median(b / a for a, b in times)
+    return {"before": statistics.median(first), "after": statistics.median(second), "ratio": ratio}
+
+
+def _onnx_run(model: nn.Layer, spec: RecSpec, image: np.ndarray) -> Callable[[], Any]:
+    model = copy.deepcopy(model)  # exporting leaves traces in a network
+    name_parameters(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        save_inference_model(model, spec, Path(folder), onnx_too=True)
+        content = (Path(folder) / ONNX).read_bytes()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": image})

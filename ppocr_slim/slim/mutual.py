@@ -1,0 +1,56 @@
+"""Two students that learn from each other (Zhang et al. 2018, "Deep Mutual Learning", arXiv:1706.00384)."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import paddle
+from paddle import nn
+
+from ppocr_slim.config.schema import Mutual
+from ppocr_slim.data.rows import Batch
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.slim.losses import frames
+from ppocr_slim.slim.step import Context, SlimStep
+from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
+
+SEED = 1_000_003  # added to the experiment's seed for the peer's initial weights: two equal students teach nothing
+
+
+class MutualStep(SlimStep):
+    """Trains a peer beside the student, from random weights; each learns the labels and what the other says.
+
+    Both see the same batch. What passes between them is the divergence at and beside the other's letters
+    (`losses.frames`): two networks that learn together come to put them on the same steps. The checkpoint is the
+    student; the peer is kept for resuming alone.
+    """
+
+    def __init__(self, settings: Mutual):
+        self.settings = settings
+        self.peer: nn.Layer
+        self.task: RecognitionTask
+
+    def attach(self, model: nn.Layer, context: Context) -> None:
+        """Build the peer. Raises SlimError where the config's peer cannot be."""
+        card, asked, self.task = context.card, self.settings.peer, context.task
+        name, args = (asked.name, {"height": card.height, **asked.args}) if asked else (card.name, card.args)
+        height = bind_model(name, args, "mutual.peer").arguments["height"]
+        if height != card.height:
+            raise SlimError(f"mutual.peer has height {height}, the student {card.height}: both see the same rows")
+        paddle.seed(context.seed + SEED)
+        self.peer = build_model(name, args, len(card.charset.classes), "mutual.peer")
+
+    def extras(self) -> Dict[str, nn.Layer]:
+        """The peer."""
+        return {"peer": self.peer}
+
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+        """What the student loses to its peer, "mutual", and the peer's own losses, "peer_<name>"."""
+        settings, own = self.settings, outputs["logits"]
+        theirs = self.task.outputs(self.peer, batch)
+        logits = theirs["logits"]
+        terms = {f"peer_{name}": loss for name, loss in self.task.loss(theirs, batch).items()}
+        terms["mutual"] = frames(own, logits.detach().numpy(), settings.temperature) * settings.weight
+        terms["peer_mutual"] = frames(logits, own.detach().numpy(), settings.temperature) * settings.weight
+        return terms

@@ -1,0 +1,138 @@
+"""Weight sharing: a layer's weights take few values, which are then fine-tuned (Han et al. 2016, arXiv:1510.00149).
+
+The network computes what it did, in float32: sharing makes its file small (`slim.shared_file`), not its run fast.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ppocr_slim.config.schema import Share
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.models.state import model_state
+from ppocr_slim.slim.shared_file import SHARED_FILE, codes_of, write_shared
+from ppocr_slim.slim.step import Context, SlimStep, Transform
+from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, read_arrays
+
+ITERATIONS = 3000  # most weights settle within half of them; one takes 0.1 ms
+
+
+def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
+    """Centroids of the numbers `values` [size], ascending, at most `clusters` float32 of them.
+
+    Lloyd's iterations from centroids spread evenly from the smallest to the largest number: Han et al. found it better
+    than random or quantile ones, because it keeps the few large weights, which matter most. A centroid that loses all
+    its numbers stays where it is.
+    """
+    distinct = np.unique(values)
+    if distinct.size <= clusters:
+        return distinct.astype(np.float32)
+    ordered = np.sort(values.ravel()).astype(np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    centroids = np.linspace(ordered[0], ordered[-1], clusters)
+    for _ in range(ITERATIONS):
+        # In one dimension a cluster is what lies between two midpoints: its mean is a difference of cumulative sums.
+        edges = np.concatenate([[0], np.searchsorted(ordered, _midpoints(centroids)), [ordered.size]])
+        counts = np.diff(edges)
+        moved = np.where(counts, np.diff(sums[edges]) / np.maximum(counts, 1), centroids)
+        if np.array_equal(moved, centroids):
+            break
+        centroids = moved
+    return centroids.astype(np.float32)
+
+
+def nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Every number replaced by the nearest of the ascending centroids; float32, the shape of `values`."""
+    return centroids[np.searchsorted(_midpoints(centroids), values)]
+
+
+def _midpoints(centroids: np.ndarray) -> np.ndarray:
+    return (centroids[1:] + centroids[:-1]) / 2
+
+
+def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> Dict[str, paddle.Tensor]:
+    """The trained matrices and kernels of a network by name: no biases, norms or other vectors.
+
+    Args:
+        skip: names or patterns of layers ("backbone.stem.*") or of single tensors ("encoder.weight_hh_l0").
+
+    Raises:
+        SlimError: a pattern fits none of them, or all are skipped.
+    """
+    found = {
+        name: tensor
+        for name, tensor in model_state(model).items()
+        if not tensor.stop_gradient and sum(side > 1 for side in tensor.shape) > 1
+    }
+    skipped = {
+        pattern: {name for name in found if any(fnmatchcase(n, pattern) for n in (name, name.rpartition(".")[0]))}
+        for pattern in skip
+    }
+    for pattern, names in skipped.items():
+        if not names:
+            layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in found))
+            raise SlimError(f"share.skip: no layer is called {pattern!r}; there are {layers}")
+    kept = {name: tensor for name, tensor in found.items() if not any(name in names for names in skipped.values())}
+    if not kept:
+        raise SlimError("share.skip leaves no layer whose weights could be shared")
+    return kept
+
+
+class ShareStep(SlimStep):
+    """2^bits values a tensor by k-means, and gradients that keep equal weights equal.
+
+    Which weights are equal is seen from the weights themselves: AdamW, weight decay, clipping by norm and averaging do
+    the same to two numbers that are the same and have the same gradient. So a checkpoint needs nothing more than its
+    weights, be it to resume, to be exported or to be pruned.
+    """
+
+    def __init__(self, settings: Share):
+        self._settings = settings
+        self._tensors: Dict[str, paddle.Tensor] = {}
+        self._codes: Dict[str, Tuple[np.ndarray, np.ndarray]] = {}  # [size] the code of each weight, [codes] how many
+
+    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+        for tensor in shareable(model, self._settings.skip).values():
+            values = tensor.numpy()
+            tensor.set_value(nearest(values, kmeans(values, 2**self._settings.bits)))
+        return []
+
+    def attach(self, model: nn.Layer, context: Context) -> None:
+        self._tensors, self._codes = shareable(model, self._settings.skip), {}
+
+    def after_backward(self, model: nn.Layer) -> None:
+        """Give equal weights the mean of their gradients.
+
+        It is the gradient's projection on the networks that share weights in this way. Han et al. take the sum: AdamW
+        does not know the difference, but clipping by norm would see gradients that are not there.
+        """
+        if not self._codes:  # not before: a stage that resumes gets its weights after it was attached
+            self._codes = {name: self._find_codes(name, tensor.numpy()) for name, tensor in self._tensors.items()}
+        for name, tensor in self._tensors.items():
+            if tensor.grad is not None:
+                codes, counts = self._codes[name]
+                sums = np.bincount(codes, tensor.grad.numpy().ravel(), counts.size)
+                tensor.grad.set_value((sums / counts).astype(np.float32)[codes].reshape(tensor.shape))
+
+    def _find_codes(self, name: str, weights: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        values, codes = codes_of(weights)
+        if values.size > 2**self._settings.bits:
+            raise SlimError(
+                f"{name} has {values.size} values, which {self._settings.bits} bits do not tell apart: its training "
+                "was without this step; choose a new Global.output_dir"
+            )
+        return codes, np.bincount(codes)
+
+    def finish(self, best: Path, context: Context) -> None:
+        """Write the best checkpoint's weights into model.shared, in the stage's folder."""
+        weights = read_arrays(best / WEIGHTS)
+        path = context.folder / SHARED_FILE
+        size = write_shared(path, ModelCard.read(best), weights)
+        plain = sum(4 * array.size for array in weights.values())
+        logger.info("wrote %s: %.2f MB, %.0f%% of the float32 weights", path, size / 1e6, 100 * size / plain)

@@ -1,0 +1,84 @@
+"""What a slimming technique is to a training: a few methods, and what it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import paddle
+from paddle import nn
+
+from ppocr_slim.data.rows import Batch
+from ppocr_slim.tasks.checkpoint import ModelCard
+from ppocr_slim.tasks.metrics import Scores
+from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
+
+Transform = Dict[str, Any]
+"""How a network's structure differs from what its builder makes (see `models.transforms`)."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may use; every process of a training gets the same.
+
+    Attributes:
+        folder: the stage's, for what a step keeps: measurements, plots, caches.
+        card: of the network as it comes into the stage.
+        task: its loss and how its network reads.
+        calibration: that many training rows without augmentation, spread over all of them, in batches.
+        score: the network's scores on the evaluation rows. Nothing may be tuned by it, only stopped and reported.
+        steps: optimizer steps of the stage.
+        augmented: whether the training rows are augmented.
+        seed: of the experiment.
+        is_first: whether this process writes files.
+        wait: returns when all processes have called it.
+    """
+
+    folder: Path
+    card: ModelCard
+    task: RecognitionTask
+    calibration: Callable[[int], List[Batch]]
+    score: Callable[[nn.Layer], Scores]
+    steps: int
+    augmented: bool
+    seed: int
+    is_first: bool
+    wait: Callable[[], None]
+
+
+class SlimStep:
+    """A technique in a training stage. The methods do nothing unless a technique needs them.
+
+    Attributes:
+        supervised_weight: what the task's own loss is multiplied by.
+    """
+
+    supervised_weight: float = 1.0
+
+    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+        """Change the network in place, before its optimizer exists; gives the transforms that rebuild the change.
+
+        Called once a stage, with trained weights; a stage that resumes rebuilds the network from its checkpoint.
+        """
+        return []
+
+    def attach(self, model: nn.Layer, context: Context) -> None:
+        """Get ready to train `model`, be it just prepared or rebuilt."""
+
+    def extras(self) -> Dict[str, nn.Layer]:
+        """Networks trained beside the model: kept for resuming, no part of the checkpoint's weights."""
+        return {}
+
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+        """Weighted losses to be added to the task's own, by name."""
+        return {}
+
+    def after_backward(self, model: nn.Layer) -> None:
+        """The gradients are there, averaged over the processes; the optimizer has not used them yet."""
+
+    def on_epoch(self, model: nn.Layer, epoch: int) -> None:
+        """An epoch begins or is resumed; must depend on nothing else."""
+
+    def finish(self, best: Path, context: Context) -> None:
+        """The stage is trained, its best checkpoint lies in `best`; may be called again. The first process alone."""

@@ -1,0 +1,293 @@
+"""Trained networks that others learn from, run by ONNX Runtime, and their answers kept on disk.
+
+Paddle's own evaluation on a CPU takes several times as long. A teacher only answers: it is no layer, has no
+gradients, and is no part of what is saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union
+
+import numpy as np
+import onnx
+import onnxruntime
+import paddle
+import paddle2onnx
+from paddle import nn
+from paddle.static import InputSpec
+
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.export.weights import read_bundle_weights
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.bundle import PADDLE_WEIGHTS
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, steps_for_width
+from ppocr_slim.slim.losses import log_softmax
+from ppocr_slim.tasks.checkpoint import CARD, WEIGHTS, load_model, load_weights
+from ppocr_slim.tasks.checks import folder_card, is_bundle
+
+OPSET = 13
+WIDTHS = (320, 640)  # pixels; on images of these a teacher is tried before it teaches
+COARSEST = 16  # input columns that one of its output steps may stand for
+LEAST = 1e-30  # a probability below this counts as this
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a teacher says of a batch, at the student's steps and in its order of classes.
+
+    logits [N, T, K] float32, log-probabilities; features [N, T, C] float32 where they were asked for.
+    """
+
+    logits: np.ndarray
+    features: Optional[np.ndarray] = None
+
+
+class Teacher:
+    """A network in ONNX Runtime, on one thread: a training has one process for each core.
+
+    Args:
+        graph: an ONNX file, or its bytes. Input [N, 3, height, W]; output [N, T', K], probabilities or logits, and
+            perhaps features [N, T', C] as a second one.
+        classes: what the student's K outputs mean; the teacher must know the same ones, in any order.
+        height: the student's.
+        where: how messages call it.
+        digest: tells its weights from others'.
+
+    Raises:
+        SlimError: it cannot be loaded, or its characters, its input or its output do not fit.
+    """
+
+    def __init__(self, graph: Union[str, bytes], classes: Sequence[str], height: int, where: str, digest: str):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # a plan for each of the many widths would fill the memory
+        options.log_severity_level = 3  # errors alone
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises types of its own that share no public base
+            raise SlimError(f"{where}: ONNX Runtime cannot load this teacher ({error})") from error
+        self.where, self.digest = where, digest
+        self._order = _class_order(self._session.get_modelmeta().custom_metadata_map, classes, where)
+        shape = self._session.get_inputs()[0].shape
+        if len(shape) != 4:
+            raise SlimError(f"{where}: a teacher's input is [N, 3, height, W], this one's is {shape}")
+        self.height = shape[2] if isinstance(shape[2], int) else height
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._gives_probabilities = self._try(len(classes))
+
+    def _try(self, classes: int) -> bool:
+        """Whether the outputs are probabilities: never negative, with the sum 1 at each step."""
+        noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, self.height, max(WIDTHS))).astype(np.float32)
+        outputs = [self._run(np.ascontiguousarray(noise[..., :width]))[0] for width in WIDTHS]
+        if any(output.ndim != 3 or output.shape[2] != classes for output in outputs):
+            raise SlimError(
+                f"{self.where}: this teacher gives {list(outputs[0].shape)} where [N, T, {classes}] is wanted: "
+                f"{classes - 2} characters, blank and space"
+            )
+        short, long = (output.shape[1] for output in outputs)
+        if abs(long - 2 * short) > 1 or short * COARSEST < WIDTHS[0]:
+            raise SlimError(
+                f"{self.where}: {short} and {long} output steps for images of {WIDTHS[0]} and {WIDTHS[1]} pixels: "
+                "a teacher of CTC gives a step for every so many columns; take another one"
+            )
+        sums = outputs[1].sum(axis=2)
+        probabilities = outputs[1].min() >= 0 and np.abs(sums - 1).max() < 1e-3
+        logger.info(
+            "teacher %s: height %d, %d steps for %d columns, gives %s",
+            self.where,
+            self.height,
+            long,
+            WIDTHS[1],
+            "probabilities" if probabilities else "logits",
+        )
+        return bool(probabilities)
+
+    def _run(self, image: np.ndarray) -> List[np.ndarray]:
+        try:
+            return self._session.run(self._outputs, {self._input: image})
+        except Exception as error:  # as above
+            raise SlimError(
+                f"{self.where}: this teacher fails on an image {list(image.shape)}; batch and width must be dynamic "
+                f"({error})"
+            ) from error
+
+    def __call__(self, image: np.ndarray) -> Answer:
+        """What it says of image [N, 3, H, W] float32 in -1 to 1, which it sees at its own height."""
+        steps = steps_for_width(image.shape[3])
+        if image.shape[2] != self.height:
+            rows = [resize_to_height(np.ascontiguousarray(row.transpose(1, 2, 0)), self.height) for row in image]
+            image = np.ascontiguousarray(np.stack(rows).transpose(0, 3, 1, 2))
+        given, *rest = self._run(image)
+        logits = np.log(np.maximum(given, LEAST)) if self._gives_probabilities else log_softmax(given)
+        if self._order is not None:
+            logits = logits[:, :, self._order]
+        return at_steps(Answer(logits, rest[0] if rest else None), steps)
+
+
+def at_steps(answer: Answer, steps: int) -> Answer:
+    """An answer for T' steps at T = `steps`: of the T' that a step covers the one least blank, their mean features.
+
+    A mean of the logits would flatten a letter that stands on one step alone.
+    """
+    given = answer.logits.shape[1]
+    if given == steps:
+        return answer
+    first = np.arange(steps) * given // steps
+    last = np.maximum((np.arange(steps) + 1) * given // steps, first + 1)
+    covered = first[:, None] + np.arange((last - first).max())  # [T, steps that one covers, at most]
+    inside, covered = covered < last[:, None], np.minimum(covered, given - 1)
+    chosen = first + np.where(inside, answer.logits[:, :, 0][:, covered], np.inf).argmin(axis=2)
+    logits = np.take_along_axis(answer.logits, chosen[:, :, None], axis=1)
+    if answer.features is None:
+        return Answer(logits)
+    shares = (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Answer(logits, (answer.features[:, covered] * shares[:, :, None]).sum(axis=2))
+
+
+def _class_order(metadata, classes: Sequence[str], where: str) -> Optional[np.ndarray]:
+    """The teacher's class for each of the student's; None where they are the same."""
+    if "character" not in metadata:
+        raise SlimError(f"{where} does not name its characters (metadata 'character'): it cannot be a teacher")
+    theirs = ["", *metadata["character"].split("\n"), " "]
+    if theirs == list(classes):
+        return None
+    lacking, foreign = sorted(set(classes) - set(theirs)), sorted(set(theirs) - set(classes))
+    if lacking or foreign:
+        raise SlimError(
+            f"the teacher {where} has other characters than the student: it lacks {lacking[:5]} and has {foreign[:5]} "
+            "besides; name its dictionary in Global.character_dict_path, or take another teacher"
+        )
+    return np.array([theirs.index(name) for name in classes])
+
+
+def open_teacher(source: Path, classes: Sequence[str], height: int, features: bool = False) -> Teacher:
+    """The teacher in a checkpoint folder, a bundle, or an ONNX file.
+
+    Args:
+        classes, height: the student's.
+        features: whether its features are wanted, too; an ONNX file has none.
+
+    Raises:
+        SlimError: there is none, it is damaged, or it does not fit.
+    """
+    source = readable_folder(Path(source))
+    if source.is_file():
+        if features:
+            raise SlimError(f"{source} has no features to learn from: name the teacher's checkpoint folder or bundle")
+        return Teacher(str(source), classes, height, str(source), _digest(source))
+    if not source.is_dir():
+        raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
+    if is_bundle(source):
+        card = folder_card(source)
+        model = card.build(str(source))
+        load_weights(model, read_bundle_weights(source), source)
+        model.eval()
+        digest = _digest(source / PADDLE_WEIGHTS)
+    else:
+        model, card = load_model(source)
+        digest = _digest(source / WEIGHTS, source / CARD)
+    graph = as_onnx(model, card.height, card.charset.characters, features)
+    return Teacher(graph, classes, height, str(source), digest)
+
+
+def _digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+class _Told(nn.Layer):
+    """A network that gives its logits, and its features where they are wanted."""
+
+    def __init__(self, network: nn.Layer, features: bool):
+        super().__init__()
+        self.network, self.features = network, features
+
+    def forward(self, x):
+        outputs = self.network.outputs(x)
+        return (outputs["logits"], outputs["features"]) if self.features else outputs["logits"]
+
+
+def as_onnx(model: nn.Layer, height: int, characters: Sequence[str], features: bool = False) -> bytes:
+    """An ONNX graph of a network in evaluation mode: image -> logits (and features), batch and width dynamic."""
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, "teacher")
+        paddle.jit.save(_Told(model, features), prefix, input_spec=[InputSpec([None, 3, height, None], "float32", "x")])
+        files = (f"{prefix}.pdmodel", f"{prefix}.pdiparams", f"{prefix}.onnx")
+        paddle2onnx.export(*files, OPSET, verbose=False)
+        graph = onnx.load(files[2])
+    onnx.helper.set_model_props(graph, {"character": "\n".join(characters)})
+    return graph.SerializeToString()
+
+
+class CachedTeacher:
+    """A teacher that answers for each row once; the answers lie in a folder, as float16, a file a row.
+
+    A row is told by its pixels, and answered for by itself, padded as the runtime pads it: an answer depends neither
+    on the neighbours in a batch nor on the process that asked, so that a killed run's files can be used, and two
+    processes may write the same one.
+    """
+
+    def __init__(self, teacher: Teacher, folder: Path):
+        self.teacher, self.folder = teacher, folder / teacher.digest
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SlimError(f"cannot keep the teacher's answers in {self.folder}: {error.strerror}") from error
+
+    def __call__(self, image: np.ndarray) -> Answer:
+        """As a `Teacher`'s; a row's steps behind its end are certain blanks, its features there 0."""
+        rows = [self._row(row[:, :, :width]) for row, width in zip(image, row_widths(image))]
+        steps = steps_for_width(image.shape[3])
+        logits = np.full((len(image), steps, rows[0]["logits"].shape[1]), np.log(LEAST), np.float32)
+        logits[:, :, 0] = 0
+        features = None
+        if "features" in rows[0]:
+            features = np.zeros((len(image), steps, rows[0]["features"].shape[1]), np.float32)
+        for number, row in enumerate(rows):
+            logits[number, : len(row["logits"])] = row["logits"]
+            if features is not None:
+                features[number, : len(row["features"])] = row["features"]
+        return Answer(logits, features)
+
+    def _row(self, row: np.ndarray) -> Dict[str, np.ndarray]:
+        """The answer for a row [3, H, W] without padding, each array [T, ...] float16."""
+        row = np.ascontiguousarray(row)
+        path = self.folder / f"{hashlib.sha256(row.tobytes()).hexdigest()[:32]}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return dict(kept)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            logger.warning("%s is damaged (%s): the teacher answers again", path, error)
+        width = row.shape[2]
+        padded = np.zeros((1, *row.shape[:2], padded_width(width)), np.float32)
+        padded[0, :, :, :width] = row
+        answer = self.teacher(padded)
+        steps = steps_for_width(width)
+        arrays = {"logits": answer.logits[0, :steps].astype(np.float16)}
+        if answer.features is not None:
+            arrays["features"] = answer.features[0, :steps].astype(np.float16)
+        self._keep(path, arrays)
+        return arrays
+
+    def _keep(self, path: Path, arrays: Dict[str, np.ndarray]) -> None:
+        new = path.with_name(f"{path.stem}.{os.getpid()}.new")
+        try:
+            with open(new, "wb") as file:
+                np.savez(file, **arrays)
+            new.replace(path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise SlimError(f"cannot keep the teacher's answers in {self.folder}: {error.strerror}") from error
+
+
+def row_widths(image: np.ndarray) -> np.ndarray:
+    """The width of each row of a padded batch [N, 3, H, W]: padding is 0, which is no value of a pixel (127.5)."""
+    return image.shape[3] - (image[:, 0, 0, ::-1] != 0).argmax(axis=1)

@@ -1,0 +1,425 @@
+"""Teachers, the steps that learn from them, and mutual learning: what is trained, what is saved, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import onnx
+import paddle
+import pytest
+from drawing import draw_row, write_rows
+from exported import TEXTS, save_lively_checkpoint
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
+from test_training import config_dict
+
+from ppocr_slim.config.schema import Config, Distill, Mutual
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.errors import SlimError
+from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.models import build_model
+from ppocr_slim.models.state import model_state
+from ppocr_slim.runtime.preprocess import resize_to_height, steps_for_width, to_batch
+from ppocr_slim.slim import distill
+from ppocr_slim.slim.distill import DistillStep
+from ppocr_slim.slim.mutual import MutualStep
+from ppocr_slim.slim.step import Context, SlimStep
+from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, at_steps, open_teacher, row_widths
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
+from ppocr_slim.tasks.metrics import score_lines
+from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.training.kernels.accelerate import accelerated
+from ppocr_slim.training.loop import Job, fit
+from ppocr_slim.training.processes import Processes
+
+CHARSET = Charset.from_texts(TEXTS)
+HEIGHT = 32
+ARGS = {"height": HEIGHT, "scale": 0.35, "hidden": 16, "layers": 1}
+ALL_LOSSES = ["aligned", "dkd", "frames", "mean_logits", "features", "readings"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """The teacher's checkpoint folder; the texts' characters, height 32."""
+    return save_lively_checkpoint(tmp_path_factory.mktemp("teacher") / "best")
+
+
+@pytest.fixture(scope="module")
+def teacher(checkpoint) -> Teacher:
+    """The same, open and with features: exporting it takes seconds."""
+    return open_teacher(checkpoint, CHARSET.classes, HEIGHT, features=True)
+
+
+def images(texts: Sequence[str] = TEXTS, height: int = HEIGHT) -> np.ndarray:
+    """The texts as a padded batch [N, 3, height, W]."""
+    rows = [resize_to_height(draw_row(text), height) for text in texts]
+    return to_batch(rows, max(row.shape[1] for row in rows))
+
+
+def log_probabilities(model, image: np.ndarray) -> np.ndarray:
+    with paddle.no_grad():
+        return paddle.nn.functional.log_softmax(model(paddle.to_tensor(image)), axis=-1).numpy()
+
+
+def write_onnx(
+    path: Path, characters: Sequence[str] = CHARSET.characters, softmax=True, stride: int = 4, steps: int = 0
+) -> Path:
+    """A stranger's network: a convolution over all of a strip's rows, as ONNX [N, 3, 32, W] -> [N, T, K].
+
+    steps: always so many instead of one for `stride` columns.
+    """
+    classes = len(characters) + 2
+    weight = np.random.default_rng(3).normal(0, 0.3, (classes, 3, HEIGHT, stride)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["maps"], strides=[1, stride]),
+        helper.make_node("Squeeze", ["maps", "axes"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["logits"], perm=[0, 2, 1]),
+    ]
+    constants = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([2]), "axes")]
+    if steps:
+        constants += [numpy_helper.from_array(np.array(v), n) for n, v in (("a", [0]), ("b", [steps]), ("c", [1]))]
+        nodes.append(helper.make_node("Slice", ["logits", "a", "b", "c"], ["cut"]))
+    last = nodes[-1].output[0]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", [last], ["probabilities"], axis=2))
+        last = "probabilities"
+    graph = helper.make_graph(
+        nodes,
+        "stranger",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, HEIGHT, "W"])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", "T", classes])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    helper.set_model_props(model, {"character": "\n".join(characters)})
+    onnx.save(model, str(path))
+    return path
+
+
+def test_a_teacher_says_what_its_checkpoint_does(checkpoint, teacher, tmp_path):
+    """Lost otherwise: the student would learn from another network than the one that was named."""
+    model, card = load_model(checkpoint)
+    write_rows(tmp_path, TEXTS[:2])
+    samples, _ = read_label_file(tmp_path / "train.txt")
+    bundle = tmp_path / "bundle"
+    export_recognizer(checkpoint, bundle, ["paddle", "onnx"], 50, samples)
+    expected = np.exp(log_probabilities(model, images()))
+    features = model.outputs(paddle.to_tensor(images()))["features"].numpy()
+    for opened in (teacher, open_teacher(bundle, card.charset.classes, HEIGHT, features=True)):
+        answer = opened(images())
+        assert np.abs(np.exp(answer.logits) - expected).max() < 1e-5
+        assert np.abs(answer.features - features).max() < 1e-3
+    answer = open_teacher(bundle / "model.onnx", card.charset.classes, HEIGHT)(images())
+    assert np.abs(np.exp(answer.logits) - expected).max() < 1e-5 and answer.features is None
+    with pytest.raises(SlimError, match="no features to learn from"):
+        open_teacher(bundle / "model.onnx", card.charset.classes, HEIGHT, features=True)
+
+
+def test_a_teacher_sees_rows_at_its_own_height(checkpoint):
+    """Lost otherwise: a taller teacher would see squashed rows, or its letters would be taken at the wrong steps."""
+    model, card = load_model(checkpoint)
+    teacher = open_teacher(checkpoint, card.charset.classes, 24)
+    given = images(height=24)
+    answer = teacher(given)
+    rows = [resize_to_height(np.ascontiguousarray(row.transpose(1, 2, 0)), HEIGHT) for row in given]
+    full = log_probabilities(model, np.stack(rows).transpose(0, 3, 1, 2).copy())
+    assert answer.logits.shape[1] == steps_for_width(given.shape[3]) < full.shape[1]
+    expected = at_steps(Answer(full), answer.logits.shape[1]).logits
+    differences = np.abs(np.exp(answer.logits) - np.exp(expected)).max(axis=2)
+    assert (differences < 1e-4).mean() > 0.98  # of two steps that are equally blank either may be taken
+
+
+def test_answers_at_other_steps_by_hand():
+    """Lost otherwise: a letter on a single step would be averaged away, or doubled with a blank between."""
+    blank = np.array([[9.0, 9, 1, 9, 9, 9, 2, 9, 1]], np.float32)
+    logits = np.stack([blank, np.arange(9, dtype=np.float32)[None]], axis=2)
+    features = np.arange(9, dtype=np.float32).reshape(1, 9, 1)
+    fewer = at_steps(Answer(logits, features), 6)  # they cover 0, 1-2, 3, 4-5, 6, 7-8
+    assert fewer.logits[0, :, 1].tolist() == [0, 2, 3, 4, 6, 8]
+    assert fewer.features[0, :, 0].tolist() == [0, 1.5, 3, 4.5, 6, 7.5]
+    more = at_steps(Answer(logits), 18)
+    assert more.logits[0, :, 1].tolist() == [n // 2 for n in range(18)]
+
+
+def test_a_stranger_may_give_logits_or_probabilities_in_any_order_of_classes(tmp_path):
+    """Lost otherwise: softmax would be taken twice, or one character be taught for another, without a word."""
+    image = images()
+    a = Teacher(str(write_onnx(tmp_path / "a.onnx")), CHARSET.classes, HEIGHT, "a", "")(image).logits
+    b = Teacher(str(write_onnx(tmp_path / "b.onnx", softmax=False)), CHARSET.classes, HEIGHT, "b", "")(image).logits
+    assert np.exp(a).sum(axis=2) == pytest.approx(1, abs=1e-4) and np.abs(a - b).max() < 1e-3
+    turned = CHARSET.characters[::-1]
+    c = Teacher(str(write_onnx(tmp_path / "c.onnx", turned)), CHARSET.classes, HEIGHT, "c", "")(image).logits
+    assert np.array_equal(c[:, :, 1:-1][:, :, ::-1], a[:, :, 1:-1]) and np.array_equal(c[:, :, 0], a[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: write_onnx(folder / "t.onnx", ("a", "b")), "other characters"),
+        (lambda folder: write_onnx(folder / "t.onnx", steps=25), "25 and 25 output steps"),
+        (lambda folder: write_onnx(folder / "t.onnx", stride=32), "take another one"),
+        (lambda folder: folder / "nowhere", "there is no teacher"),
+        (lambda folder: folder, "not a checkpoint folder"),
+    ],
+)
+def test_what_cannot_teach_is_refused(make, words, tmp_path):
+    """Lost otherwise: hours of training towards another alphabet, or a stack trace from inside a library."""
+    with pytest.raises(SlimError, match=words):
+        open_teacher(make(tmp_path), CHARSET.classes, HEIGHT)
+
+
+def test_an_onnx_file_that_is_damaged_or_unlabelled_is_refused(tmp_path):
+    """Lost otherwise: a graph without its characters would teach whatever its classes happen to be."""
+    path = write_onnx(tmp_path / "t.onnx")
+    graph = onnx.load(str(path))
+    del graph.metadata_props[:]
+    onnx.save(graph, str(path))
+    with pytest.raises(SlimError, match="does not name its characters"):
+        open_teacher(path, CHARSET.classes, HEIGHT)
+    path.write_bytes(b"no graph")
+    with pytest.raises(SlimError, match="cannot load this teacher"):
+        open_teacher(path, CHARSET.classes, HEIGHT)
+
+
+def test_padding_is_told_from_pixels():
+    """Lost otherwise: padding would count as part of the row, or a gray column as its end."""
+    rows = [np.full((4, width, 3), value, np.uint8) for width, value in ((5, 127), (9, 128), (1, 0), (12, 255))]
+    assert row_widths(to_batch(rows, 12)).tolist() == [5, 9, 1, 12]
+
+
+class Counting:
+    """A teacher that counts the rows it is asked for."""
+
+    def __init__(self, teacher: Teacher):
+        self.teacher, self.digest, self.rows = teacher, teacher.digest, 0
+
+    def __call__(self, image):
+        self.rows += len(image)
+        return self.teacher(image)
+
+
+def test_a_cached_answer_is_given_once_and_depends_on_the_row_alone(teacher, tmp_path):
+    """Lost otherwise: a resumed run would learn from other answers than one that was never interrupted."""
+    counting = Counting(teacher)
+    cached, image = CachedTeacher(counting, tmp_path), images()
+    first = cached(image)
+    assert counting.rows == len(TEXTS)
+    again = CachedTeacher(counting, tmp_path)(image[::-1].copy())
+    assert counting.rows == len(TEXTS)
+    assert np.array_equal(again.logits[::-1], first.logits) and np.array_equal(again.features[::-1], first.features)
+    width, steps = row_widths(image[1:2])[0], steps_for_width(row_widths(image[1:2])[0])
+    alone = np.zeros((1, 3, HEIGHT, -(-width // 32) * 32), np.float32)
+    alone[..., :width] = image[1, :, :, :width]
+    plain = counting.teacher(alone)
+    assert np.abs(plain.logits[0, :steps] - first.logits[1, :steps]).max() < 0.02
+    assert (first.logits[1, steps:].argmax(axis=1) == 0).all() and not first.features[1, steps:].any()
+    files = sorted(tmp_path.glob("*/*"))
+    assert len(files) == len(TEXTS)
+    files[0].write_bytes(b"half a file")
+    assert np.array_equal(cached(image).logits, first.logits) and len(sorted(tmp_path.glob("*/*"))) == len(TEXTS)
+
+
+def context_of(folder: Path, card: ModelCard, augmented: bool = False) -> Context:
+    task = RecognitionTask(card.charset, card.height)
+    return Context(folder, card, task, lambda n: [], lambda m: None, 10, augmented, 3, True, lambda: None)
+
+
+def student_card(**args) -> ModelCard:
+    return ModelCard("crnn_mv3_slim", {**ARGS, **args}, CHARSET, HEIGHT)
+
+
+def distillation(teacher: Path, *losses: str, **keys) -> DistillStep:
+    return DistillStep(Distill(teacher=teacher, losses=[{"name": name} for name in losses], **keys))
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    write_rows(tmp_path, TEXTS, "train.txt")
+    return tmp_path
+
+
+class Killer(SlimStep):
+    """Ends a training at a step."""
+
+    def __init__(self, at: int):
+        self.at, self.calls = at, 0
+
+    def after_backward(self, model):
+        self.calls += 1
+        if self.calls == self.at:
+            raise RuntimeError("killed")
+
+
+def train(folder: Path, name: str, *steps: SlimStep) -> dict:
+    """Train the student for eight steps on the folder's rows; gives all that its last checkpoint holds."""
+    raw = config_dict(folder, Global={"output_dir": str(folder / name)}, Train={"augment": []})
+    config, card = Config.model_validate(raw), student_card()
+    samples, _ = read_label_file(folder / "train.txt")
+    rows = TrainingRows(samples, [1.0] * len(samples), CHARSET, HEIGHT, steps_for_width, 4, [], seed=3)
+    paddle.seed(3)
+    model, task, stage = card.build("Architecture"), RecognitionTask(CHARSET, HEIGHT), folder / name / "train"
+    for step in steps:
+        step.attach(model, context_of(stage, card))
+    fit(Job(stage, config, 4, model, card, task, rows, lambda m: score_lines(["a"], ["b"]), Processes(), steps))
+    last = stage / "last"
+    return {"weights": read_arrays(last / "model.pdparams"), **read_arrays(last / "model.pdopt")}
+
+
+def assert_same(a, b) -> None:
+    if isinstance(b, dict):
+        assert a.keys() == b.keys()
+        for key in b:
+            assert_same(a[key], b[key])
+    else:
+        assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize(("kind", "extra"), [("distill", "extra adapter"), ("mutual", "extra peer")])
+def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone(
+    kind, extra, checkpoint, teacher, data, monkeypatch
+):
+    """Lost otherwise: nobody would know which of the networks is in a checkpoint (PaddleOCR#4347, #11457), or a
+    resumed run would start its adapter or peer anew.
+    """
+    monkeypatch.setattr(distill, "open_teacher", lambda *given: teacher)
+    files = {path: path.read_bytes() for path in checkpoint.iterdir()}
+
+    def step() -> SlimStep:
+        return MutualStep(Mutual()) if kind == "mutual" else distillation(checkpoint, *ALL_LOSSES, cache=True)
+
+    whole = train(data, "whole", step())
+    with pytest.raises(RuntimeError, match="killed"):
+        train(data, "parts", step(), Killer(at=6))  # saved at step 3
+    assert_same(train(data, "parts", step()), whole)
+    assert whole.keys() == {"weights", "optimizer", "model", extra}
+    assert whole["weights"].keys() == model_state(student_card().build("Architecture")).keys()
+    load_model(data / "whole" / "train" / "last")
+    assert {path: path.read_bytes() for path in checkpoint.iterdir()} == files
+
+
+def test_a_teacher_answers_the_same_after_a_training_step(checkpoint, teacher, tmp_path, monkeypatch):
+    """Lost otherwise: a teacher whose batch norms follow the student's rows would slowly forget what it knows."""
+    monkeypatch.setattr(distill, "open_teacher", lambda *given: teacher)
+    step, card = distillation(checkpoint, *ALL_LOSSES), student_card()
+    model = card.build("Architecture")
+    step.attach(model, context_of(tmp_path, card))
+    before = teacher(images())
+    task = RecognitionTask(CHARSET, HEIGHT)
+    model.train()
+    with accelerated(model, task.criterion, *step.extras().values()):
+        batch = batch_of(TEXTS)
+        outputs = task.outputs(model, batch)
+        terms = step.terms(model, outputs, batch)
+        assert list(terms) == [f"distill_{name}" for name in ALL_LOSSES]
+        assert all(np.isfinite(float(term)) and float(term) > 0 for term in terms.values())
+        sum(terms.values()).backward()
+    assert all(p.grad is not None for p in [*model.parameters(), *step.adapter.parameters()] if not p.stop_gradient)
+    after = teacher(images())
+    assert np.array_equal(after.logits, before.logits) and np.array_equal(after.features, before.features)
+
+
+def batch_of(texts: Sequence[str]):
+    labels = [CHARSET.encode(text) for text in texts]
+    lengths = np.array([len(label) for label in labels], np.int64)
+    padded = np.array([[*label, *[0] * (lengths.max() - len(label))] for label in labels], np.int32)
+    return Batch(images(texts), padded, lengths, tuple(texts))
+
+
+def test_weights_in_the_config_weigh(tmp_path):
+    """Lost otherwise: a weight in a config would do nothing, and an ablation show noise."""
+    card, stranger = student_card(), write_onnx(tmp_path / "teacher.onnx")
+    model, batch = card.build("Architecture"), batch_of(TEXTS)
+    outputs = model.outputs(paddle.to_tensor(batch.image))
+    values = []
+    for weight in (1.0, 2.5):
+        loss = {"name": "aligned", "weight": weight, "temperature": 2.0}
+        step = DistillStep(Distill(teacher=stranger, losses=[loss], supervised_weight=0.5))
+        step.attach(model, context_of(tmp_path, card))
+        values.append(float(step.terms(model, outputs, batch)["distill_aligned"]))
+        assert step.supervised_weight == 0.5
+    assert values[1] == pytest.approx(2.5 * values[0])
+
+
+def test_caching_augmented_rows_is_refused(checkpoint, tmp_path):
+    """Lost otherwise: the disk would fill with answers that nobody asks for again."""
+    step, card = distillation(checkpoint, "aligned", cache=True), student_card()
+    with pytest.raises(SlimError, match="Train.augment"):
+        step.attach(card.build("Architecture"), context_of(tmp_path, card, augmented=True))
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [{"name": "aligned"}, {"name": "aligned", "weight": 2}],
+        [{"name": "aligned", "beta": 1}],
+        [{"name": "features", "temperature": 2}],
+        [],
+    ],
+)
+def test_losses_that_mean_nothing_are_refused(losses):
+    """Lost otherwise: a key that has no effect would be tuned for days."""
+    with pytest.raises(ValidationError):
+        Distill(teacher=Path("teacher"), losses=losses)
+
+
+def test_a_teacher_that_reads_nothing_gives_no_readings_to_learn(tmp_path):
+    """Lost otherwise: the CTC loss of an empty text is infinite here, and the training would stop."""
+    step, card = distillation(tmp_path, "readings"), student_card()
+    step.task = RecognitionTask(CHARSET, HEIGHT)
+    model, batch = card.build("Architecture"), batch_of(TEXTS)
+    outputs = model.outputs(paddle.to_tensor(batch.image))
+    silent = np.full(outputs["logits"].shape, -50, np.float32)
+    silent[:, :, 0] = 0
+    assert float(step.read(outputs["logits"], Answer(silent), batch)) == 0
+    some = silent.copy()
+    some[0, 3, 2], some[2, 5, 1] = 9, 9
+    expected = step.task.loss(
+        {"logits": outputs["logits"][[0, 2]]},
+        Batch(batch.image, np.array([[2], [1]], np.int32), np.array([1, 1]), ()),
+    )["ctc"]
+    value = float(step.read(outputs["logits"], Answer(some), batch))
+    assert value == pytest.approx(float(expected) * 2 / len(TEXTS), rel=1e-5)
+
+
+def test_two_students_start_apart_and_teach_each_other(tmp_path):
+    """Lost otherwise: two equal students would say the same for ever, and neither learn from the other."""
+    card, batch = student_card(dropout=0.0), batch_of(TEXTS)
+    paddle.seed(3)
+    model = card.build("Architecture")
+    step = MutualStep(Mutual(weight=2.0))
+    step.attach(model, context_of(tmp_path, card))
+    assert not np.array_equal(step.peer.head.weight.numpy(), model.head.weight.numpy())
+    terms = step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
+    assert list(terms) == ["peer_ctc", "mutual", "peer_mutual"] and float(terms["mutual"]) > 0
+    terms["mutual"].backward()
+    assert model.head.weight.grad is not None and step.peer.head.weight.grad is None
+    terms["peer_mutual"].backward()
+    assert step.peer.head.weight.grad is not None
+
+
+def test_a_peer_may_be_another_network_of_the_same_height(tmp_path):
+    """Lost otherwise: the peer's steps would not be the student's, or a typing error show as a stack trace."""
+    card = student_card()
+    model = card.build("Architecture")
+    larger = {"name": "crnn_mv3_slim", "args": {"scale": 0.5, "hidden": 24, "layers": 1}}
+    step = MutualStep(Mutual(peer=larger))
+    step.attach(model, context_of(tmp_path, card))
+    assert step.peer.height == HEIGHT and step.peer.head.weight.shape[0] == 48
+    for wrong, words in (({"height": 48}, "has height 48"), ({"hiden": 24}, "did you mean hidden")):
+        with pytest.raises(SlimError, match=words):
+            MutualStep(Mutual(peer={"name": "crnn_mv3_slim", "args": wrong})).attach(model, context_of(tmp_path, card))
+
+
+def test_the_peer_trains_under_the_fast_kernels(tmp_path):
+    """Lost otherwise: mutual learning would take several times as long as two trainings."""
+    card, batch = student_card(), batch_of(TEXTS[:2])
+    model = build_model("crnn_mv3_slim", ARGS, len(CHARSET.classes))
+    step = MutualStep(Mutual())
+    step.attach(model, context_of(tmp_path, card))
+    with accelerated(step.peer) as count:
+        assert count["LSTMs"] == 1 and count["inverted residuals"] > 5
+        step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)["peer_ctc"].backward()

@@ -1,0 +1,169 @@
+"""Slimming steps in the training loop: what they add is trained and resumed, and none of it ships."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import numpy as np
+import paddle
+import pytest
+from drawing import write_rows
+from paddle import nn
+from pydantic import ValidationError
+from test_training import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_dict
+
+from ppocr_slim.config.loading import dump_config, load_config
+from ppocr_slim.config.schema import Config, DistillLoss
+from ppocr_slim.data.charset import Charset
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.rows import TrainingRows
+from ppocr_slim.models import build_model
+from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.slim import STEPS
+from ppocr_slim.slim.step import SlimStep
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
+from ppocr_slim.tasks.metrics import score_lines
+from ppocr_slim.training.loop import Job, fit
+from ppocr_slim.training.processes import Processes
+
+CHARSET = Charset(("a", "b"))
+
+
+class Probe(SlimStep):
+    """A step with a layer of its own that learns to give the mean logit; it writes down when it was called."""
+
+    supervised_weight = 0.5
+
+    def __init__(self):
+        self.called = []
+
+    def attach(self, model, context):
+        paddle.seed(11)
+        self.layer = nn.Linear(len(CHARSET.classes), 1)
+
+    def extras(self):
+        return {"probe": self.layer}
+
+    def terms(self, model, outputs, batch):
+        return {"probe": (self.layer(outputs["logits"].detach()) - 1).square().mean() * 2}
+
+    def after_backward(self, model):
+        self.called.append("gradients" if self.layer.weight.grad is not None else "no gradients")
+
+    def on_epoch(self, model, epoch):
+        self.called.append(epoch)
+
+
+def fit_with(step, folder, epochs):
+    """`fit` on two batches an epoch, with `step` attached; gives the state of the step's layer at the end."""
+    config = Config.model_validate(config_dict(folder, Global={"log_every_steps": 1, "save_every_steps": 1}))
+    paddle.seed(5)
+    model = build_model("crnn_mv3_slim", TINY, len(CHARSET.classes))
+    step.attach(model, None)
+    card = ModelCard("crnn_mv3_slim", TINY, CHARSET, TINY["height"])
+
+    def evaluate(network):
+        return score_lines(["a"], ["b"])
+
+    stage = folder / "run" / "train"
+    job = Job(stage, config, epochs, model, card, Poisoned(at=1000), FixedRows(), evaluate, Processes(), [step])
+    fit(job)
+    return {name: tensor.numpy().copy() for name, tensor in step.layer.state_dict().items()}
+
+
+def test_what_a_step_adds_is_trained_and_resumed_and_does_not_ship(tmp_path):
+    """Lost otherwise: a resumed distillation would go on with a fresh adapter, or ship the peer's weights."""
+    step = Probe()
+    paddle.seed(11)
+    before = nn.Linear(len(CHARSET.classes), 1).weight.numpy()
+    whole = fit_with(step, tmp_path / "whole", epochs=4)
+    assert not np.array_equal(whole["weight"], before)
+    assert step.called == [call for epoch in range(4) for call in (epoch, "gradients", "gradients")]
+
+    folder = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        fit_with(Interrupted(after=3), folder, epochs=4)
+    resumed = fit_with(Probe(), folder, epochs=4)
+    assert_same(resumed, whole)
+    last = "run/train/last"
+    assert_same(*(read_arrays(path / last / "model.pdparams") for path in (folder, tmp_path / "whole")))
+
+    assert not any("probe" in name for name in read_arrays(folder / last / "model.pdparams"))
+    load_model(folder / last)
+
+
+class Interrupted(Probe):
+    """A probe that ends the run in the middle of an epoch, as a kill would."""
+
+    def __init__(self, after):
+        super().__init__()
+        self._left = after
+
+    def after_backward(self, model):
+        if not self._left:
+            raise KeyboardInterrupt
+        self._left -= 1
+
+
+def test_losses_are_weighted_and_logged_by_name(tmp_path):
+    """Lost otherwise: nobody could tell whether the teacher or the labels drive a training."""
+    fit_with(Probe(), tmp_path, epochs=1)
+    record = next(iter(read_log(tmp_path / "run" / "train" / "log.jsonl")))
+    assert record["loss"] == pytest.approx(0.5 * record["squares"] + record["probe"], rel=1e-4)
+
+
+def read_log(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(
+    "stage, problem",
+    [
+        ({"stage": "prune", "epochs": 1}, "needs a step fpgm"),
+        ({"stage": "train", "epochs": 1, "steps": [{"pact": {}}]}, "belongs in a stage 'quantize'"),
+        ({"stage": "train", "epochs": 1, "steps": [{}]}, "exactly one of"),
+        ({"stage": "train", "epochs": 1, "steps": [{"mutual": {}}, {"mutual": {}}]}, "stands here twice"),
+        ({"stage": "quantize", "epochs": 1, "steps": [{"pact": {"weight_bits": 1}}]}, "greater than or equal to 2"),
+    ],
+)
+def test_a_stage_whose_steps_do_not_fit_is_refused(tmp_path, stage, problem):
+    """Lost otherwise: a run called "prune" would train for hours and prune nothing."""
+    with pytest.raises(ValidationError, match=problem):
+        Config.model_validate(config_dict(tmp_path, Recipe=[stage]))
+
+
+def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
+    """Lost otherwise: each process would choose other ranges, and the networks would drift apart."""
+    write_rows(tmp_path, TEXTS, "train.txt")
+    samples, _ = read_label_file(tmp_path / "train.txt")
+    config = Config.model_validate(config_dict(tmp_path))
+
+    def plain(part):
+        rows = TrainingRows(
+            samples, [1.0] * 8, Charset.from_texts(TEXTS), 32, steps_for_width, 2, config.train.augment, 1, part=part
+        )
+        return rows.plain(5)
+
+    first, second = plain((0, 2)), plain((1, 2))
+    assert [len(batch.sources) for batch in first] == [2, 2, 1]
+    assert all(np.array_equal(a.image, b.image) and a.sources == b.sources for a, b in zip(first, second))
+    assert len({source for batch in first for source in batch.sources}) == 5
+    assert sum(len(batch.sources) for batch in plain((0, 1))) == 5
+
+
+def test_a_saved_config_with_every_step_reads_back_equal(tmp_path):
+    """Lost otherwise: a run could not be continued, its own saved config being refused."""
+    losses = [{"name": name} for name in get_args(DistillLoss.model_fields["name"].annotation)]
+    steps = {
+        "train": [{"distill": {"teacher": "t", "losses": losses}}, {"mutual": {}}],
+        "prune": [{"fpgm": {"max_flops": 0.7}}],
+        "quantize": [{"pact": {}}],
+        "share": [{"share": {}}],
+    }
+    recipe = [{"stage": name, "epochs": 1, "steps": given} for name, given in steps.items()]
+    recipe.append({"stage": "quantize", "epochs": 1, "steps": [{"lsq": {}}]})
+    config = Config.model_validate(config_dict(tmp_path, Recipe=recipe))
+    assert {step.name for stage in config.recipe for step in stage.steps} == set(STEPS)
+    dump_config(config, tmp_path / "saved.yml")
+    assert load_config(tmp_path / "saved.yml") == config
