@@ -1,0 +1,128 @@
+"""Runs of derived configs: each in a process and a folder of its own, and what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Union
+
+from pydantic import ValidationError
+
+from ppocr_slim.bench.provenance import ROOT, commit
+from ppocr_slim.config.loading import dump_config, load_config
+from ppocr_slim.config.schema import Config
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.training.launch import end_with_parent
+
+RUN_CONFIG, RUN_LOG, DONE = "run.yml", "run.log", "done.json"
+LAST_WORDS = 3  # lines of a log, where it names no error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went.
+
+    Attributes:
+        done: it has finished, now or earlier.
+        reason: why it is not done.
+        commit: what it was made from, where it is done.
+    """
+
+    done: bool
+    reason: str = ""
+    commit: str = ""
+
+
+def derive(config: Config, folder: Path, **sections: Union[Mapping[str, Any], List[Any]]) -> Config:
+    """`config` with `folder` as its output_dir and other `sections`: mappings are merged, a list replaces.
+
+    Raises SlimError where a value is not allowed.
+    """
+    raw: Dict[str, Any] = config.model_dump(mode="json", by_alias=True)
+    for name, changes in {"Global": {}, **sections}.items():
+        raw[name] = {**raw[name], **changes} if isinstance(changes, Mapping) else changes
+    raw["Global"]["output_dir"] = str(folder)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise SlimError(f"the config of {folder} cannot be derived: {where}: {wrong['msg']}") from error
+
+
+def read_outcome(config: Config) -> Outcome:
+    """Whether a run of this very config has finished, without running anything."""
+    folder = config.run.output_dir
+    try:
+        record = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        if load_config(folder / RUN_CONFIG) == config:
+            return Outcome(True, commit=str(record["commit"]))
+        return Outcome(False, f"{folder} holds a run of another config")
+    except FileNotFoundError:
+        return Outcome(False, f"{folder} holds no finished run")
+    except (OSError, ValueError, KeyError, TypeError, SlimError) as error:
+        return Outcome(False, f"{folder}: {error}")
+
+
+def run_config(config: Config, title: str) -> Outcome:
+    """Run a config's recipe by tools/train.py in its output_dir, unless it is done; a run that was killed continues.
+
+    What it says goes into run.log there. SIGINT (Ctrl-C) and the end of this process reach it as signals on which it
+    saves. A run that fails is an `Outcome` with the reason, no exception.
+
+    Raises:
+        SlimError: the folder cannot be written.
+        KeyboardInterrupt: after the run has saved.
+    """
+    outcome = read_outcome(config)
+    if outcome.done:
+        logger.info("%s: done already", title)
+        return outcome
+    folder = config.run.output_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DONE).unlink(missing_ok=True)
+        dump_config(config, folder / RUN_CONFIG)
+        log = open(folder / RUN_LOG, "ab")
+    except OSError as error:
+        raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
+    logger.info("%s: running, see %s", title, folder / RUN_LOG)
+    with log:
+        said_before = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str((folder / RUN_CONFIG).resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a terminal's Ctrl-C would reach it beside ours, and a second signal does not save
+            preexec_fn=end_with_parent,
+        )
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+    if status:
+        outcome = Outcome(False, _reason(folder / RUN_LOG, said_before, status))
+        logger.warning("%s: failed: %s", title, outcome.reason)
+        return outcome
+    new = folder / f"{DONE}.new"
+    try:
+        new.write_text(json.dumps({"commit": commit()}) + "\n", encoding="utf-8")
+        new.replace(folder / DONE)
+    except OSError as error:
+        raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
+    return read_outcome(config)
+
+
+def _reason(log: Path, offset: int, status: int) -> str:
+    """Why a run failed, in its own words: its last error, else its last lines."""
+    words = log.read_bytes()[offset:].decode("utf-8", "replace").replace("\r", "\n")
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    errors = [line.partition("error: ")[2] for line in lines if line.startswith("error: ")]
+    return errors[0] if errors else f"it ended with status {status}: {' / '.join(lines[-LAST_WORDS:]) or 'no word'}"

@@ -1,0 +1,226 @@
+"""The slim table for people: text, a page, CSV and a plot. All from its figures alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from ppocr_slim.bench.slim_table import ENGINES, FP32, PAPER
+from ppocr_slim.errors import SlimError
+
+COLORS = {
+    "fp32": "#4a5568",
+    "distill": "#2b6cb0",
+    "fpgm": "#2f855a",
+    "pact": "#c05621",
+    "share": "#6b46c1",
+    "all": "#c53030",
+}
+INK, FAINT = "#2d3748", "#cbd5e0"
+
+
+def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
+    """Headings, a row of cells for each row that is there, and why the others are not, by title."""
+    engines = [ENGINES[name] for name in figures["engines"]]
+    headings = ["row", "parameters", "MFLOPs", "file", "MB", "CER", *(f"ms, {name}" for name in engines)]
+    rows, missing = [], {}
+    for row in figures["rows"]:
+        if "reason" in row:
+            missing[row["title"]] = row["reason"]
+            continue
+        cells = [row["title"], f"{row['parameters'] / 1e6:.2f} M", f"{row['flops'] / 1e6:.0f}", row["file"]]
+        cells += [f"{row['bytes'] / 1e6:.2f}", f"{row['scores']['cer']:.4f}"]
+        times = [row["ms"][name] for name in figures["engines"]]
+        rows.append(cells + [f"{time['median']:.2f} ({time['ratio']:.2f}x)" for time in times])
+    return headings, rows, missing
+
+
+def bit_table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
+    """The same of the bit table; its first row is FP32."""
+    headings = ["bits", "CER, learned clip", "CER, no clip", "PACT's paper, error %", "its reproduction, error %"]
+    if not figures["bits"]:
+        return headings, [], {}
+    rows, missing = [["FP32", f"{figures['fp32_checkpoint_cer']:.4f}", "", "", ""]], {}
+    for row in figures["bits"]:
+        cers = [f"{row[key]:.4f}" if key in row else "-" for key in ("clip", "noclip")]
+        rows.append([str(row["bits"]), *cers, *(f"{row[key]:.1f}" if key in row else "-" for key in PAPER)])
+        for key, kind in (("clip", "with PACT's clip"), ("noclip", "without a clip")):
+            if f"{key}_reason" in row:
+                missing[f"{row['bits']} bits {kind}"] = row[f"{key}_reason"]
+    return headings, rows, missing
+
+
+def text_table(figures: Mapping[str, Any]) -> str:
+    """Both tables as they are printed."""
+    parts = []
+    for headings, rows, missing in (table(figures), bit_table(figures)):
+        if rows:
+            lines = [headings, *rows]
+            widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+            parts.append("\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths)).rstrip() for line in lines))
+        parts += [f"not there: {title}: {reason}" for title, reason in missing.items()]
+    return "\n".join(parts)
+
+
+def write_results(out: Path, figures: Mapping[str, Any]) -> Path:
+    """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        paths = {kind: out.with_name(f"{out.name}.{kind}") for kind in ("json", "csv", "png", "md")}
+        paths["json"].write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_csv(paths["csv"], figures)
+        draw(paths["png"], figures)
+        paths["md"].write_text(_page(out.name, figures), encoding="utf-8")
+        return paths["md"]
+    except OSError as error:
+        raise SlimError(f"cannot write {out}.*: {error.strerror or error}") from error
+
+
+def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
+    """A line a row, those of the bit table below; what a row has not is empty."""
+    lines = []
+    for row in figures["rows"]:
+        line = {key: row.get(key) for key in ("name", "parameters", "flops", "file", "bytes", "checkpoint_cer")}
+        line.update(row.get("scores", {}))
+        for engine, time in row.get("ms", {}).items():
+            line.update({f"{engine}_ms": time["median"], f"{engine}_ratio": time["ratio"]})
+        lines.append({**line, "reason": row.get("reason")})
+    for row in figures["bits"]:
+        for key, suffix in (("clip", ""), ("noclip", "_noclip")):
+            reason = row.get(f"{key}_reason")
+            lines.append({"name": f"bits{row['bits']}{suffix}", "checkpoint_cer": row.get(key), "reason": reason})
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    columns = [key for key in columns if key != "reason"] + ["reason"]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def draw(path: Path, figures: Mapping[str, Any]) -> None:
+    """Accuracy against size, and where there is a bit table accuracy against bits."""
+    shown = [row for row in figures["rows"] if "reason" not in row]
+    bits = [row for row in figures["bits"] if "clip" in row or "noclip" in row]
+    figure = Figure(figsize=(12.5 if bits else 7.8, 5.2), facecolor="white", layout="constrained")
+    panels = figure.subplots(1, 2, width_ratios=(3, 2)) if bits else [figure.subplots()]
+    _draw_sizes(panels[0], shown)
+    if bits:
+        _draw_bits(panels[1], bits, figures["fp32_checkpoint_cer"])
+    figure.savefig(path, dpi=130)
+
+
+def _draw_sizes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    _style(axes, "What slimming costs and saves", "model file, MB", "character error rate, %")
+    points = {row["name"]: (row["bytes"] / 1e6, 100 * row["scores"]["cer"]) for row in rows}
+    sizes, cers = zip(*points.values())
+    span = max(max(cers) - min(cers), 0.5)
+    axes.set_xlim(0, 1.55 * max(sizes))  # labels stand at the right of their points
+    axes.set_ylim(max(0, min(cers) - 0.4 * span), max(cers) + 0.5 * span)
+    places = _label_places(points, reach=0.2 * max(sizes), away=0.05 * max(sizes), gap=0.2 * span)
+    for row in rows:
+        name, point = row["name"], points[row["name"]]
+        color, time = COLORS[name], next(iter(row["ms"].values()))
+        if name != FP32:
+            axes.plot(*zip(points[FP32], point), color=FAINT, linewidth=1.2, linestyle=(0, (2, 3)), zorder=1)
+        axes.plot(*zip(point, places[name]), color=color, linewidth=1, zorder=2)
+        axes.scatter(*point, s=190, color=color, edgecolor="white", linewidth=1.6, zorder=3)
+        halo = [withStroke(linewidth=3, foreground="white")]  # lines may pass behind a label
+        label = {"xytext": (4, 0), "textcoords": "offset points", "zorder": 4, "path_effects": halo}
+        axes.annotate(row["title"], places[name], color=color, fontsize=10.5, fontweight="bold", va="bottom", **label)
+        saved = f"{point[0]:.2f} MB  ·  CER {point[1]:.2f}%  ·  {time['ratio']:.2f}x time"
+        axes.annotate(saved, places[name], color=INK, fontsize=8.5, va="top", **label)
+
+
+def _label_places(
+    points: Mapping[str, Tuple[float, float]], reach: float, away: float, gap: float
+) -> Dict[str, Tuple[float, float]]:
+    """Where labels begin: at the right of their points; those of points within `reach` stand `gap` above each other."""
+    groups: List[List[str]] = []
+    for name in sorted(points, key=lambda name: points[name][0]):
+        near = groups and points[name][0] - points[groups[-1][-1]][0] < reach
+        groups[-1].append(name) if near else groups.append([name])
+    places = {}
+    for group in groups:
+        right = max(points[name][0] for name in group) + away
+        order = sorted(group, key=lambda name: points[name][1])
+        heights = []
+        for name in order:
+            heights.append(max([points[name][1], *(height + gap for height in heights[-1:])]))
+        shift = (sum(heights) - sum(points[name][1] for name in order)) / len(order)  # as much below as above
+        places.update({name: (right, height - shift) for name, height in zip(order, heights)})
+    return places
+
+
+def _draw_bits(axes: Axes, rows: Sequence[Mapping[str, Any]], fp32: float) -> None:
+    _style(axes, "Bits of weights and activations", "bits", "character error rate, %")
+    order = sorted((row["bits"] for row in rows), reverse=True)
+    axes.axhline(100 * fp32, color=COLORS[FP32], linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.annotate("FP32", (len(order) - 1, 100 * fp32), (4, 4), textcoords="offset points", color=COLORS[FP32])
+    kinds = (("clip", COLORS["pact"], "PACT's learned clip", "o"), ("noclip", "#a0aec0", "no clip", "s"))
+    for key, color, label, marker in kinds:
+        points = sorted((order.index(row["bits"]), 100 * row[key]) for row in rows if key in row)
+        if points:
+            axes.plot(*zip(*points), color=color, marker=marker, markersize=8, linewidth=2, label=label)
+    axes.set_xticks(range(len(order)), [str(bits) for bits in order])
+    axes.set_xlim(-0.3, len(order) - 0.5)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _style(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=12)
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.grid(color="#edf2f7", linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+
+
+def _page(name: str, figures: Mapping[str, Any]) -> str:
+    processor, height, width = figures["machine"]["processor"], *figures["size"]
+    epochs = " + ".join(map(str, figures["epochs"]))
+    lines = [
+        f"# {name}",
+        "",
+        "What each slimming technique costs and saves. Every row trained for the same epochs at the same rates on the "
+        "same data from the same seed; in place of a technique that a row does without stands a plain training.",
+        "",
+        f"- command: `{figures['command']}`",
+        f"- commit: {figures['commit']}, {figures['date']}",
+        f"- {processor}, {figures['machine']['cores']} cores, {figures['threads']} threads an engine",
+        "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
+        f"- {epochs} epochs, {figures['steps']} steps a row",
+        f"- CER: of the file that the row names, by ONNX Runtime, on {figures['evaluation_rows']} rows; for weight "
+        "sharing of the same weights in model.onnx",
+        f"- ms: of a row of {height} x {width} pixels; all rows and engines take turns, the median of all rounds; in "
+        "brackets the median of the rounds' own ratios to FP32 with that engine",
+        "",
+        f"![accuracy against size]({name}.png)",
+        "",
+        *_markdown(*table(figures)),
+    ]
+    if figures["bits"]:
+        lines += [
+            "",
+            "Weights and activations of so many bits, in the checkpoint's own fake-quantized arithmetic; beside it the "
+            "error of ResNet-20 on CIFAR-10, as PACT's authors (arXiv:1805.06085) and a public reproduction give it:",
+            "",
+        ]
+        lines += _markdown(*bit_table(figures))
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], missing: Mapping[str, str]) -> List[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return lines + [line for title, reason in missing.items() for line in ("", f"Not there: {title}: {reason}")]
