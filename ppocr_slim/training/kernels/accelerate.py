@@ -16,7 +16,14 @@ from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from ppocr_slim.models.crnn import LineDropout, TimeSteps
-from ppocr_slim.models.fake_quant import SMALLEST, ClipQuantizer, LsqQuantizer, QuantizedLSTM, WeightQuantizer
+from ppocr_slim.models.fake_quant import (
+    SMALLEST,
+    ClipQuantizer,
+    LsqQuantizer,
+    QuantizedLSTM,
+    QuantizedNorm,
+    WeightQuantizer,
+)
 from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual, SqueezeExcite
 from ppocr_slim.training.kernels.ctc import ctc_loss
 from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
@@ -116,7 +123,7 @@ def _suits_norm(layer: nn.Layer) -> bool:
     convolution, norm, act = layer[0], layer[1], [type(part) for part in layer][2:]
     return (
         type(convolution) in (nn.Conv2D, QuantizedConv2D)
-        and type(norm) is nn.BatchNorm2D
+        and type(norm) in (nn.BatchNorm2D, QuantizedNorm)
         and norm._num_features == convolution.weight.shape[0]
         and norm.weight is not None
         and norm.bias is not None

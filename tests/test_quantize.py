@@ -1,0 +1,252 @@
+"""The quantize stage: calibrated before it trains, stopped where too much is lost, whole when it is read again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+from drawing import draw_row
+from exported import TEXTS, save_lively_checkpoint
+from pydantic import ValidationError
+from test_training import config_dict
+
+from ppocr_slim.config.schema import Config, Lsq, Pact
+from ppocr_slim.data.rows import Batch
+from ppocr_slim.errors import SlimError
+from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quantized_layers
+from ppocr_slim.models.grids import grids_of
+from ppocr_slim.models.state import model_state
+from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
+from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqStep, PactStep, best_scale
+from ppocr_slim.slim.step import Context
+from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
+from ppocr_slim.tasks.metrics import score_lines
+from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.training.kernels.accelerate import accelerated
+from ppocr_slim.training.optim import build_optimizer
+
+STEM, SHORTCUT = "backbone.stem.0", "backbone.blocks.2"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_lively_checkpoint(tmp_path_factory.mktemp("lively") / "checkpoint")
+
+
+@pytest.fixture
+def stage(checkpoint, tmp_path):
+    """(network, context): the float network reads its own readings right."""
+    model, card = load_model(checkpoint)
+    task = RecognitionTask(card.charset, card.height)
+    images = [draw_row(text) for text in TEXTS]
+    texts = [line.text for line in task.recognizer(model).read(images)]
+
+    def calibration(count):
+        rows = [resize_to_height(image, card.height) for image in images]
+        labels = [[card.charset.classes.index(c) for c in text] or [1] for text in TEXTS]
+        width = max(row.shape[1] for row in rows)
+        padded = np.zeros((len(rows), max(map(len, labels))), np.int32)
+        for row, label in zip(padded, labels):
+            row[: len(label)] = label
+        lengths = np.array([len(label) for label in labels])
+        whole = Batch(to_batch(rows, width), padded, lengths, tuple(TEXTS))
+        parts = (slice(0, 4), slice(4, 8))
+        return [Batch(whole.image[i], padded[i], lengths[i], whole.sources[i]) for i in parts]
+
+    def score(network):
+        return score_lines(texts, [line.text for line in task.recognizer(network).read(images)])
+
+    return model, Context(tmp_path, card, task, calibration, score, 10, False, 0, True, lambda: None)
+
+
+def pact(**changes):
+    return PactStep(Pact(**{"max_drop": None, **changes}))
+
+
+def output(model):
+    model.eval()
+    with paddle.no_grad():
+        return model(paddle.to_tensor(to_batch([resize_to_height(draw_row("Thôn 7"), 32)], 96))).numpy()
+
+
+@pytest.mark.parametrize("kind,section", [(PactStep, Pact), (LsqStep, Lsq)])
+def test_calibrated_at_8_bits_it_reads_nearly_as_before(stage, kind, section):
+    """Lost otherwise: a training that starts at a network which reads nothing (PaddleOCR's QAT ran to NaN)."""
+    model, context = stage
+    before = output(model)
+    kind(section(max_drop=0.9)).prepare(model, context)  # of the network's own nonsense, which nothing has settled
+    assert np.abs(output(model) - before).mean() < 0.25 * np.abs(before).mean()
+    report = json.loads((context.folder / REPORT).read_text())
+    assert report["float"]["cer"] == 0 < report["quantized"]["cer"]
+    assert report["quantized"]["loss"] == pytest.approx(report["float"]["loss"], rel=0.02)
+
+
+def test_the_plan_follows_what_layers_read(stage):
+    """Lost otherwise: half a grid spent on nothing behind a ReLU, or clipped elsewhere; a shortcut with two."""
+    model, context = stage
+    (transform,) = pact(weight_bits=4, activation_bits=3).prepare(model, context)
+    layers = transform["layers"]
+    assert json.loads(json.dumps(transform)) == transform
+    assert layers[STEM] == {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 8}
+    assert layers["head"]["weight_bits"] == 8 and layers["head"]["inputs"][0]["bits"] == 8
+    assert layers[f"{SHORTCUT}.expand.0"] == {"inputs": [{"bits": 3, "zero_point": 4}], "weight_bits": 4}
+    assert layers[f"{SHORTCUT}.depthwise.0"]["inputs"] == [{"bits": 3, "zero_point": 0}]
+    shared, own = layers[f"{SHORTCUT}.add"]["inputs"]
+    assert shared == {"same_as": [f"{SHORTCUT}.expand.0", 0]} and own == {"bits": 3, "zero_point": 4}
+    assert layers["encoder"] == {"inputs": []}
+    assert list(layers)[0] == STEM and list(layers)[-1] == "head"
+
+
+def test_edges_are_as_all_others_by_option(stage):
+    """Lost otherwise: the bit table would never show what the first and the last layer cost."""
+    model, context = stage
+    (transform,) = pact(weight_bits=4, activation_bits=4, edge_bits=None).prepare(model, context)
+    assert transform["layers"]["head"]["weight_bits"] == 4
+    assert transform["layers"][STEM]["inputs"][0]["zero_point"] == 8
+
+
+@pytest.mark.parametrize("step", [pact(), pact(clip=False), pact(weight_bits=3), LsqStep(Lsq(max_drop=None))])
+def test_a_folder_is_enough_to_load_it(stage, step, tmp_path):
+    """Lost otherwise: learned clips would drop out when a checkpoint is read again, as in PaddleOCR's export."""
+    model, context = stage
+    card = replace(context.card, transforms=step.prepare(model, context))
+    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    states = {"step": 0, "best": None, "best_step": 0}
+    save_checkpoint(tmp_path / "checkpoint", card, weights, {}, states)
+    loaded, _ = load_model(tmp_path / "checkpoint")
+    np.testing.assert_array_equal(output(loaded), output(model))
+    assert grids_of(loaded).keys() == card.transforms[0]["layers"].keys()
+
+
+def test_training_learns_the_clips_and_they_decay(stage):
+    """Lost otherwise: PACT would be plain rounding at calibrated ranges."""
+    model, context = stage
+    step = pact(clip_lr=10.0, clip_decay=1e-3)
+    step.prepare(model, context)
+    step.attach(model, context)
+    found = model_state(model).items()
+    clips = [tensor for name, tensor in found if name.endswith(".clip") and not tensor.stop_gradient]
+    assert {id(clip) for clip in clips} == {id(clip) for clip in step.clips} and len(clips) > 30
+    before, other = [clip.item() for clip in clips], model.head.weight.numpy()
+    settings = Config.model_validate(config_dict(context.folder)).optimizer
+    parameters = [tensor for tensor in model_state(model).values() if not tensor.stop_gradient]
+    batch = context.calibration(8)[0]
+    model.train()
+    with accelerated(model, context.task.criterion):
+        for fast in (False, True):
+            optimizer = build_optimizer(parameters, settings, fast)
+            optimizer.set_lr(1e-4)
+            outputs = context.task.outputs(model, batch)
+            terms = step.terms(model, outputs, batch)
+            assert terms["clips"].item() == pytest.approx(1e-3 * sum(clip.item() ** 2 for clip in clips), rel=1e-4)
+            (sum(context.task.loss(outputs, batch).values()) + terms["clips"]).backward()
+            optimizer.step()
+            optimizer.clear_grad()
+    moved = [abs(clip.item() - value) for clip, value in zip(clips, before)]
+    assert max(moved) == pytest.approx(2e-3, rel=0.2)  # two steps of ten learning rates
+    assert np.abs(model.head.weight.numpy() - other).max() < 4e-4
+
+
+def test_without_a_clip_ranges_are_the_largest_values(stage):
+    """Lost otherwise: the bit table's row "without PACT's clip" would have one after all."""
+    model, context = stage
+    step = pact(clip=False, weight_bits=4, activation_bits=4)
+    step.prepare(model, context)
+    step.attach(model, context)
+    assert not step.learned and not step.terms(model, {}, None)
+    layer = quantized_layers(model)[f"{SHORTCUT}.project.0"]
+    seen = []
+    layer._fake_quant_input.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].max().item()))
+    assert type(layer._fake_quant_input) is MovingQuantizer
+    kept = layer._fake_quant_input.clip.item()
+    for batch in context.calibration(8):
+        context.task.outputs(model, batch)
+    assert max(seen) == pytest.approx(kept, rel=0.3)  # of the network before it was quantized
+    assert np.all(layer._fake_quant_weight.share.numpy() == 1)
+
+
+def test_layers_left_in_float_are_named_by_patterns(stage):
+    """Lost otherwise: the layers that an error names could not be left alone."""
+    model, context = stage
+    pact(float_layers=["backbone.blocks.1*.add", "backbone.stem", "encoder"]).prepare(model, context)
+    left = quantized_layers(model)
+    assert not {STEM, "backbone.blocks.10.add", "encoder"} & left.keys()
+    assert {"backbone.blocks.9.add", "backbone.blocks.1.expand.0", "head"} <= left.keys()
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(stage):
+    """Lost otherwise: a misspelt layer would be quantized all the same."""
+    model, context = stage
+    with pytest.raises(SlimError, match=r"float_layers: no layer is called 'backbone.steam'"):
+        pact(float_layers=["backbone.steam"]).prepare(model, context)
+
+
+def test_a_drop_stops_the_run_and_names_layers(stage):
+    """Lost otherwise: hours of training from a network that calibration has ruined, and no word of which layer."""
+    model, context = stage
+    with pytest.raises(SlimError, match=r"max_drop 0\.01 lost; .*float_layers: (backbone|collapse|encoder|head)"):
+        pact(weight_bits=2, activation_bits=2, max_drop=0.01).prepare(model, context)
+    found = json.loads((context.folder / SENSITIVITY).read_text())
+    rises = list(found["rise"].values())
+    assert rises == sorted(rises, reverse=True) and len(rises) == len(quantized_layers(model))
+    assert found["rise"]["encoder"] < max(rises)  # 8 bits against 2
+
+
+def load_like(context, model):
+    """The float network of the card, with the weights of `model`."""
+    twin = context.card.build("twin")
+    own = model_state(model)
+    for name, tensor in model_state(twin).items():
+        tensor.set_value(own[name])
+    return twin
+
+
+def test_measuring_sensitivity_changes_nothing(stage):
+    """Lost otherwise: layers would stay in float that the card says are quantized."""
+    model, context = stage
+    step = pact(weight_bits=4, activation_bits=4, sensitivity=True)
+    step.prepare(model, context)
+    after = output(model)
+    other = load_like(context, model)
+    pact(weight_bits=4, activation_bits=4).prepare(other, context)
+    np.testing.assert_array_equal(after, output(other))
+
+
+def test_quantizing_twice_is_an_error(stage):
+    """Lost otherwise: two transforms in the card, of which nobody knows what they make together."""
+    model, context = stage
+    pact().prepare(model, context)
+    with pytest.raises(SlimError, match="quantized already"):
+        pact().prepare(model, context)
+
+
+def test_the_best_scale_is_the_one_with_the_least_error():
+    """Lost otherwise: grids of few bits would be as wide as the one largest value."""
+    values = np.append(np.random.default_rng(0).normal(0, 1, 10000), 40).astype(np.float32)
+    scale = best_scale(values, 40 / 7, -8, 7)
+
+    def error(s):
+        return np.square(np.clip(np.rint(values / s), -8, 7) * s - values).sum()
+
+    assert error(scale) < 0.5 * error(40 / 7)
+    assert error(scale) <= 1.02 * min(error(s) for s in np.linspace(0.05, 6, 300))
+    assert best_scale(np.arange(256, dtype=np.float32), 1.0, 0, 255) == 1
+    assert best_scale(np.zeros(4, np.float32), 0.0, 0, 255) > 0
+
+
+@pytest.mark.parametrize("wrong", [{"weight_bits": 9}, {"activation_bits": 1}, {"max_drop": 0}, {"clip_lr": 0}])
+def test_settings_out_of_range_are_refused(wrong):
+    """Lost otherwise: a grid that no integer holds, found hours later."""
+    with pytest.raises(ValidationError):
+        Pact(**wrong)
+
+
+def test_clips_start_at_calibrated_ranges(stage):
+    """Lost otherwise: a clip of 1 everywhere, which cuts most of a network off."""
+    model, context = stage
+    pact().prepare(model, context)
+    clips = [q.clip.item() for q in model.sublayers() if isinstance(q, PactQuantizer)]
+    assert len(set(clips)) > 0.8 * len(clips)
