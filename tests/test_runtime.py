@@ -270,7 +270,7 @@ def small_bundle(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "model.onnx").write_bytes(b"some bytes")
     architecture = {"name": "crnn_mv3_slim", "args": {"height": 40}}
-    write_card(folder, architecture, 40, 3200, ("1", "n", "y", "ế"), {"rows": 3}, ["model.onnx"])
+    write_card(folder, architecture, 40, 3200, ("1", "n", "y", "ế"), {"rows": 3}, ["model.onnx"], {})
     return folder
 
 
@@ -348,7 +348,7 @@ def test_a_card_that_is_no_yaml_is_refused(small_bundle: Path, content):
 def test_backends_that_cannot_be_used_say_why(small_bundle: Path):
     """A typo, a missing package, format or network would be a stack trace."""
     bundle = read_bundle(small_bundle)
-    with pytest.raises(SlimError, match="onnxruntime, paddle"):
+    with pytest.raises(SlimError, match="onnxruntime, openvino, paddle"):
         open_session(bundle, "onnx")
     with pytest.raises(SlimError, match="threads"):
         open_session(bundle, "onnxruntime", threads=0)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.backends import BACKENDS
+from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 
 
@@ -23,12 +23,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="label file: path<TAB>text")
     parser.add_argument("--image-root", type=Path, help="folder that image paths start from")
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime", help="for a bundle")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="for a bundle (default: its faster)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
     parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines here")
     parser.add_argument("--worst", type=int, default=24, help="lines on the sheet (default 24)")
     options = parser.parse_args()
     samples, findings = read_label_file(options.data, options.image_root)
-    recognizer = open_recognizer(options.folder, options.backend)
+    recognizer = open_recognizer(options.folder, options.backend, options.precision)
     result = evaluate(recognizer, samples, progress=sys.stderr.isatty())
 
     print(f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}")

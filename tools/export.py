@@ -22,14 +22,20 @@ def main() -> int:
     parser.add_argument("--image-root", type=Path, help="what image paths are relative to; default: its folder")
     parser.add_argument("--rows", type=int, default=32, help="rows to compare on, spread over the file (default 32)")
     parser.add_argument("--budget-mb", type=float, default=50.0, help="most megabytes a format may have (default 50)")
-    parser.add_argument("--formats", default=",".join(FORMATS), help="comma-separated (default paddle,onnx)")
+    parser.add_argument("--formats", default="paddle,onnx", help=f"comma-separated, of {', '.join(FORMATS)}")
+    parser.add_argument(
+        "--calibration", type=Path, help="label file of training rows: for onnx_int8 of a float network"
+    )
+    parser.add_argument("--calibration-rows", type=int, default=64, help="rows taken of it (default 64)")
     options = parser.parse_args()
     if options.rows < 1:
         parser.error("--rows must be at least 1")
     samples, findings = read_label_file(options.data, options.image_root)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
     rows = parity_rows(samples, options.rows)
-    report = export_recognizer(options.checkpoint, options.out, formats, options.budget_mb, rows)
+    calibration = read_label_file(options.calibration)[0] if options.calibration else []
+    calibration = parity_rows(calibration, options.calibration_rows)
+    report = export_recognizer(options.checkpoint, options.out, formats, options.budget_mb, rows, calibration)
 
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.backends import BACKENDS
+from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.images import find_images
 from ppocr_slim.runtime.predict import read_files
@@ -24,13 +24,15 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, help="exported bundle; default: the one that comes with the project")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     parser.add_argument("--batch-size", type=int, default=1, help="rows that are read together (default 1)")
     options = parser.parse_args()
     if options.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     paths = find_images(options.images)
-    recognizer = Recognizer.from_bundle(options.bundle or shipped("rec"), options.backend, options.threads)
+    bundle = options.bundle or shipped("rec")
+    recognizer = Recognizer.from_bundle(bundle, options.backend, options.threads, options.precision)
 
     failed = 0
     name_width = max(len(str(path)) for path in paths)

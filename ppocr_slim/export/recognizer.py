@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 import onnx
@@ -16,16 +17,31 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.export.calibration import calibrate
+from ppocr_slim.export.int8 import write_int8
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
+from ppocr_slim.models.fake_quant import strip
+from ppocr_slim.models.grids import grids_of
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.backends import Session, open_session
-from ppocr_slim.runtime.bundle import CARD, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, read_bundle, write_card
+from ppocr_slim.runtime.bundle import (
+    CARD,
+    INT8,
+    ONNX,
+    PADDLE_PROGRAM,
+    PADDLE_WEIGHTS,
+    Bundle,
+    read_bundle,
+    write_card,
+)
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.tasks.checkpoint import load_model
+from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 
 TOLERANCE = 1e-4  # largest difference of a probability between the checkpoint and any exported format
@@ -33,8 +49,13 @@ EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a us
 BATCH_ROWS = 8  # compared in one batch too, as wide as the widest of them
 OPSET = 13
 MEGABYTE = 1_000_000  # bytes
-FORMATS = {"paddle": (PADDLE_PROGRAM, PADDLE_WEIGHTS), "onnx": (ONNX,)}
-BACKEND = {"paddle": "paddle", "onnx": "onnxruntime"}
+FORMATS = {"paddle": (PADDLE_PROGRAM, PADDLE_WEIGHTS), "onnx": (ONNX,), "onnx_int8": (INT8,)}
+FP32_BACKENDS = {"paddle": "paddle", "onnx": "onnxruntime"}
+INT8_BACKENDS = ("onnxruntime", "openvino")
+MAX_INT8_LOSS = 0.02  # of CER on the rows compared, against the network that the INT8 file was made from
+READS_NOTHING = 0.5  # a CER from which on a network has nothing to lose
+TIMED_ROUNDS = 20
+FAKE_QUANT = "fake_quant"  # the transform that a bundle's float weights do not have
 
 _Row = TypeVar("_Row")
 
@@ -46,18 +67,28 @@ class ExportReport:
     Attributes:
         folder: the bundle.
         sizes: bytes by format; "paddle" is program and weights together.
-        parity: rows compared, largest difference of a probability, number of texts that differ (0).
+        parity: rows compared, largest difference of a probability, number of texts that differ (0); under "int8" what
+            `compare_int8` measures, for each backend.
+        precision: "int8" or "fp32", the faster, by backend; empty without INT8.
     """
 
     folder: Path
     sizes: Mapping[str, int]
     parity: Mapping[str, Any]
+    precision: Mapping[str, str]
 
     def __str__(self) -> str:
         lines = [f"wrote {self.folder}"]
         lines += [f"  {name:<8} {size / MEGABYTE:8.2f} MB" for name, size in self.sizes.items()]
         lines.append(f"  on {self.parity['rows']} rows all texts are equal; probabilities differ at most by")
         lines += [f"  {value:8.1e} between {pair}" for pair, value in self.parity["largest_difference"].items()]
+        for backend, figures in self.parity.get("int8", {}).items():
+            time = figures.get("time")
+            lines.append(
+                f"  INT8 in {backend}: CER {figures['cer']:.4f} (before: {figures['cer_before']:.4f}), "
+                f"{figures['texts_equal']:.0%} of the texts equal"
+                + (f"; {time['ms']:.1f} ms a row, FP32 {time['base_ms']:.1f} ms" if time else "")
+            )
         return "\n".join(lines)
 
 
@@ -78,8 +109,13 @@ def export_recognizer(
     formats: Sequence[str],
     budget_mb: float,
     check_samples: Sequence[Sample],
+    calibration_samples: Sequence[Sample] = (),
 ) -> ExportReport:
     """Write a bundle, and prove on real rows that it reads as the checkpoint does.
+
+    A fake-quantized checkpoint gives its trained grids to the INT8 file, and its float weights to the other formats.
+    Of a float checkpoint the INT8 file is quantized after training. It must read well in ONNX Runtime; the bundle says
+    for each backend whether FP32 or INT8 is faster here.
 
     Everything is written beside `out_folder` and moved into its place when it has passed; before that,
     nothing there is touched.
@@ -88,10 +124,12 @@ def export_recognizer(
         formats: of `FORMATS`.
         budget_mb: the most that any one format may weigh, in megabytes of 10^6 bytes.
         check_samples: rows to compare on.
+        calibration_samples: rows that ranges are taken from, best of the training; needed for INT8 of a float
+            checkpoint.
 
     Raises:
-        SlimError: an output differs by more than 1e-4 or a text at all, the bundle is over its budget, a row
-            cannot be read, or `out_folder` holds something other than a bundle.
+        SlimError: an output differs by more than 1e-4 or a text at all, INT8 reads worse, the bundle is over its
+            budget, a row cannot be read, or `out_folder` holds something other than a bundle.
     """
     out = Path(out_folder)
     _require_replaceable(out)
@@ -103,36 +141,51 @@ def export_recognizer(
             else "an export needs at least one format and one labelled row to compare on"
         )
     model, card = load_model(checkpoint_folder)
+    task = RecognitionTask(card.charset, card.height)
+    grids = grids_of(model)
+    quantized = task.recognizer(model).session if grids else None
+    if quantized:
+        model = strip(load_model(checkpoint_folder)[0])
+    architecture = card.architecture
+    architecture["transforms"] = [step for step in card.transforms if step["name"] != FAKE_QUANT]
     images = [load_image(sample.path) for sample in check_samples]
     staging = out.with_name(out.name + ".new")
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        save_inference_model(model, card.spec, staging, onnx_too="onnx" in formats)
+        save_inference_model(model, card.spec, staging, onnx_too="onnx" in formats or "onnx_int8" in formats)
+        if "onnx_int8" in formats:
+            fp32 = staging / ONNX
+            write_int8(fp32, staging / INT8, grids or calibrate(fp32, _inputs(calibration_samples, card.spec)))
         files = [name for key in FORMATS if key in formats for name in FORMATS[key]]
-        for path in staging.iterdir():
-            if path.name not in files:
-                path.unlink()
         sizes = {key: sum((staging / name).stat().st_size for name in FORMATS[key]) for key in formats}
         _require_budget(sizes, budget_mb)
 
-        def describe(parity: Mapping[str, Any]) -> None:
+        def describe(parity: Mapping[str, Any], precision: Mapping[str, str], names: List[str]) -> None:
             spec = card.spec
             characters = tuple(spec.classes[1:-1])
-            write_card(staging, card.architecture, spec.height, spec.max_width, characters, parity, files)
+            write_card(staging, architecture, spec.height, spec.max_width, characters, parity, names, precision)
 
-        describe({})
+        describe({}, {}, [path.name for path in staging.iterdir()])
         bundle = read_bundle(staging)
-        exported = {key: open_session(bundle, BACKEND[key]) for key in formats}
-        checkpoint = RecognitionTask(card.charset, card.height).recognizer(model).session
+        checkpoint = task.recognizer(model).session
+        exported = {key: open_session(bundle, FP32_BACKENDS[key]) for key in formats if key in FP32_BACKENDS}
         parity = measure_parity(checkpoint, exported, card.spec, images)
-        describe(parity)
+        precision: Dict[str, str] = {}
+        if "onnx_int8" in formats:
+            references = [sample.text for sample in check_samples]
+            parity["int8"] = compare_int8(bundle, quantized or checkpoint, card.spec, images, references)
+            precision = {backend: _faster(backend, figures) for backend, figures in parity["int8"].items()}
+        for path in staging.iterdir():
+            if path.name not in files:
+                path.unlink()
+        describe(parity, precision, files)
         publish_folder(staging, out)
     except OSError as error:
         raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return ExportReport(out, sizes, parity)
+    return ExportReport(out, sizes, parity, precision)
 
 
 def parity_rows(samples: Sequence[_Row], count: int) -> List[_Row]:
@@ -218,6 +271,67 @@ def measure_parity(
         "largest_difference": {pair: float(f"{difference:.3g}") for pair, difference in largest.items()},
         "texts_that_differ": 0,
     }
+
+
+def compare_int8(
+    bundle: Bundle, before: Session, spec: RecSpec, images: Sequence[np.ndarray], references: Sequence[str]
+) -> Dict[str, Dict[str, Any]]:
+    """How the INT8 file of a bundle reads, and how fast, by backend: a backend that cannot load it is left out.
+
+    {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time": ms a typical row,
+    "base_ms" of FP32, "ratio"}
+
+    Raises:
+        SlimError: it reads worse than `before` in ONNX Runtime; in another backend it is not timed then.
+    """
+    expected = _texts(before, spec, images)
+    cer_before = score_lines(references, expected).cer
+    rows = sorted(
+        (resize_to_height(image, spec.height, spec.max_width) for image in images), key=lambda row: row.shape[1]
+    )
+    typical = rows[len(rows) // 2]
+    x = to_batch([typical], padded_width(typical.shape[1]))
+    found: Dict[str, Dict[str, Any]] = {}
+    calls: Dict[Tuple[str, str], Callable[[], Any]] = {}
+    for backend in INT8_BACKENDS:
+        try:
+            sessions = {name: open_session(bundle, backend, precision=name) for name in ("int8", "fp32")}
+        except SlimError as error:
+            logger.warning("INT8 is not for %s: %s", backend, error)
+            continue
+        texts = _texts(sessions["int8"], spec, images)
+        cer = score_lines(references, texts).cer
+        equal = float(np.mean([one == other for one, other in zip(texts, expected)]))
+        found[backend] = {"cer": round(cer, 4), "cer_before": round(cer_before, 4), "texts_equal": round(equal, 4)}
+        if cer_before < READS_NOTHING and not cer <= cer_before + MAX_INT8_LOSS:
+            problem = f"INT8 reads with a CER of {cer:.4f} in {backend}, {cer_before:.4f} before"
+            if backend == INT8_BACKENDS[0]:
+                raise SlimError(f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8")
+            logger.warning("%s: it stays with FP32 there", problem)
+            continue
+        calls.update({(backend, name): partial(session, x) for name, session in sessions.items()})
+    times = time_in_turns(calls, TIMED_ROUNDS)
+    for backend, name in calls:
+        if name == "int8":
+            found[backend]["time"] = compared(times[backend, "int8"], times[backend, "fp32"])
+    return found
+
+
+def _faster(backend: str, figures: Mapping[str, Any]) -> str:
+    time = figures.get("time")
+    if time and time["ratio"] <= 1:
+        return "int8"
+    if time:
+        logger.warning(
+            "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there", backend, time["ratio"]
+        )
+    return "fp32"
+
+
+def _inputs(samples: Sequence[Sample], spec: RecSpec) -> List[np.ndarray]:
+    """Rows as the runtime reads them, one a batch."""
+    rows = [resize_to_height(load_image(sample.path), spec.height, spec.max_width) for sample in samples]
+    return [to_batch([row], padded_width(row.shape[1])) for row in rows]
 
 
 def _texts(session: Session, spec: RecSpec, images: Sequence[np.ndarray]) -> List[str]:

@@ -1,8 +1,8 @@
 """The exported bundle: a folder with a network in one or more formats, and `inference.yml`, its card.
 
 `inference.yml` has the sections that PaddleOCR's own exports have (Global, PreProcess, PostProcess), and a
-section `Bundle` with what they lack: format version, sizes, checksums, the architecture and the parity
-figures of the export.
+section `Bundle` with what they lack: format version, sizes, checksums, the architecture, the parity
+figures of the export, and which precision is faster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ppocr_slim.folders import readable_folder
 
 FORMAT = 1
 CARD = "inference.yml"
-PADDLE_PROGRAM, PADDLE_WEIGHTS, ONNX = "inference.pdmodel", "inference.pdiparams", "model.onnx"
+PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
+ONNX, INT8 = "model.onnx", "model.int8.onnx"
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
@@ -34,6 +35,7 @@ class Bundle:
         architecture: name (of `models.MODELS`) and args, which rebuild the network for training.
         parity: figures measured at export.
         sizes: bytes by file name.
+        precision: "int8" or "fp32" by backend: which of the two was faster where the bundle was exported.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Bundle:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    precision: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> Tuple[str, ...]:
@@ -77,8 +80,12 @@ def write_card(
     characters: Tuple[str, ...],
     parity: Mapping[str, Any],
     files: List[str],
+    precision: Mapping[str, str],
 ) -> None:
-    """Write `inference.yml` for the `files` that lie in `folder`, with their sizes and checksums."""
+    """Write `inference.yml` for the `files` that lie in `folder`, with their sizes and checksums.
+
+    The other arguments are those of `Bundle`.
+    """
     card = {
         "Global": {"model_name": architecture["name"]},
         "PreProcess": {
@@ -102,6 +109,7 @@ def write_card(
             },
             "architecture": dict(architecture),
             "parity": dict(parity),
+            "precision": dict(precision),
             "files": {
                 name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
                 for name in sorted(files)
@@ -139,6 +147,7 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
             architecture=dict(own["architecture"]),
             parity=dict(own["parity"]),
             sizes={name: int(entry["bytes"]) for name, entry in files.items()},
+            precision=dict(own.get("precision", {})),  # bundles of before INT8 have none
         )
         checksums: Dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

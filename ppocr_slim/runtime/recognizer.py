@@ -41,12 +41,16 @@ class Recognizer:
 
     @classmethod
     def from_bundle(
-        cls, folder: Union[str, Path], backend: str = "onnxruntime", threads: Optional[int] = None
+        cls,
+        folder: Union[str, Path],
+        backend: str = "onnxruntime",
+        threads: Optional[int] = None,
+        precision: str = "auto",
     ) -> Recognizer:
-        """Open an exported bundle; SlimError where it is damaged, incomplete or not a recognizer's."""
+        """Open an exported bundle (see `open_session`); SlimError where it is damaged or not a recognizer's."""
         bundle = read_bundle(folder)
         spec = RecSpec(bundle.height, bundle.classes, bundle.max_width)
-        return cls(open_session(bundle, backend, threads), spec)
+        return cls(open_session(bundle, backend, threads, precision), spec)
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
         """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.

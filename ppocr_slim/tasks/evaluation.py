@@ -60,14 +60,14 @@ class Evaluation:
         }
 
 
-def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime") -> Recognizer:
-    """The recognizer of a bundle, run by `backend`, or of a checkpoint, by what lies in the folder.
+def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
+    """The recognizer of a bundle, run by `backend` in `precision`, or of a checkpoint, by what lies in the folder.
 
     Raises SlimError if it is neither, or damaged.
     """
     place = readable_folder(Path(folder))
     if (place / BUNDLE_CARD).is_file():
-        return Recognizer.from_bundle(place, backend)
+        return Recognizer.from_bundle(place, backend, precision=precision)
     # Here, because it imports paddle, which a bundle does not need.
     from ppocr_slim.tasks.checkpoint import CARD, checkpoint_recognizer
 

@@ -38,6 +38,7 @@ from ppocr_slim.training.starting import load_starting_weights, read_starting_we
 CONFIG_FILE = "config.yml"
 LOCK_FILE = ".lock"
 EXPORT_ROWS = 32  # rows on which an export must read as the checkpoint does
+CALIBRATION_ROWS = 64  # training rows that ranges are taken from, for INT8 of a float network
 TYPICAL_ASPECT = 15  # width over height of an address row, for the FLOPs that are printed
 
 
@@ -262,5 +263,13 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         raise SlimError("Recipe: an export needs a train stage before it, or Global.pretrained")
     save_config(config)
     samples = [checked.sample for checked in data.evaluation.samples]
-    report = export_recognizer(checkpoint, folder, stage.formats, stage.budget_mb, parity_rows(samples, EXPORT_ROWS))
+    training = [checked.sample for checked in data.train.samples]
+    report = export_recognizer(
+        checkpoint,
+        folder,
+        stage.formats,
+        stage.budget_mb,
+        parity_rows(samples, EXPORT_ROWS),
+        parity_rows(training, CALIBRATION_ROWS),
+    )
     logger.info("%s", report)

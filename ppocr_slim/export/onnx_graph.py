@@ -1,0 +1,241 @@
+"""An ONNX model made ready for quantization: constants computed, batch norms inside the convolutions, layers named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Union
+
+import numpy as np
+import onnx
+from onnx import NodeProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from ppocr_slim.errors import SlimError
+
+# Exporters cut and join weights with these; of constants they are constants, too.
+FOLDED = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+# These move numbers and change none: what stands behind them has the same values.
+MOVES = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
+
+
+@dataclass
+class Graph:
+    """The graph of `model` in pieces that are easy to change; `rebuild` puts them back.
+
+    Attributes:
+        nodes: in topological order, without those that only make constants.
+        constants: initializers and everything computed from them, by name.
+        factors: for weights with a batch norm in them, [output channels] float32: what they were multiplied with.
+        origins: for a constant that was computed, the name of the first initializer in it; for weights with a batch
+            norm in them, the weights without.
+    """
+
+    model: onnx.ModelProto
+    nodes: List[NodeProto]
+    constants: Dict[str, np.ndarray]
+    factors: Dict[str, np.ndarray]
+    origins: Dict[str, str]
+
+    def producers(self) -> Dict[str, NodeProto]:
+        """The node that makes each tensor."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    def consumers(self) -> Dict[str, List[NodeProto]]:
+        """The nodes that read each tensor, inside of loops and conditions too."""
+        found: Dict[str, List[NodeProto]] = {}
+        for node in self.nodes:
+            for name in _read_by(node):
+                found.setdefault(name, []).append(node)
+        return found
+
+    def outputs(self) -> Set[str]:
+        """The names of what the model gives."""
+        return {value.name for value in self.model.graph.output}
+
+    def layer(self, node: NodeProto) -> Optional[str]:
+        """The path in the network of a layer with constant weights ("backbone.stem.0"); None for another node.
+
+        It is the name of the weights without ".weight"; the layers of a stacked LSTM have one path.
+        """
+        name = weights_of(node)
+        if name is None or name not in self.constants:
+            return None
+        name = self.original(name)
+        path, _, last = name.rpartition(".")
+        return path if path and (last == "weight" or node.op_type == "LSTM") else name
+
+    def original(self, name: str) -> str:
+        """The initializer that a constant was made from."""
+        while name in self.origins:
+            name = self.origins[name]
+        return name
+
+    def sort(self) -> None:
+        """Bring the nodes into topological order; those that nothing depends on go."""
+        producers = self.producers()
+        done: Set[int] = set()
+        ordered = []
+        waiting = [producers[value.name] for value in reversed(self.model.graph.output) if value.name in producers]
+        while waiting:
+            node = waiting[-1]
+            needed = [producers[name] for name in _read_by(node) if name in producers]
+            needed = [before for before in needed if id(before) not in done]
+            waiting += needed
+            if not needed:
+                waiting.pop()
+                if id(node) not in done:
+                    done.add(id(node))
+                    ordered.append(node)
+        self.nodes = ordered
+
+    def rebuild(self) -> onnx.ModelProto:
+        """A model of the nodes and constants, without what nobody reads."""
+        self.sort()
+        wanted = self.outputs().union(*map(_read_by, self.nodes))
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        graph = model.graph
+        inputs = [value for value in graph.input if value.name not in self.constants]
+        for field in (graph.node, graph.initializer, graph.value_info, graph.input):
+            del field[:]
+        graph.node.extend(self.nodes)
+        graph.input.extend(inputs)
+        graph.initializer.extend(
+            numpy_helper.from_array(value, name) for name, value in self.constants.items() if name in wanted
+        )
+        return model
+
+
+def weights_of(node: NodeProto) -> Optional[str]:
+    """The input of a layer that holds its weights; None for a node that is no such layer."""
+    return node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul", "LSTM") and len(node.input) > 1 else None
+
+
+def weight_axis(node: NodeProto, rank: int) -> int:
+    """The axis of a layer's weights that counts its output channels."""
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB")):
+        return rank - 1
+    return 0
+
+
+def attributes(node: NodeProto) -> Dict[str, Any]:
+    """A node's attributes by name."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def read_graph(path: Union[str, Path]) -> Graph:
+    """Read an ONNX file, compute its constants, and fold its batch norms and an LSTM's zero states.
+
+    Raises:
+        SlimError: no such file, not ONNX, quantized already, or older than opset 13.
+    """
+    try:
+        model = onnx.load(str(path))
+    except OSError as error:
+        raise SlimError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # protobuf's DecodeError, whose module differs from version to version
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SlimError(f"{path} is not an ONNX file ({reason}): export it again") from error
+    version = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
+    if version < 13:
+        raise SlimError(f"{path} has opset {version}: INT8 needs 13 or later; export it again")
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        raise SlimError(f"{path} is quantized already: give the FP32 file")
+    graph = Graph(model, [], {}, {}, {})
+    _fold_constants(graph)
+    _drop_zero_states(graph)
+    graph.sort()
+    _fold_batch_norms(graph)
+    return graph
+
+
+def _fold_constants(graph: Graph) -> None:
+    graph.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
+    for node in graph.model.graph.node:
+        names = [name for name in node.input if name]
+        values = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "Constant" and "value" in values:
+            graph.constants[node.output[0]] = numpy_helper.to_array(values["value"].t)
+        elif node.op_type in FOLDED and names and all(name in graph.constants for name in names):
+            feeds = {name: graph.constants[name] for name in names}
+            graph.constants[node.output[0]] = np.asarray(_evaluate(graph.model, node, feeds))
+            graph.origins[node.output[0]] = graph.origins.get(names[0], names[0])
+        else:
+            graph.nodes.append(node)
+
+
+def _evaluate(model: onnx.ModelProto, node: NodeProto, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+    def value(name: str, array: Optional[np.ndarray] = None) -> onnx.ValueInfoProto:
+        kind = onnx.TensorProto.UNDEFINED if array is None else onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        return onnx.helper.make_tensor_value_info(name, kind, None)
+
+    inputs = [value(name, array) for name, array in feeds.items()]
+    single = onnx.helper.make_graph([node], "constant", inputs, [value(node.output[0])])
+    evaluator = ReferenceEvaluator(onnx.helper.make_model(single, opset_imports=model.opset_import))
+    return evaluator.run(None, dict(feeds))[0]
+
+
+def _drop_zero_states(graph: Graph) -> None:
+    """An LSTM starts from zeros anyway: an exporter's zeros of the right shape are a dozen nodes for nothing."""
+    producers = graph.producers()
+
+    def is_zero(name: str) -> bool:
+        node = producers.get(name)
+        while node is not None and node.op_type in {"Slice", *MOVES}:
+            node = producers.get(node.input[0])
+        if node is None or node.op_type != "ConstantOfShape":
+            return False
+        value = attributes(node).get("value")
+        return value is None or not numpy_helper.to_array(value).any()
+
+    for node in graph.nodes:
+        if node.op_type == "LSTM":
+            for index in (5, 6):
+                if index < len(node.input) and node.input[index] and is_zero(node.input[index]):
+                    node.input[index] = ""
+
+
+def _fold_batch_norms(graph: Graph) -> None:
+    """Multiply a batch norm into the convolution before it: w * f and (b - mean) * f + beta, f = gamma / deviation."""
+    producers, consumers, outputs = graph.producers(), graph.consumers(), graph.outputs()
+    folded: Set[str] = set()
+    for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
+        conv = producers.get(norm.input[0])
+        if (
+            conv is None
+            or conv.op_type != "Conv"
+            or len(consumers[norm.input[0]]) > 1
+            or norm.input[0] in outputs
+            or not {*conv.input[1:], *norm.input[1:]} <= graph.constants.keys()
+        ):
+            continue
+        gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in norm.input[1:5])
+        factor = gamma / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
+        bias = graph.constants[conv.input[2]] if len(conv.input) > 2 else np.zeros_like(mean)
+        bias_name = norm.output[0] + ".bias"
+        graph.constants[bias_name] = ((bias - mean) * factor + beta).astype(np.float32)
+        weights = graph.constants[conv.input[1]]
+        weights_name = norm.output[0] + ".weight"
+        graph.constants[weights_name] = (weights * along_first_axis(factor, weights.ndim)).astype(np.float32)
+        graph.origins[weights_name] = conv.input[1]
+        graph.factors[weights_name] = factor.astype(np.float32)
+        conv.input[:] = [conv.input[0], weights_name, bias_name]
+        conv.output[0] = norm.output[0]
+        folded.add(norm.output[0])
+    graph.nodes = [node for node in graph.nodes if node.op_type != "BatchNormalization" or node.output[0] not in folded]
+
+
+def along_first_axis(values: np.ndarray, rank: int) -> np.ndarray:
+    """[C] -> [C, 1, 1, ...], to multiply weights of `rank` dimensions with."""
+    return values.reshape(-1, *[1] * (rank - 1))
+
+
+def _read_by(node: NodeProto) -> Iterator[str]:
+    """What a node reads, inside of its loops and conditions too."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            for child in inner.node:
+                yield from _read_by(child)
+            yield from (value.name for value in inner.output)

@@ -1,0 +1,33 @@
+"""Comparing how long things take on a machine that does other work, too."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, Callable, Dict, Hashable, List, Mapping, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def time_in_turns(calls: Mapping[Key, Callable[[], Any]], rounds: int, repeats: int = 5) -> Dict[Key, List[float]]:
+    """Milliseconds of each call, a figure for each round: what slows the machine down for a while meets all of them.
+
+    A turn is `repeats` calls, of which the median counts, after one that does not. Every other round goes backwards.
+    """
+    times: Dict[Key, List[float]] = {key: [] for key in calls}
+    for number in range(rounds):
+        for key in list(calls) if number % 2 == 0 else list(calls)[::-1]:
+            turn = []
+            for _ in range(1 + repeats):
+                began = time.perf_counter()
+                calls[key]()
+                turn.append(1000 * (time.perf_counter() - began))
+            times[key].append(statistics.median(turn[1:]))
+    return times
+
+
+def compared(times: List[float], base: List[float]) -> Dict[str, float]:
+    """{"ms": the median of `times`, "base_ms": that of `base`, "ratio": the median of the rounds' ratios}."""
+    ratio = statistics.median(one / other for one, other in zip(times, base))
+    figures = {"ms": statistics.median(times), "base_ms": statistics.median(base), "ratio": ratio}
+    return {name: round(figure, 3) for name, figure in figures.items()}

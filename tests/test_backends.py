@@ -1,0 +1,92 @@
+"""OpenVINO behind the same small interface as ONNX Runtime."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from drawing import draw_row
+from exported import TEXTS, save_lively_checkpoint
+from PIL import Image
+
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.errors import SlimError
+from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.runtime.backends import open_session
+from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.timing import compared, time_in_turns
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backends")
+    save_lively_checkpoint(folder / "checkpoint")
+    samples = []
+    for number, text in enumerate(TEXTS):
+        Image.fromarray(draw_row(text)).save(folder / f"{number}.png")
+        samples.append(Sample(folder / f"{number}.png", text, "a"))
+    export_recognizer(folder / "checkpoint", folder / "bundle", ["onnx", "onnx_int8"], 5, samples, samples)
+    return read_bundle(folder / "bundle")
+
+
+def batch(count=3):
+    rows = [resize_to_height(draw_row(text), 32) for text in TEXTS[:count]]
+    return to_batch(rows, padded_width(max(row.shape[1] for row in rows)))
+
+
+def test_openvino_gives_the_probabilities_of_onnx_runtime(bundle):
+    """Another engine would read other texts: OpenVINO by itself computes in bfloat16 where it can."""
+    x = batch()
+    ours = open_session(bundle, "openvino", 1, "fp32")
+    np.testing.assert_allclose(ours(x), open_session(bundle, "onnxruntime", 1, "fp32")(x), atol=1e-4)
+    wide = np.concatenate([x, x], axis=3)
+    assert ours(wide).shape[1] == 2 * ours(x).shape[1]
+
+
+def test_openvino_reads_the_int8_file(bundle):
+    """With a batch of unknown size OpenVINO computes some INT8 convolutions wrong, and reads nonsense."""
+    if sys.version_info < (3, 10):
+        pytest.skip("the last OpenVINO for Python 3.9 does not know the LSTM")
+    x = batch()
+    ours, theirs = (open_session(bundle, name, 1, "int8")(x) for name in ("openvino", "onnxruntime"))
+    assert np.abs(ours - theirs).mean() < 0.02
+    assert (ours.argmax(axis=2) == theirs.argmax(axis=2)).mean() > 0.5
+
+
+def test_a_file_that_openvino_cannot_load_is_named(bundle):
+    """The user would get OpenVINO's stack trace, and not know which file it is about."""
+    path = bundle.folder / ONNX
+    content = path.read_bytes()
+    try:
+        path.write_bytes(b"some bytes")
+        with pytest.raises(SlimError, match="model.onnx: OpenVINO"):
+            open_session(bundle, "openvino", 1, "fp32")
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_missing_openvino_is_named_with_the_command_that_installs_it(bundle, monkeypatch):
+    """The user would get an ImportError."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(SlimError, match="pip install openvino"):
+        open_session(bundle, "openvino", 1, "fp32")
+
+
+def test_a_file_with_other_classes_than_its_card_is_refused(bundle):
+    """Every character would be read as another."""
+    other = type(bundle)(**{**vars(bundle), "characters": bundle.characters[:-1]})
+    for backend in ("onnxruntime", "openvino"):
+        with pytest.raises(SlimError, match="do not belong together"):
+            open_session(other, backend, 1, "fp32")
+    assert {ONNX, INT8} == set(bundle.sizes)
+
+
+def test_times_are_taken_in_turns():
+    """What slows the machine down for a while would count against one of two that are compared."""
+    order = []
+    times = time_in_turns({name: lambda name=name: order.append(name) for name in "ab"}, rounds=2, repeats=1)
+    assert "".join(order) == "aabbbbaa"
+    assert {name: len(found) for name, found in times.items()} == {"a": 2, "b": 2}
+    assert compared([2.0, 4.0, 90.0], [4.0, 8.0, 10.0]) == {"ms": 4.0, "base_ms": 8.0, "ratio": 0.5}

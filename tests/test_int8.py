@@ -1,0 +1,478 @@
+"""INT8 files: they compute what the fake-quantized network computes, as integers, and are as small as that allows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import paddle
+import pytest
+from drawing import draw_row
+from exported import TEXTS, save_lively_checkpoint
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from PIL import Image
+
+import ppocr_slim.export.recognizer as export_module
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.errors import SlimError
+from ppocr_slim.export.calibration import activation_grid, calibrate
+from ppocr_slim.export.int8 import lstm_integers, write_int8
+from ppocr_slim.export.post_training import fused_operators, quantize_file
+from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.models.fake_quant import MovingQuantizer, fake_quantize, layer_at, quantized_layers
+from ppocr_slim.models.grids import Grid, LayerGrids, grids_of
+from ppocr_slim.models.mobilenet_v3 import InvertedResidual
+from ppocr_slim.models.state import model_state, name_parameters
+from ppocr_slim.runtime.backends import OnnxSession, choose_precision
+from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
+from ppocr_slim.training.starting import read_starting_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOAT = TensorProto.FLOAT
+TOOL = ROOT / "tools" / "quantize_onnx.py"
+
+
+def save_model(path, nodes, constants, shape, metadata=None):
+    """A network x -> y of `nodes` as an ONNX file."""
+    inputs = [make_tensor_value_info("x", FLOAT, shape)]
+    outputs = [make_tensor_value_info("y", FLOAT, None)]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    model = make_model(
+        make_graph(nodes, "tiny", inputs, outputs, initializers), opset_imports=[make_opsetid("", 13)], ir_version=7
+    )
+    onnx.helper.set_model_props(model, metadata or {})
+    onnx.save(model, str(path))
+    return path
+
+
+def run(path, x, optimized=True, extra=()):
+    """Outputs of an ONNX file, as ONNX Runtime fuses it or operator by operator as it is written."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = onnx.load(str(path))
+    for name in extra:
+        model.graph.output.append(make_tensor_value_info(name, FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {"x": x})
+    return outputs if extra else outputs[0]
+
+
+def on_grid(x, grid):
+    q = (np.rint(x / grid.scale) + grid.zero_point).clip(0, 2**grid.bits - 1)
+    return (q - grid.zero_point) * grid.scale
+
+
+def weights_on_grid(w, grid):
+    top = 2 ** (grid.bits - 1) - 1
+    scale = np.reshape(grid.scale, [-1, *[1] * (w.ndim - 1)])
+    return np.rint(w / scale).clip(-top, top) * scale
+
+
+def batch_normed(nodes, constants, generator, channels, source, target):
+    """Append a batch norm with some negative factors and one of 0; gives (factor, shift)."""
+    gamma = generator.uniform(-2, 2, channels)
+    gamma[0] = 0
+    beta, mean, variance = generator.normal(size=(3, channels))
+    variance = np.abs(variance) + 0.1
+    for name, value in zip(("gamma", "beta", "mean", "variance"), (gamma, beta, mean, variance)):
+        constants[name] = value.astype(np.float32)
+    nodes.append(make_node("BatchNormalization", [source, *list(constants)[-4:]], [target], epsilon=1e-5))
+    factor = gamma / np.sqrt(variance + 1e-5)
+    return factor, beta - mean * factor
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    weight_bits=st.integers(2, 8),
+    bits=st.integers(2, 8),
+    negative=st.booleans(),
+)
+def test_a_block_computes_what_its_grids_say(tmp_path_factory, seed, weight_bits, bits, negative):
+    """The INT8 file would read other than the network that was trained to be rounded like it.
+
+    Convolution, batch norm with factors of any sign, ReLU, convolution, addition, against NumPy's integers.
+    """
+    folder = tmp_path_factory.mktemp("block")
+    generator = np.random.default_rng(seed)
+    w1, w2 = (generator.normal(size=(4, 4, 1, 1)).astype(np.float32) for _ in range(2))
+    constants = {"block.a.weight": w1, "block.b.weight": w2}
+    nodes = [make_node("Conv", ["x", "block.a.weight"], ["c"])]
+    factor, shift = batch_normed(nodes, constants, generator, 4, "c", "n")
+    nodes += [
+        make_node("Relu", ["n"], ["r"]),
+        make_node("Conv", ["r", "block.b.weight"], ["d"]),
+        make_node("Add", ["x", "d"], ["y"]),
+    ]
+    source = save_model(folder / "fp32.onnx", nodes, constants, [1, 4, 3, 5])
+    x = generator.normal(size=(1, 4, 3, 5)).astype(np.float32)
+
+    def weight_grid(w):
+        return Grid(np.abs(w).max(axis=(1, 2, 3)) / np.float32(2 ** (weight_bits - 1) - 1), weight_bits)
+
+    signed = Grid(np.float32(4 / 2**bits), bits, 2 ** (bits - 1))
+    after_relu = Grid(np.float32(3 / 2**bits), bits, 2 ** (bits - 1) if negative else 0)
+    grids = {
+        "block.a": LayerGrids((signed,), weight_grid(w1)),
+        "block.b": LayerGrids((after_relu,), weight_grid(w2)),
+        "block.add": LayerGrids((signed, signed)),
+    }
+    write_int8(source, folder / "int8.onnx", grids)
+
+    inside = np.einsum("oi,nihw->nohw", weights_on_grid(w1, grids["block.a"].weight)[..., 0, 0], on_grid(x, signed))
+    if bits == 8 and weight_bits >= 7:  # the bias is integers, too
+        unit = signed.scale * np.where(factor == 0, 1e-8, np.abs(factor) * grids["block.a"].weight.scale)
+        unit = np.maximum(unit, np.abs(shift) / 2**30)
+        shift = np.rint(shift / unit) * unit
+    inside = np.maximum(inside * factor[:, None, None] + shift[:, None, None], 0)
+    # A sum of integers that falls between two values of the grid may go either way, by the last bit of a float.
+    steps = inside / after_relu.scale
+    between = np.abs(steps - np.floor(steps) - 0.5).min()
+    inside = on_grid(inside, after_relu)
+    d = np.einsum("oi,nihw->nohw", weights_on_grid(w2, grids["block.b"].weight)[..., 0, 0], inside)
+    steps = d / signed.scale
+    between = min(between, np.abs(steps - np.floor(steps) - 0.5).min())
+    assume(between > 1e-3)
+    wanted = on_grid(x, signed) + on_grid(d, signed)
+    np.testing.assert_allclose(run(folder / "int8.onnx", x, optimized=False), wanted, atol=1e-4)
+    if bits == 8 and weight_bits >= 7:  # else ONNX Runtime makes the bias integers by itself
+        np.testing.assert_allclose(run(folder / "int8.onnx", x), wanted, atol=1e-4)
+
+
+def test_weights_are_integers_of_the_bits_asked_for(tmp_path):
+    """A processor without VNNI would overflow; a file of float32 weights would be four times as large."""
+    generator = np.random.default_rng(0)
+    w = generator.normal(size=(8, 3, 3, 3)).astype(np.float32)
+    source = save_model(tmp_path / "a.onnx", [make_node("Conv", ["x", "w"], ["y"])], {"w": w}, [1, 3, 9, 9])
+    x = generator.uniform(-1, 1, (1, 3, 9, 9)).astype(np.float32)
+    grids = calibrate(source, [x])
+    for bits in (8, 7):
+        write_int8(source, tmp_path / "b.onnx", grids, bits)
+        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "b.onnx")).graph.initializer}
+        integers = tensors["w.quantized.integers"]
+        assert integers.dtype == np.int8 and np.abs(integers).max() == 2 ** (bits - 1) - 1
+        assert not [name for name, value in tensors.items() if value.dtype == np.float32 and value.size > 8]
+        np.testing.assert_allclose(run(tmp_path / "b.onnx", x), run(source, x), atol=0.2)
+
+
+def test_linear_layers_are_quantized_by_their_output(tmp_path):
+    """One scale for all characters of a head would lose the rare ones: MatMul and Gemm keep their channels last."""
+    generator = np.random.default_rng(0)
+    spread = np.float32(10) ** np.arange(-3, 3)
+    w = (generator.normal(size=(16, 6)) * spread).astype(np.float32)
+    bias = (generator.normal(size=6) * spread).astype(np.float32)
+    x = generator.normal(size=(5, 16)).astype(np.float32)
+    layers = {
+        "MatMul": ([make_node("MatMul", ["x", "w"], ["m"]), make_node("Add", ["m", "b"], ["y"])], w),
+        "Gemm": ([make_node("Gemm", ["x", "w", "b"], ["y"])], w),
+        "Gemm transposed": ([make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], w.T.copy()),
+    }
+    for name, (nodes, weights) in layers.items():
+        source = save_model(tmp_path / "a.onnx", nodes, {"w": weights, "b": bias}, [None, 16])
+        write_int8(source, tmp_path / "b.onnx", calibrate(source, [x]))
+        error = np.abs(run(tmp_path / "b.onnx", x) - run(source, x)).max(axis=0) / spread
+        assert error.max() < 0.3, name
+        assert "MatMul" not in fused_operators(tmp_path / "b.onnx")
+
+
+def test_an_lstm_is_rounded_row_by_row(tmp_path):
+    """Half of a recognizer's weights would stay float32, or one large weight would take the others' precision."""
+    generator = np.random.default_rng(0)
+    w = generator.normal(size=(2, 32, 6)).astype(np.float32) * 10.0 ** generator.uniform(-1, 0.5, (2, 32, 1))
+    r = generator.normal(size=(2, 32, 8)).astype(np.float32) * 0.3
+    b = generator.normal(size=(2, 64)).astype(np.float32)
+    constants = {"enc.weight_ih": w.astype(np.float32), "enc.weight_hh": r, "enc.bias": b}
+    nodes = [make_node("LSTM", ["x", *constants], ["y"], hidden_size=8, direction="bidirectional")]
+    source = save_model(tmp_path / "fp32.onnx", nodes, constants, [None, 1, 6])
+    write_int8(source, tmp_path / "int8.onnx", {"enc": LayerGrids(())})
+    for name in ("enc.weight_ih", "enc.weight_hh"):
+        integers, scale = lstm_integers(constants[name])
+        constants[name] = integers * scale[..., None]
+    rounded = save_model(tmp_path / "rounded.onnx", nodes, constants, [None, 1, 6])
+    x = generator.normal(size=(20, 1, 6)).astype(np.float32)
+    ours, wanted = run(tmp_path / "int8.onnx", x), run(rounded, x)
+    assert np.abs(ours - wanted).max() < 0.05  # ONNX Runtime rounds what the LSTM reads, too
+    assert fused_operators(tmp_path / "int8.onnx") == {"DynamicQuantizeLSTM": 1}
+
+
+def test_an_activation_grid_fits_what_was_seen():
+    """Rare large values would leave few steps for all others; ReLU's grid would waste half of itself."""
+    generator = np.random.default_rng(0)
+    positive = np.abs(generator.normal(size=10_000)).astype(np.float32)
+    grid = activation_grid(positive)
+    assert grid.zero_point == 0
+    assert abs(grid.scale * 255 / positive.max() - 1) < 0.2
+    few = activation_grid(generator.laplace(size=10_000).astype(np.float32), bits=4)
+    assert few.scale * 7 < 5  # the largest is about 9
+    assert activation_grid(-positive).zero_point == 128
+    assert activation_grid(np.zeros(5, np.float32)).scale > 0
+
+
+def test_what_cannot_be_quantized_is_said(tmp_path):
+    """A wrong file or pattern would be a stack trace, or a file that is INT8 by name only."""
+    w = np.ones((2, 3, 1, 1), np.float32)
+    conv = save_model(tmp_path / "conv.onnx", [make_node("Conv", ["x", "w"], ["y"])], {"w": w}, [1, 3, None, None])
+    relu = save_model(tmp_path / "relu.onnx", [make_node("Relu", ["x"], ["y"])], {}, [1, 3, 4, 4])
+    x = np.ones((1, 3, 4, 4), np.float32)
+    with pytest.raises(SlimError, match="no convolution"):
+        calibrate(relu, [x])
+    with pytest.raises(SlimError, match="no convolution"):
+        calibrate(conv, [x], ["w"])
+    with pytest.raises(SlimError, match="called stem.*there are w"):
+        calibrate(conv, [x], ["stem*"])
+    with pytest.raises(SlimError, match="at least one image"):
+        calibrate(conv, [])
+    with pytest.raises(SlimError, match=r"shape \[1, 2, 4, 4\]"):
+        calibrate(conv, [x[:, :2]])
+    grids = calibrate(conv, [x])
+    with pytest.raises(SlimError, match="no layer head"):
+        write_int8(conv, tmp_path / "out.onnx", {"head": grids["w"]})
+    with pytest.raises(SlimError, match="has grids"):
+        write_int8(conv, tmp_path / "out.onnx", {})
+    with pytest.raises(SlimError, match="6 bits"):
+        write_int8(conv, tmp_path / "out.onnx", grids, 6)
+    with pytest.raises(SlimError, match="cannot read"):
+        write_int8(tmp_path / "none.onnx", tmp_path / "out.onnx", grids)
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(SlimError, match="is not an ONNX file"):
+        write_int8(tmp_path / "text.onnx", tmp_path / "out.onnx", grids)
+    write_int8(conv, tmp_path / "int8.onnx", grids)
+    with pytest.raises(SlimError, match="quantized already"):
+        calibrate(tmp_path / "int8.onnx", [x])
+    old = onnx.load(str(conv))
+    old.opset_import[0].version = 11
+    onnx.save(old, str(tmp_path / "old.onnx"))
+    with pytest.raises(SlimError, match="opset 11"):
+        calibrate(tmp_path / "old.onnx", [x])
+    with pytest.raises(SlimError, match="at least one image"):
+        quantize_file(conv, tmp_path / "out.onnx", [])
+    Image.fromarray(draw_row("a")).save(tmp_path / "a.png")
+    with pytest.raises(SlimError, match="--height"):
+        quantize_file(conv, tmp_path / "out.onnx", [tmp_path / "a.png"])
+    with pytest.raises(SlimError, match="itself"):
+        quantize_file(conv, conv, [tmp_path / "a.png"], 4)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def quantization_of(model):
+    """Arguments for `fake_quantize`: all convolutions, additions and the head, with the block's input on one grid."""
+    positive, signed = {"bits": 8, "zero_point": 0}, {"bits": 8, "zero_point": 128}
+    layers = {"backbone.stem.0": {"inputs": [{**signed, "fixed": True}], "weight_bits": 8}}
+    after_relu = True
+    for number, block in enumerate(model.backbone.blocks):
+        assert isinstance(block, InvertedResidual)
+        path = f"backbone.blocks.{number}"
+        layers[f"{path}.expand.0"] = {"inputs": [positive if after_relu else signed], "weight_bits": 8}
+        for part in ("depthwise", "project"):
+            layers[f"{path}.{part}.0"] = {"inputs": [positive], "weight_bits": 8}
+        if block.add is not None:
+            layers[f"{path}.add"] = {"inputs": [{"same_as": [f"{path}.expand.0", 0]}, signed]}
+        after_relu = False
+    layers["collapse.0"] = {"inputs": [signed], "weight_bits": 8}
+    layers["encoder"] = {}
+    layers["head"] = {"inputs": [signed], "weight_bits": 8}
+    return {"method": "max", "layers": layers}
+
+
+def inputs_of(height=32, texts=TEXTS):
+    rows = [resize_to_height(draw_row(text), height) for text in texts]
+    return [to_batch([row], padded_width(row.shape[1])) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A float checkpoint, a fake-quantized one of the same weights, bundles of both, and labelled rows."""
+    folder = tmp_path_factory.mktemp("int8")
+    save_lively_checkpoint(folder / "float")
+    model, card = load_model(folder / "float")
+    arguments = quantization_of(model)
+    fake_quantize(model, **arguments)
+    name_parameters(model)
+    model.eval()
+    for layer in model.sublayers():
+        if isinstance(layer, MovingQuantizer):
+            layer.train()
+    with paddle.no_grad():
+        for _ in range(20):  # the moving ranges find their places
+            for x in inputs_of():
+                model(paddle.to_tensor(x))
+    card.transforms.append({"name": "fake_quant", **arguments})
+    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    save_checkpoint(folder / "trained", card, weights, {"step": 0}, {"step": 0, "best": None, "best_step": 0})
+    for text in TEXTS:
+        Image.fromarray(draw_row(text)).save(folder / f"{TEXTS.index(text)}.png")
+    formats = ("paddle", "onnx", "onnx_int8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "TIMED_ROUNDS", 1)
+        export_recognizer(folder / "trained", folder / "bundle", formats, 5, samples_of(folder))
+        export_recognizer(folder / "float", folder / "plain", formats, 5, samples_of(folder), samples_of(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def timed_briefly(monkeypatch):
+    monkeypatch.setattr(export_module, "TIMED_ROUNDS", 1)
+
+
+def samples_of(folder):
+    return [Sample(folder / f"{number}.png", text, "a") for number, text in enumerate(TEXTS)]
+
+
+def test_the_file_of_a_trained_network_computes_what_was_trained(place):
+    """PACT's training would be for nothing if the exported integers were others.
+
+    A value in the middle between two of a grid may go either way, as biases are integers, too; each such one shifts
+    what the layers after it see. So the first layers must be equal but for a few values, and the last ones nearer to
+    the fake-quantized network than that is to the float one.
+    """
+    trained, plain = (load_model(place / folder)[0] for folder in ("trained", "float"))
+    block = trained.backbone.blocks[0]
+    nodes = onnx.load(str(place / "bundle" / INT8)).graph.node
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    squeeze = next(node for node in nodes if node.op_type == "Squeeze")
+    names = [convolutions[3].output[0], squeeze.output[0]]
+    errors = []
+    for x in inputs_of():
+        image = paddle.to_tensor(x)
+        with paddle.no_grad():
+            early = block(trained.backbone.stem(image)).numpy()
+            late, float_late = (model.outputs(image)["features"].numpy() for model in (trained, plain))
+        ours = run(place / "bundle" / INT8, x, optimized=False, extra=names)
+        assert (np.abs(ours[1] - early) > 1e-3 * np.abs(early).max()).mean() < 0.05
+        errors.append([np.abs(ours[2].transpose(0, 2, 1) - late).mean(), np.abs(float_late - late).mean()])
+    ours, theirs = np.mean(errors, axis=0)
+    assert ours < 0.8 * theirs
+
+
+def test_onnx_runtime_finds_an_unbroken_chain_of_integers(place):
+    """Q/DQ pairs in the wrong places make INT8 slower than FP32, which users of other exports complain about."""
+    trained, after = (fused_operators(place / folder / INT8) for folder in ("bundle", "plain"))
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load(str(place / "plain" / ONNX)).graph.node)
+    additions = sum(name.endswith(".add") for name in quantized_layers(load_model(place / "trained")[0]))
+    assert after["QLinearConv"] == convolutions
+    assert "Conv" not in after and "FusedConv" not in after and "MatMul" not in after
+    assert after["QLinearAdd"] == trained["QLinearAdd"] == additions
+    assert after["DynamicQuantizeLSTM"] == 2
+    # The last convolution gives floats where the LSTM has no grid for what it reads.
+    assert trained["QLinearConv"] >= convolutions - 1
+
+
+def test_a_bundle_has_an_int8_file_that_is_small_and_says_how_it_reads(place):
+    """A slim file that is not slim, or whose loss nobody knows, would ship."""
+    for folder in ("bundle", "plain"):
+        bundle = read_bundle(place / folder)
+        assert bundle.sizes[INT8] < 0.5 * bundle.sizes[ONNX]
+        figures = bundle.parity["int8"]["onnxruntime"]
+        assert 0 <= figures["texts_equal"] <= 1 and figures["cer"] >= 0
+        assert set(figures["time"]) == {"ms", "base_ms", "ratio"}
+        assert bundle.precision["onnxruntime"] == ("int8" if figures["time"]["ratio"] <= 1 else "fp32")
+        properties = {p.key: p.value for p in onnx.load(str(place / folder / INT8)).metadata_props}
+        assert properties["character"] == "\n".join(bundle.characters)
+
+
+def test_the_float_part_of_a_quantized_bundle_is_a_plain_network(place):
+    """A training that starts from the bundle would look for clips that no Paddle file has."""
+    start = read_starting_weights(place / "bundle")
+    assert start.card.transforms == []
+    plain = read_starting_weights(place / "plain")
+    assert start.state.keys() == plain.state.keys()
+
+
+def test_an_int8_row_is_read_alike_in_any_company(place):
+    """The LSTM's range of a whole batch would let a row's text depend on its neighbours."""
+    recognizer = Recognizer.from_bundle(place / "plain", precision="int8", threads=1)
+    rows = [draw_row(text) for text in TEXTS]
+    alone = [recognizer.read([row])[0] for row in rows]
+    assert recognizer.read(rows, batch_size=8) == alone
+    assert len({line.text for line in alone}) > 1
+    x = np.concatenate([resized[:, :, :, :64] for resized in inputs_of()])
+    np.testing.assert_array_equal(recognizer.session(x)[2:3], recognizer.session(x[2:3]))
+
+
+def test_the_faster_precision_is_taken_unless_another_is_asked_for(place, tmp_path):
+    """INT8 would run where it was measured to be slower, or never."""
+    bundle = read_bundle(place / "plain")
+    for faster in ("int8", "fp32"):
+        bundle.precision["onnxruntime"] = faster
+        assert choose_precision(bundle, "onnxruntime") == faster
+        assert choose_precision(bundle, "onnxruntime", "fp32") == "fp32"
+        assert choose_precision(bundle, "onnxruntime", "int8") == "int8"
+        assert choose_precision(bundle, "paddle") == "fp32"
+    with pytest.raises(SlimError, match="auto, fp32, int8"):
+        choose_precision(bundle, "onnxruntime", "int4")
+    with pytest.raises(SlimError, match="Paddle Inference"):
+        choose_precision(bundle, "paddle", "int8")
+    export_recognizer(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place), samples_of(place))
+    alone = read_bundle(tmp_path / "b")
+    assert set(alone.sizes) == {INT8}
+    assert choose_precision(alone, "onnxruntime") == "int8"
+    assert len(Recognizer.from_bundle(tmp_path / "b").read([draw_row("Hà")])) == 1
+    with pytest.raises(SlimError, match="has no model.onnx"):
+        Recognizer.from_bundle(tmp_path / "b", precision="fp32")
+    export_recognizer(place / "float", tmp_path / "c", ["onnx"], 5, samples_of(place))
+    with pytest.raises(SlimError, match="has no model.int8.onnx"):
+        Recognizer.from_bundle(tmp_path / "c", precision="int8")
+
+
+def test_a_slower_int8_is_recorded_and_a_worse_one_refused(place, tmp_path, monkeypatch, caplog):
+    """A file that is slower or reads worse than FP32 would ship unseen."""
+    samples = samples_of(place)
+    arguments = (place / "float", tmp_path / "b", ["onnx", "onnx_int8"], 5, samples, samples)
+    monkeypatch.setattr(
+        export_module, "time_in_turns", lambda calls, rounds: {k: [1 + (k[1] == "int8")] for k in calls}
+    )
+    report = export_recognizer(*arguments)
+    assert set(report.precision.values()) == {"fp32"}
+    assert any("INT8 takes 2.00 times as long" in message for message in caplog.messages)
+    assert "INT8 in onnxruntime: CER" in str(report)
+    shutil.rmtree(tmp_path / "b")
+
+    readings = Recognizer.from_bundle(place / "plain", precision="fp32").read([draw_row(text) for text in TEXTS])
+    right = [Sample(sample.path, line.text, "a") for sample, line in zip(samples, readings)]
+    broken = {"backbone.stem.0": LayerGrids((Grid(np.float32(9), 8, 128),), Grid(np.float32(9), 8))}
+    monkeypatch.setattr(export_module, "calibrate", lambda source, inputs: broken)
+    with pytest.raises(SlimError, match="INT8 reads with a CER of .* in onnxruntime, 0.0000 before"):
+        export_recognizer(place / "float", tmp_path / "b", ["onnx_int8"], 5, right, samples)
+    assert not (tmp_path / "b").exists()
+
+
+def test_int8_of_a_float_checkpoint_needs_rows(place, tmp_path):
+    """Ranges taken from nothing would make a file that reads nothing."""
+    with pytest.raises(SlimError, match="calibration needs"):
+        export_recognizer(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place))
+
+
+def test_the_tool_quantizes_a_file_and_says_what_came_out(place, tmp_path):
+    """INT8 after training would need a script of one's own."""
+    command = [sys.executable, str(TOOL), str(place / "plain" / ONNX), "--out", str(tmp_path / "int8.onnx")]
+    command += ["--images", str(place), "--rows", "4", "--weight-bits", "7", "--float-layers", "backbone.stem*"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 float convolutions" in done.stdout and "QLinearConv" in done.stdout
+    x = inputs_of()[0]
+    classes = OnnxSession(tmp_path / "int8.onnx", 1)(x).shape[-1]
+    assert classes == len(read_bundle(place / "plain").classes)
+    done = subprocess.run([*command, "--float-layers", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "called nothing" in done.stderr
+
+
+def test_grids_of_a_network_name_its_layers(place):
+    """File and network would disagree on what a layer is called."""
+    model, _ = load_model(place / "trained")
+    grids = grids_of(model)
+    assert {"backbone.stem.0", "encoder", "head"} <= set(grids)
+    for name in grids:
+        assert layer_at(model, name) is not None
