@@ -62,7 +62,7 @@ class FilterPruner:
         try:
             self._pruner = pruning.FPGMFilterPruner(model, list(shape), skip_leaves=False)
         except Exception as error:  # of any kind: it traces a static program
-            raise SlimError(f"PaddleSlim cannot trace {type(model).__name__} ({error!r}): it cannot be pruned") from error
+            raise SlimError(f"fpgm: PaddleSlim cannot trace {type(model).__name__} ({error!r})") from error
         finally:
             paddle.disable_static()
         self._shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -74,7 +74,9 @@ class FilterPruner:
 
     def cut(self, name: str, number: int) -> Cut:
         """What goes when `number` filters of the group `name` go: those nearest the filters' geometric median."""
-        plan = self._pruner.prune_var(name, 0, number / self._shapes[name][0], apply=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of np.product, at every filter
+            plan = self._pruner.prune_var(name, 0, number / self._shapes[name][0], apply=None)
         return {
             tensor: {int(mask.dims): np.asarray(mask.mask, bool) for mask in masks}
             for tensor, masks in plan.masks.items()

@@ -99,7 +99,7 @@ def _filters(model: CRNN, pruner: FilterPruner, weight: str) -> Group:
 
 
 def median_distances(filters: np.ndarray) -> np.ndarray:
-    """[n, ...] filters -> [n] float64, each one's sum of Euclidean distances to all: FPGM's measure of what is unique."""
+    """[n, ...] filters -> [n] float64, each one's sum of Euclidean distances to all: least near their median."""
     flat = filters.reshape(len(filters), -1).astype(np.float64)
     return np.array([np.sqrt(((flat - one) ** 2).sum(axis=1)).sum() for one in flat])
 

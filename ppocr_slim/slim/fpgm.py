@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-import statistics
 import tempfile
-import time
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence
@@ -30,6 +28,7 @@ from ppocr_slim.models.widths import KINDS
 from ppocr_slim.runtime.backends import usable_cores
 from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.recognizer import RecSpec
+from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, find_groups, joined, remove
 from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensitivity, write_json
@@ -37,8 +36,9 @@ from ppocr_slim.slim.step import Context, SlimStep, Transform
 
 FIGURES, SENSITIVITY, PLOT = "fpgm.json", "fpgm_sensitivity.json", "fpgm_sensitivity.png"
 TYPICAL_ASPECT = 15  # width over height of an address row, for the figures
-TIMED_ROUNDS = 40  # runs of each of two networks, in turn
-LATENCY_TRIALS = 6  # of FLOPs targets, halving the interval
+ROUNDS = 12  # of timing two networks in turns
+LATENCY_TRIALS = 6  # each halves the range of FLOPs in which the answer lies
+ANY_PRICE = 1e6  # loss for all multiply-adds; only what would break the network altogether is worth more
 
 Plan = Dict[str, int]
 """Group's name -> channels that it loses, 1 or more."""
@@ -62,7 +62,7 @@ class FpgmStep(SlimStep):
         context.wait()
         plan = json.loads(path.read_text(encoding="utf-8"))["removed"]
         widths = remove(model, joined(group.cut(plan[group.name]) for group in groups if group.name in plan))
-        return [{"name": "widths", "layers": widths}]
+        return [{"name": "widths", "layers": widths}] if widths else []
 
     def _decide(self, model: nn.Layer, groups: Sequence[Group], context: Context) -> Dict[str, Any]:
         settings, folder = self.settings, context.folder
@@ -84,8 +84,8 @@ class FpgmStep(SlimStep):
             "fpgm: %.2f of %.2f M parameters are left, %.1f of %.1f M multiply-adds, %.1f of %.1f ms a row",
             *(costs[when].parameters / 1e6 for when in ("after", "before")),
             *(costs[when].flops / 1e6 for when in ("after", "before")),
-            ms["after"],
-            ms["before"],
+            ms["ms"],
+            ms["base_ms"],
         )
         return {
             "target": {"max_flops": settings.max_flops, "max_latency": settings.max_latency},
@@ -126,6 +126,11 @@ class Planner:
             for group in groups
         }
 
+    @property
+    def least_share(self) -> float:
+        """The share of the multiply-adds that stays at any price."""
+        return self.share(self._at(ANY_PRICE))
+
     def pruned(self, plan: Plan) -> nn.Layer:
         """A copy without what the plan removes."""
         small = copy.deepcopy(self.model)
@@ -155,13 +160,13 @@ class Planner:
         """
         if max_share >= 1:
             return {}
-        cheap, dear = 1e-6, 1e6
+        cheap, dear = 1e-6, ANY_PRICE
         best = self._at(dear)
         least = self.share(best)
         if least > max_share:
             raise SlimError(
-                f"fpgm: at most {100 * (1 - least):.0f}% of the multiply-adds can go, max_flops {max_share:g} is out of "
-                "reach: raise it, raise max_ratio, or skip less"
+                f"fpgm: pruned as far as it may be, the network keeps {least:.2f} of its multiply-adds, not "
+                f"{max_share:g}: raise max_flops or max_ratio, or skip less"
             )
         for _ in range(24):
             price = math.sqrt(cheap * dear)
@@ -192,7 +197,7 @@ class Planner:
 
 
 def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
-    """Name of a matrix or kernel -> places of an input of `shape` where it is applied: its size times that are FLOPs."""
+    """Name of a matrix or kernel -> at how many places of an input of `shape` it is applied: FLOPs for each number."""
     positions = {}
 
     def hook(path: str, channel_axis: int) -> Callable:
@@ -223,28 +228,28 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
 
 
 def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: RecSpec) -> Plan:
-    """A plan within `plan`'s target whose network takes at most that share of the time; FLOPs stand for time in between.
+    """The plan that removes least and whose network takes at most that share of the time; `plan`, if that will do.
 
-    Raises SlimError where none does.
+    Which FLOPs to give up is the planner's; how many is found by timing.
+
+    Raises SlimError where no plan is fast enough.
     """
 
     def ratio(plan: Plan) -> float:
         found = latencies(planner.model, planner.pruned(plan), spec)["ratio"]
-        logger.info("fpgm: %.3f of the multiply-adds take %.3f of the time", planner.share(plan), found)
+        logger.info("fpgm: %.2f of the multiply-adds take %.2f of the time", planner.share(plan), found)
         return found
 
-    most = planner.share(plan)
-    least = planner.share(planner._at(math.inf))
-    fastest = planner.plan(least)
     if plan and ratio(plan) <= max_latency:
         return plan
-    reached = ratio(fastest)
+    most, least = planner.share(plan), planner.least_share
+    best = planner.plan(least)
+    reached = ratio(best)
     if reached > max_latency:
         raise SlimError(
             f"fpgm: pruned as far as it may be, the network takes {reached:.2f} of the time, not {max_latency:g}: "
             "raise max_latency or max_ratio, or skip less"
         )
-    best = fastest
     for _ in range(LATENCY_TRIALS):
         middle = (least + most) / 2
         trial = planner.plan(middle)
@@ -256,27 +261,14 @@ def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Re
 
 
 def latencies(before: nn.Layer, after: nn.Layer, spec: RecSpec) -> Dict[str, float]:
-    """Both networks in ONNX Runtime, in turn, one typical row at a time.
-
-    {"before", "after": median ms; "ratio": median of the rounds' ratios}
-    """
+    """Both networks in ONNX Runtime, in turns, one typical row at a time: {"ms": of `after`, "base_ms", "ratio"}."""
     image = np.zeros((1, 3, spec.height, TYPICAL_ASPECT * spec.height), np.float32)
-    runs = [_onnx_run(model, spec, image) for model in (before, after)]
-    times: List[List[float]] = []
-    for _ in range(3 + TIMED_ROUNDS):
-        times.append([])
-        for run in runs:
-            began = time.perf_counter()
-            run()
-            times[-1].append(1000 * (time.perf_counter() - began))
-    times = times[3:]  # the first runs allocate
-    first, second = ([pair[i] for pair in times] for i in (0, 1))
-    ratio = statistics.median(b / a for a, b in times)
-    return {"before": statistics.median(first), "after": statistics.median(second), "ratio": ratio}
+    times = time_in_turns({name: _onnx_run(m, spec, image) for name, m in (("base", before), ("own", after))}, ROUNDS)
+    return compared(times["own"], times["base"])
 
 
 def _onnx_run(model: nn.Layer, spec: RecSpec, image: np.ndarray) -> Callable[[], Any]:
-    model = copy.deepcopy(model)  # exporting leaves traces in a network
+    model = copy.deepcopy(model)  # which is trained after this: whatever exporting does to it
     name_parameters(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()

@@ -11,11 +11,13 @@ import numpy as np
 import paddle
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from paddle import nn
 
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.models.state import model_state
+from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, silence
 from ppocr_slim.tasks.recognition import RecognitionTask
 
@@ -67,18 +69,14 @@ def measure_sensitivity(
     if not np.isfinite(kept["whole"]):
         raise SlimError(f"fpgm: the unpruned network's loss is {kept['whole']} on {batches[0].sources[0]} and others")
     for group in groups:
-        for number in numbers_to_try(group.size, max_ratio):
-            found = kept["losses"].setdefault(group.name, {})
-            if str(number) in found:  # JSON's keys are strings
-                continue
-            before = silence(model, group.cut(number))
-            try:
-                found[str(number)] = mean_loss(model, task, batches)
-            finally:
-                _restore(model, before)
-            write_json(path, kept)
-            said = (number, group.size, group.name, found[str(number)], kept["whole"])
-            logger.info("fpgm: without %d of %d channels of %s the loss is %.3f instead of %.3f", *said)
+        found = kept["losses"].setdefault(group.name, {})
+        numbers = numbers_to_try(group.size, max_ratio)
+        for number in numbers:
+            if str(number) not in found:  # JSON's keys are strings
+                found[str(number)] = _loss_without(model, group.cut(number), task, batches)
+                write_json(path, kept)
+        said = ", ".join(f"{found[str(number)]:.3f} without {number}" for number in numbers)
+        logger.info("fpgm: %s, %d channels: loss %.3f, %s", group.name, group.size, kept["whole"], said or "untouched")
     return {
         group.name: {
             0: kept["whole"],
@@ -88,16 +86,20 @@ def measure_sensitivity(
     }
 
 
-def _restore(model: nn.Layer, before: Mapping[str, np.ndarray]) -> None:
-    for name, tensor in model_state(model).items():
-        if name in before:
-            tensor.set_value(before[name])
+def _loss_without(model: nn.Layer, cut: Cut, task: RecognitionTask, batches: Sequence[Batch]) -> float:
+    before = silence(model, cut)
+    try:
+        return mean_loss(model, task, batches)
+    finally:
+        for name, tensor in model_state(model).items():
+            if name in before:
+                tensor.set_value(before[name])
 
 
 def harms(losses: Mapping[int, float]) -> Dict[int, float]:
-    """Channels removed -> by how much the loss grows; never less for more channels."""
+    """Channels removed -> by how much the loss grows; never less for more channels, infinite where it is no number."""
     numbers = sorted(losses)
-    grown = np.maximum.accumulate([losses[number] - losses[0] for number in numbers])
+    grown = np.maximum.accumulate(np.nan_to_num([losses[number] - losses[0] for number in numbers], nan=np.inf))
     return {number: float(harm) for number, harm in zip(numbers, grown)}
 
 
@@ -150,6 +152,9 @@ def plot_sensitivity(
         if number:
             axes.plot(100 * number / group.size, found[number], "o", color=color, markersize=6)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("channels of the group removed, the others untouched [%]")
     axes.set_ylabel("loss on training rows, before fine-tuning")
     axes.set_title(title)
