@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import paddle
@@ -168,10 +169,11 @@ def test_the_kernel_rounds_as_the_layer_does(kind, bits, zero_point):
         assert_close(np.asarray(ours) / scale, np.asarray(plain) / scale)
 
 
-def test_a_nan_stays_one():
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_nan_stays_one(fast):
     """Lost otherwise: a training that diverges would go on, clipped, as if nothing had happened."""
     quantizer = made(PactQuantizer, 8, 0, 0.1)
-    with accelerated(quantizer):
+    with accelerated(quantizer) if fast else nullcontext():
         assert np.isnan(quantizer(paddle.to_tensor([1.0, float("nan")])).numpy()).tolist() == [False, True]
 
 

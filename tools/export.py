@@ -27,15 +27,18 @@ def main() -> int:
         "--calibration", type=Path, help="label file of training rows: for onnx_int8 of a float network"
     )
     parser.add_argument("--calibration-rows", type=int, default=64, help="rows taken of it (default 64)")
+    parser.add_argument("--weight-bits", type=int, choices=(7, 8), default=8, help="of onnx_int8; 7 without VNNI")
     options = parser.parse_args()
-    if options.rows < 1:
-        parser.error("--rows must be at least 1")
+    if options.rows < 1 or options.calibration_rows < 1:
+        parser.error("--rows and --calibration-rows must be at least 1")
     samples, findings = read_label_file(options.data, options.image_root)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
     rows = parity_rows(samples, options.rows)
-    calibration = read_label_file(options.calibration)[0] if options.calibration else []
-    calibration = parity_rows(calibration, options.calibration_rows)
-    report = export_recognizer(options.checkpoint, options.out, formats, options.budget_mb, rows, calibration)
+    calibration, more = read_label_file(options.calibration) if options.calibration else ([], [])
+    calibration, findings = parity_rows(calibration, options.calibration_rows), [*findings, *more]
+    report = export_recognizer(
+        options.checkpoint, options.out, formats, options.budget_mb, rows, calibration, options.weight_bits
+    )
 
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")

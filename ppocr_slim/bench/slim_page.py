@@ -36,14 +36,20 @@ def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[
             continue
         cells = [row["title"], f"{row['parameters'] / 1e6:.2f} M", f"{row['flops'] / 1e6:.0f}", row["file"]]
         cells += [f"{row['bytes'] / 1e6:.2f}", f"{row['scores']['cer']:.4f}"]
-        times = [row["ms"][name] for name in figures["engines"]]
-        rows.append(cells + [f"{time['median']:.2f} ({time['ratio']:.2f}x)" for time in times])
+        times = [row["ms"].get(name) for name in figures["engines"]]
+        rows.append(cells + [f"{time['ms']:.2f} ({time['ratio']:.2f}x)" if time else "-" for time in times])
     return headings, rows, missing
 
 
 def bit_table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
     """The same of the bit table; its first row is FP32."""
-    headings = ["bits", "CER, learned clip", "CER, no clip", "PACT's paper, error %", "its reproduction, error %"]
+    headings = [
+        "bits",
+        "CER, learned clip",
+        "CER, no learned clip",
+        "PACT's paper, error %",
+        "its reproduction, error %",
+    ]
     if not figures["bits"]:
         return headings, [], {}
     rows, missing = [["FP32", f"{figures['fp32_checkpoint_cer']:.4f}", "", "", ""]], {}
@@ -89,7 +95,7 @@ def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
         line = {key: row.get(key) for key in ("name", "parameters", "flops", "file", "bytes", "checkpoint_cer")}
         line.update(row.get("scores", {}))
         for engine, time in row.get("ms", {}).items():
-            line.update({f"{engine}_ms": time["median"], f"{engine}_ratio": time["ratio"]})
+            line.update({f"{engine}_ms": time["ms"], f"{engine}_ratio": time["ratio"]})
         lines.append({**line, "reason": row.get("reason")})
     for row in figures["bits"]:
         for key, suffix in (("clip", ""), ("noclip", "_noclip")):
@@ -188,7 +194,7 @@ def _style(axes: Axes, title: str, x: str, y: str) -> None:
 
 def _page(name: str, figures: Mapping[str, Any]) -> str:
     processor, height, width = figures["machine"]["processor"], *figures["size"]
-    epochs = " + ".join(map(str, figures["epochs"]))
+    epochs, start = " + ".join(map(str, figures["epochs"])), figures["start"]
     lines = [
         f"# {name}",
         "",
@@ -199,7 +205,12 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         f"- commit: {figures['commit']}, {figures['date']}",
         f"- {processor}, {figures['machine']['cores']} cores, {figures['threads']} threads an engine",
         "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
-        f"- {epochs} epochs, {figures['steps']} steps a row",
+        f"- {epochs} epochs, {figures['steps']} steps a row, "
+        + (f"from {start['folder']} (CER {start['cer']:.4f})" if start else "from random weights"),
+        *(
+            f"- teacher: {teacher}" + (", which is the start itself" if start and teacher == start["folder"] else "")
+            for teacher in figures["teachers"]
+        ),
         f"- CER: of the file that the row names, by ONNX Runtime, on {figures['evaluation_rows']} rows; for weight "
         "sharing of the same weights in model.onnx",
         f"- ms: of a row of {height} x {width} pixels; all rows and engines take turns, the median of all rounds; in "
@@ -212,8 +223,10 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
     if figures["bits"]:
         lines += [
             "",
-            "Weights and activations of so many bits, in the checkpoint's own fake-quantized arithmetic; beside it the "
-            "error of ResNet-20 on CIFAR-10, as PACT's authors (arXiv:1805.06085) and a public reproduction give it:",
+            "Weights and activations of so many bits, in the checkpoint's own fake-quantized arithmetic. The first and "
+            "the last layer and the LSTM's weights stay at 8 bits, the LSTM's inputs in float. Beside it, for the shape "
+            "of the curve alone: the error of ResNet-20 on CIFAR-10, as PACT's authors (arXiv:1805.06085) and a public "
+            "reproduction give it.",
             "",
         ]
         lines += _markdown(*bit_table(figures))

@@ -9,15 +9,12 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import json
-import statistics
-import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ppocr_slim.bench.provenance import commit, machine, versions
 from ppocr_slim.bench.runs import Outcome, derive, read_outcome, run_config
@@ -26,19 +23,19 @@ from ppocr_slim.data.labels import Sample, read_label_file
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.runtime.backends import BACKENDS, usable_cores
-from ppocr_slim.runtime.bundle import ONNX, read_bundle
+from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model, read_states
-from ppocr_slim.tasks.evaluation import evaluate
+from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 from ppocr_slim.training.loop import BEST
 from ppocr_slim.training.recipe import stage_folders
 from ppocr_slim.training.runlog import LOG_FILE
 
 FP32 = "fp32"
-INT8 = "model.int8.onnx"
 TITLES = {
     FP32: "FP32",
     "distill": "+ distillation",
@@ -56,10 +53,9 @@ STEPS = {
     "all": ("distill", "mutual", "fpgm", "pact", "lsq"),
 }
 BITS = (8, 5, 4, 3, 2)
-ANY_DROP = 100.0  # of CER before the first step: few bits start from nonsense, and may
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-PACKAGES = ("paddlepaddle", "onnxruntime", "numpy")
-PAUSE = 0.02  # seconds before a turn: an engine's threads look for work for a while after they have none
+REFERENCE = "onnxruntime"  # the engine whose readings are scored
+PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "numpy")
 # Error in % on CIFAR-10, ResNet-20, weights and activations of so many bits: PACT's authors (arXiv:1805.06085) and a
 # public reproduction.
 PAPER = {"paper": {5: 8.4, 4: 9.2, 3: 9.4, 2: 11.1}, "reproduction": {5: 8.4, 4: 9.1, 3: 9.9, 2: 12.9}}
@@ -166,7 +162,7 @@ def _with_bits(stage: TrainStage, bits: int, clip: bool) -> TrainStage:
         settings = step.settings if isinstance(step.settings, Pact) else Pact(**_quantize_fields(step.settings))
         change: Dict[str, Any] = {"weight_bits": bits, "activation_bits": bits, "clip": clip}
         if bits < 8:
-            change["max_drop"] = ANY_DROP
+            change["max_drop"] = None  # few bits start from nonsense, and may
         return Step(pact=settings.model_copy(update=change))
 
     return stage.model_copy(update={"steps": [changed(step) for step in stage.steps]})
@@ -258,6 +254,7 @@ def slim_table(
     outcomes = run_rows(rows, read_only)
     if not outcomes[FP32].done:
         raise SlimError(f"the row {FP32}, which all others are compared with, is not there: {outcomes[FP32].reason}")
+    steps = [step for row in rows.values() for stage in row.stages for step in stage.steps]
     shown = [rows[name] for name in STEPS if name in (FP32, *names)]
     samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
     common, found = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)
@@ -270,6 +267,8 @@ def slim_table(
         "epochs": [stage.epochs for stage in rows[FP32].stages],
         "steps": _steps_trained(rows, FP32),
         "evaluation_rows": len(samples),
+        "start": _start_figures(config, samples),
+        "teachers": sorted({str(step.distill.teacher) for step in steps if step.distill}),
         **common,
         "rows": [
             {
@@ -285,6 +284,14 @@ def slim_table(
     }
 
 
+def _start_figures(config: Config, samples: Sequence[Sample]) -> Optional[Dict[str, Any]]:
+    """What the rows start from, and its CER by the reference engine; None: from random weights."""
+    if config.run.pretrained is None:
+        return None
+    recognizer = open_recognizer(config.run.pretrained, REFERENCE, "fp32")
+    return {"folder": str(config.run.pretrained), "cer": evaluate(recognizer, samples).scores.cer}
+
+
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """What holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
     engines = [name for name in ENGINES if name in BACKENDS and importlib.util.find_spec(name)]
@@ -295,17 +302,26 @@ def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> Tup
     for row in rows:
         logger.info("%s: reading %d rows", row.name, len(samples))
         try:
-            recognizers = {name: _recognizer(row, name) for name in engines}
-            found[row.name] = _row_figures(row, recognizers["onnxruntime"], samples, size)
+            found[row.name] = _row_figures(row, _recognizer(row, REFERENCE), samples, size)
         except SlimError as error:
+            if row.name == FP32:  # all others are compared with it
+                raise
             logger.warning("%s: %s", row.name, error)
             found[row.name] = {"reason": str(error)}
             continue
-        calls.update({(row.name, name): partial(one.session, x) for name, one in recognizers.items()})
+        for engine in engines:
+            try:
+                recognizer = _recognizer(row, engine)
+            except SlimError as error:
+                logger.warning("%s: %s", row.name, error)
+                continue
+            calls[row.name, engine] = partial(recognizer.session, x)
+            if engine != REFERENCE:
+                found[row.name][f"{engine}_cer"] = evaluate(recognizer, samples).scores.cer
     times = time_in_turns(calls, rounds)
     for name, engine in calls:
-        against = times.get((FP32, engine), times[name, engine])
-        found[name].setdefault("ms", {})[engine] = _compared(times[name, engine], against)
+        if (FP32, engine) in times:
+            found[name].setdefault("ms", {})[engine] = compared(times[name, engine], times[FP32, engine])
     return {"engines": engines, "threads": usable_cores(), "size": size}, found
 
 
@@ -346,40 +362,17 @@ def typical_row(samples: Sequence[Sample], height: int) -> np.ndarray:
     return to_batch([row], padded_width(row.shape[1]))
 
 
-def time_in_turns(calls: Mapping[Any, Callable[[], Any]], rounds: int, repeats: int = 10) -> Dict[Any, List[float]]:
-    """Milliseconds a call, a figure for each round: what slows the machine down for a while meets all of them.
-
-    A turn is `repeats` calls, of which the median counts, after two that do not. Every other round goes backwards, so
-    that nobody always follows the same neighbour.
-    """
-    times: Dict[Any, List[float]] = {key: [] for key in calls}
-    for number in tqdm(range(rounds), desc="time", unit="round", leave=False):
-        for key in list(calls) if number % 2 == 0 else list(calls)[::-1]:
-            time.sleep(PAUSE)
-            turn = []
-            for _ in range(repeats + 2):
-                started = time.perf_counter()
-                calls[key]()
-                turn.append(1000 * (time.perf_counter() - started))
-            times[key].append(statistics.median(turn[2:]))
-    return times
-
-
-def _compared(times: Sequence[float], base: Sequence[float]) -> Dict[str, float]:
-    """Median, and the median of the rounds' ratios to FP32's turn in the same round."""
-    ratio = statistics.median(a / b for a, b in zip(times, base))
-    return {"median": round(statistics.median(times), 3), "ratio": round(ratio, 3)}
-
-
 def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> Dict[str, Any]:
     """CER of the checkpoints of `bits` bits, as their training measured it: no engine computes on 2 to 7 bits."""
     found: Dict[str, Any] = {"bits": bits}
     for key, clip in (("clip", True), ("noclip", False)):
         row = rows[bit_row(bits, clip)]
-        if outcomes[row.name].done:
+        try:
+            if not outcomes[row.name].done:
+                raise SlimError(outcomes[row.name].reason)
             found[key] = _log_figures(row.folders[-1])["cer"]
-        else:
-            found[f"{key}_reason"] = outcomes[row.name].reason
+        except SlimError as error:
+            found[f"{key}_reason"] = str(error)
     return {**found, **{name: values[bits] for name, values in PAPER.items() if bits in values}}
 
 

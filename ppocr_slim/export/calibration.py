@@ -112,7 +112,10 @@ def _observe(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray])
             model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises types of its own that share no public base
+        raise SlimError(f"ONNX Runtime cannot load the network: {str(error).strip().splitlines()[0]}") from error
     generator = np.random.default_rng(0)
     seen: Dict[str, List[np.ndarray]] = {name: [] for name in tensors}
     for x in inputs:

@@ -30,6 +30,7 @@ from ppocr_slim.models.grids import Grid, LayerGrids
 LSTM_BITS = 8
 WEIGHT_BITS = (7, 8)  # 7: for processors without VNNI, whose 16-bit sums of products overflow at 8
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+SMALLEST_OF_FOLDED = np.float32(1e-30)  # the same of a channel whose batch norm gives nothing
 SMALLEST = 1e-8  # scale; of weights that are all zero, for example
 
 
@@ -126,7 +127,9 @@ class _Writer:
         elif grids.weight is not None:
             bias = self.integer_bias(node, grids)
             # The scale of the products, to whose sums the bias is added, must let it fit into 32 bits.
-            least = SMALLEST if bias is None else np.abs(bias) / (2**30 * np.float32(grids.inputs[0].scale))
+            least = SMALLEST
+            if bias is not None:
+                least = np.maximum(np.abs(bias) / (2**30 * np.float32(grids.inputs[0].scale)), SMALLEST_OF_FOLDED)
             scale = self.quantize_weights(node, grids.weight, least)
             if bias is not None:
                 scale = scale * np.float32(grids.inputs[0].scale)

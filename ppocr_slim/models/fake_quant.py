@@ -15,7 +15,8 @@ Biases are integers too, in units of the products' scale. What folding makes of 
 network evaluates: the units are fine, but a number that falls to the other side once moves others, layer after layer,
 and in the end two texts out of five would differ from the integer twin's.
 
-An LSTM's weights are rounded to 8 bits, one scale a row, while it evaluates; it trains with its float weights.
+An LSTM's weights are rounded to 8 bits, one scale a row, while it evaluates; it trains with its float weights. The INT8
+file's LSTM also rounds its inputs and hidden states, on ranges that it takes as it goes: that is not computed here.
 
 Rounding has no gradient; it passes as if it were not there (Bengio et al. 2013, arXiv:1308.3432).
 """
@@ -109,7 +110,7 @@ class ClipQuantizer(ActivationQuantizer):
         self.observe(x)
         high, scale = self.bound(), self.scale()
         low = high * self.low
-        inside = paddle.where(x < low, low.expand_as(x), paddle.where(x < high, x, high.expand_as(x)))
+        inside = paddle.where(x < low, low.expand_as(x), paddle.where(x >= high, high.expand_as(x), x))  # NaN stays
         return inside + (paddle.round(inside / scale) * scale - inside).detach()
 
     def observe(self, x) -> None:

@@ -42,7 +42,8 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises types of its own that share no public base
-            raise SlimError(f"{path}: ONNX Runtime cannot load it ({error}); export the bundle again") from error
+            reason = " ".join(str(error).split())
+            raise SlimError(f"{path}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
         output = self._session.get_outputs()[0]
         self.classes = output.shape[-1]
         self._input = self._session.get_inputs()[0].name
@@ -77,7 +78,7 @@ class OpenVinoSession:
             model.reshape({model.inputs[0]: shape})
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = " ".join(str(error).split())
             raise SlimError(f"{path}: OpenVINO {openvino.__version__} cannot load it ({reason})") from error
         classes = model.outputs[0].partial_shape[-1]
         self.classes = classes.get_length() if classes.is_static else None

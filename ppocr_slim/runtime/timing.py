@@ -6,23 +6,27 @@ import statistics
 import time
 from typing import Any, Callable, Dict, Hashable, List, Mapping, TypeVar
 
+PAUSE = 0.02  # seconds before a turn: an engine's threads look for work for a while after they have none
+
 Key = TypeVar("Key", bound=Hashable)
 
 
 def time_in_turns(calls: Mapping[Key, Callable[[], Any]], rounds: int, repeats: int = 5) -> Dict[Key, List[float]]:
     """Milliseconds of each call, a figure for each round: what slows the machine down for a while meets all of them.
 
-    A turn is `repeats` calls, of which the median counts, after one that does not. Every other round goes backwards.
+    A turn is `repeats` calls, of which the median counts, after two that do not. Every other round goes backwards, so
+    that nobody always follows the same neighbour.
     """
     times: Dict[Key, List[float]] = {key: [] for key in calls}
     for number in range(rounds):
         for key in list(calls) if number % 2 == 0 else list(calls)[::-1]:
+            time.sleep(PAUSE)
             turn = []
-            for _ in range(1 + repeats):
+            for _ in range(2 + repeats):
                 began = time.perf_counter()
                 calls[key]()
                 turn.append(1000 * (time.perf_counter() - began))
-            times[key].append(statistics.median(turn[1:]))
+            times[key].append(statistics.median(turn[2:]))
     return times
 
 

@@ -11,6 +11,7 @@ from paddle import nn
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.crnn import CRNN
+from ppocr_slim.models.fake_quant import quantized_layers
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS, Widths, resize, widths_of
 from ppocr_slim.slim._paddleslim import Cut, FilterPruner
@@ -53,9 +54,10 @@ def find_groups(model: nn.Layer) -> List[Group]:
     """
     if not isinstance(model, CRNN):
         raise SlimError(f"fpgm: {type(model).__name__} cannot be pruned, a CRNN can")
-    quantized = [path for path, layer in model.named_sublayers() if _has_unknown_weights(model, path, layer)]
-    if quantized:
-        raise SlimError(f"fpgm: {quantized[0]} cannot be resized: prune a network before it is quantized")
+    unknown = [path for path, layer in model.named_sublayers() if _has_unknown_weights(model, path, layer)]
+    if quantized_layers(model) or unknown:
+        which = [*quantized_layers(model), *unknown][0]
+        raise SlimError(f"fpgm: {which} cannot be resized: prune a network before it is quantized")
     name_parameters(model)  # PaddleSlim and the cuts know tensors by their names
     pruner = FilterPruner(_as_they_act(_Convolutions(model)), [1, 3, model.height, 4 * model.height])
     groups = [_filters(model, pruner, weight) for weight in pruner.groups]

@@ -171,10 +171,6 @@ class PactStep(QuantizeStep):
             zero_point = quantizer.zero_point()
             quantizer.set_range(tensor.largest / top_of(quantizer.bits, zero_point), zero_point)
 
-    def set_weight(self, quantizer, weight):
-        if self.settings.clip:
-            super().set_weight(quantizer, weight)
-
     def attach(self, model, context):
         super().attach(model, context)
         self.clips = [q.clip for q in _quantizers(model) if isinstance(q, PactQuantizer)]
@@ -237,9 +233,11 @@ class Tensor:
     parts: List[np.ndarray] = field(default_factory=list)
 
     def add(self, values: np.ndarray, count: int) -> None:
-        """Look at values of any shape, and keep about `count` of them."""
+        """Look at values of any shape, and keep at most `count` of them."""
         self.smallest, self.greatest = min(self.smallest, values.min()), max(self.greatest, values.max())
-        self.parts.append(values.reshape(-1)[:: max(1, values.size // count)].copy())
+        # Drawn at random: every n-th value would be of one column, the sizes of a tensor being powers of two.
+        drawn = np.random.default_rng(len(self.parts)).integers(0, values.size, min(count, values.size))
+        self.parts.append(values.reshape(-1)[drawn])
 
     @property
     def values(self) -> np.ndarray:

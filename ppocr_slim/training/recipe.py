@@ -37,7 +37,7 @@ from ppocr_slim.training.starting import load_starting_weights, read_starting_we
 
 CONFIG_FILE = "config.yml"
 LOCK_FILE = ".lock"
-EXPORT_ROWS = 32  # rows on which an export must read as the checkpoint does
+EXPORT_ROWS = 200  # rows on which an export must read as the checkpoint does
 CALIBRATION_ROWS = 64  # training rows that ranges are taken from, for INT8 of a float network
 TYPICAL_ASPECT = 15  # width over height of an address row, for the FLOPs that are printed
 
@@ -271,5 +271,6 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         stage.budget_mb,
         parity_rows(samples, EXPORT_ROWS),
         parity_rows(training, CALIBRATION_ROWS),
+        stage.int8_weight_bits,
     )
     logger.info("%s", report)
