@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Sequence
 
@@ -9,6 +11,7 @@ import numpy as np
 import onnx
 import paddle
 import pytest
+import yaml
 from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
 from onnx import TensorProto, helper, numpy_helper
@@ -22,14 +25,16 @@ from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.recognizer import export_recognizer
 from ppocr_slim.models import build_model
+from ppocr_slim.models.fake_quant import fake_quantize, quantized_layers
 from ppocr_slim.models.state import model_state
+from ppocr_slim.models.widths import widths_of
 from ppocr_slim.runtime.preprocess import resize_to_height, steps_for_width, to_batch
-from ppocr_slim.slim import distill
+from ppocr_slim.slim import distill, teachers
 from ppocr_slim.slim.distill import DistillStep
 from ppocr_slim.slim.mutual import MutualStep
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, at_steps, open_teacher, row_widths
-from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays, save_checkpoint
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.kernels.accelerate import accelerated
@@ -39,6 +44,8 @@ from ppocr_slim.training.processes import Processes
 CHARSET = Charset.from_texts(TEXTS)
 HEIGHT = 32
 ARGS = {"height": HEIGHT, "scale": 0.35, "hidden": 16, "layers": 1}
+GRIDS = {"inputs": [{"bits": 8, "zero_point": 128}], "weight_bits": 8}
+QUANTIZED_HEAD = {"name": "fake_quant", "method": "max", "layers": {"head": GRIDS, "encoder": {}}}
 ALL_LOSSES = ["aligned", "dkd", "frames", "mean_logits", "features", "readings"]
 
 
@@ -66,11 +73,17 @@ def log_probabilities(model, image: np.ndarray) -> np.ndarray:
 
 
 def write_onnx(
-    path: Path, characters: Sequence[str] = CHARSET.characters, softmax=True, stride: int = 4, steps: int = 0
+    path: Path,
+    characters: Sequence[str] = CHARSET.characters,
+    softmax=True,
+    stride: int = 4,
+    steps: int = 0,
+    scalar=False,
 ) -> Path:
     """A stranger's network: a convolution over all of a strip's rows, as ONNX [N, 3, 32, W] -> [N, T, K].
 
     steps: always so many instead of one for `stride` columns.
+    scalar: it has a second output, which is but a number.
     """
     classes = len(characters) + 2
     weight = np.random.default_rng(3).normal(0, 0.3, (classes, 3, HEIGHT, stride)).astype(np.float32)
@@ -87,11 +100,15 @@ def write_onnx(
     if softmax:
         nodes.append(helper.make_node("Softmax", [last], ["probabilities"], axis=2))
         last = "probabilities"
+    outputs = [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", "T", classes])]
+    if scalar:
+        nodes.append(helper.make_node("ReduceMean", [last], ["mean"], keepdims=0))
+        outputs.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, []))
     graph = helper.make_graph(
         nodes,
         "stranger",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, HEIGHT, "W"])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", "T", classes])],
+        outputs,
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -156,6 +173,60 @@ def test_a_stranger_may_give_logits_or_probabilities_in_any_order_of_classes(tmp
     assert np.array_equal(c[:, :, 1:-1][:, :, ::-1], a[:, :, 1:-1]) and np.array_equal(c[:, :, 0], a[:, :, 0])
 
 
+def test_an_output_that_nobody_asked_for_is_left_alone(tmp_path):
+    """Lost otherwise: a stranger's second output would be taken for features, or break the training."""
+    plain, more = write_onnx(tmp_path / "plain.onnx"), write_onnx(tmp_path / "more.onnx", scalar=True)
+    expected, answer = (open_teacher(path, CHARSET.classes, HEIGHT)(images()) for path in (plain, more))
+    assert answer.features is None and np.array_equal(answer.logits, expected.logits)
+
+
+def save_network(folder: Path, model, card: ModelCard) -> Path:
+    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    save_checkpoint(folder, card, weights, {"step": 0}, {"step": 0, "best": None, "best_step": 0})
+    return folder
+
+
+def test_a_quantized_teacher_teaches_with_its_float_weights(checkpoint, teacher, tmp_path):
+    """Lost otherwise: a quantize stage's checkpoint, named as teacher, would end in a stack trace from paddle."""
+    model, card = load_model(checkpoint)
+    fake_quantize(model, "max", QUANTIZED_HEAD["layers"])
+    source = save_network(tmp_path / "quantized", model, replace(card, transforms=[QUANTIZED_HEAD]))
+    assert set(quantized_layers(load_model(source)[0])) == {"head", "encoder"}
+    opened = open_teacher(source, CHARSET.classes, HEIGHT)
+    assert np.abs(opened(images()).logits - teacher(images()).logits).max() < 1e-3
+    assert opened.digest != teacher.digest
+
+
+def test_a_digest_tells_a_teacher_by_all_that_makes_its_answers(checkpoint, teacher, tmp_path, monkeypatch):
+    """Lost otherwise: a cache would give the answers of the teacher that was there before, to other letters."""
+    monkeypatch.setattr(teachers, "as_onnx", lambda *given: write_onnx(tmp_path / "any.onnx").read_bytes())
+    model, card = load_model(checkpoint)
+    write_rows(tmp_path, TEXTS[:2])
+    samples, _ = read_label_file(tmp_path / "train.txt")
+    bundle = tmp_path / "bundle"
+    export_recognizer(checkpoint, bundle, ["paddle"], 50, samples)
+
+    def digest(source: Path) -> str:
+        return open_teacher(source, CHARSET.classes, HEIGHT).digest
+
+    assert digest(bundle) == digest(checkpoint) == teacher.digest  # the same network
+    other = replace(card, charset=Charset((*CHARSET.characters[:-1], "字")))
+    found = {teacher.digest, digest(save_network(tmp_path / "other", model, other))}
+    found.add(digest(save_network(tmp_path / "taller", model, replace(card, height=40))))
+    text = (bundle / "inference.yml").read_text(encoding="utf-8")
+    for change in (
+        lambda raw: raw["PostProcess"]["character_dict"].__setitem__(-1, "語"),
+        lambda raw: raw["Bundle"]["input"].update(height=48),
+    ):
+        raw = yaml.safe_load(text)
+        change(raw)
+        (bundle / "inference.yml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+        found.add(digest(bundle))
+    model.head.bias.set_value(model.head.bias + 1)
+    found.add(digest(save_network(tmp_path / "moved", model, card)))
+    assert len(found) == 6
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -195,7 +266,7 @@ class Counting:
     """A teacher that counts the rows it is asked for."""
 
     def __init__(self, teacher: Teacher):
-        self.teacher, self.digest, self.rows = teacher, teacher.digest, 0
+        self.teacher, self.digest, self.features, self.rows = teacher, teacher.digest, teacher.features, 0
 
     def __call__(self, image):
         self.rows += len(image)
@@ -219,13 +290,26 @@ def test_a_cached_answer_is_given_once_and_depends_on_the_row_alone(teacher, tmp
     assert (first.logits[1, steps:].argmax(axis=1) == 0).all() and not first.features[1, steps:].any()
     files = sorted(tmp_path.glob("*/*"))
     assert len(files) == len(TEXTS)
-    files[0].write_bytes(b"half a file")
-    assert np.array_equal(cached(image).logits, first.logits) and len(sorted(tmp_path.glob("*/*"))) == len(TEXTS)
+    half = io.BytesIO()
+    np.savez(half, logits=first.logits[0])
+    for damaged in (b"half a file", b"", half.getvalue()):
+        files[0].write_bytes(damaged)
+        again = cached(image)
+        assert np.array_equal(again.logits, first.logits) and np.array_equal(again.features, first.features)
+        assert len(sorted(tmp_path.glob("*/*"))) == len(TEXTS)
+
+
+def test_a_cache_without_features_is_not_one_with_them(teacher, tmp_path):
+    """Lost otherwise: a run that was killed, and goes on with the loss `features`, would find answers without them."""
+    plain = Teacher(str(write_onnx(tmp_path / "t.onnx")), CHARSET.classes, HEIGHT, "without", teacher.digest)
+    assert CachedTeacher(plain, tmp_path)(images()).features is None
+    assert CachedTeacher(teacher, tmp_path)(images()).features is not None
+    assert CachedTeacher(plain, tmp_path)(images()).features is None
 
 
 def context_of(folder: Path, card: ModelCard, augmented: bool = False) -> Context:
     task = RecognitionTask(card.charset, card.height)
-    return Context(folder, card, task, lambda n: [], lambda m: None, 10, augmented, 3, True, lambda: None)
+    return Context(folder, card, task, lambda n: [], lambda m: None, augmented, 3, True, lambda: None)
 
 
 def student_card(**args) -> ModelCard:
@@ -301,13 +385,13 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone
     assert {path: path.read_bytes() for path in checkpoint.iterdir()} == files
 
 
-def test_a_teacher_answers_the_same_after_a_training_step(checkpoint, teacher, tmp_path, monkeypatch):
-    """Lost otherwise: a teacher whose batch norms follow the student's rows would slowly forget what it knows."""
+def test_every_loss_reaches_the_student_and_its_adapter(checkpoint, teacher, tmp_path, monkeypatch):
+    """Lost otherwise: a loss that a config names would be a constant, and its weight tuned in vain."""
     monkeypatch.setattr(distill, "open_teacher", lambda *given: teacher)
     step, card = distillation(checkpoint, *ALL_LOSSES), student_card()
     model = card.build("Architecture")
     step.attach(model, context_of(tmp_path, card))
-    before = teacher(images())
+    assert step.digest() == teacher.digest
     task = RecognitionTask(CHARSET, HEIGHT)
     model.train()
     with accelerated(model, task.criterion, *step.extras().values()):
@@ -318,8 +402,6 @@ def test_a_teacher_answers_the_same_after_a_training_step(checkpoint, teacher, t
         assert all(np.isfinite(float(term)) and float(term) > 0 for term in terms.values())
         sum(terms.values()).backward()
     assert all(p.grad is not None for p in [*model.parameters(), *step.adapter.parameters()] if not p.stop_gradient)
-    after = teacher(images())
-    assert np.array_equal(after.logits, before.logits) and np.array_equal(after.features, before.features)
 
 
 def batch_of(texts: Sequence[str]):
@@ -399,6 +481,17 @@ def test_two_students_start_apart_and_teach_each_other(tmp_path):
     assert model.head.weight.grad is not None and step.peer.head.weight.grad is None
     terms["peer_mutual"].backward()
     assert step.peer.head.weight.grad is not None
+
+
+def test_the_peer_of_a_slimmed_student_has_its_widths_and_computes_in_float(tmp_path):
+    """Lost otherwise: a pruned student would train beside the unpruned network, at several times the cost."""
+    plain = student_card()
+    before = widths_of(plain.build("Architecture"))
+    narrow = {"encoder": [before["encoder"][0], 8], "head": [16, len(CHARSET.classes)]}
+    card = replace(plain, transforms=[{"name": "widths", "layers": narrow}, QUANTIZED_HEAD])
+    step = MutualStep(Mutual())
+    step.attach(card.build("Architecture"), context_of(tmp_path, card))
+    assert widths_of(step.peer) == {**before, **narrow} != before and not quantized_layers(step.peer)
 
 
 def test_a_peer_may_be_another_network_of_the_same_height(tmp_path):

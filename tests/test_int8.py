@@ -231,7 +231,7 @@ def test_what_cannot_be_quantized_is_said(tmp_path):
         calibrate(relu, [x])
     with pytest.raises(SlimError, match="no convolution"):
         calibrate(conv, [x], ["w"])
-    with pytest.raises(SlimError, match="called stem.*there are w"):
+    with pytest.raises(SlimError, match="called 'stem.*there are w"):
         calibrate(conv, [x], ["stem*"])
     with pytest.raises(SlimError, match="at least one image"):
         calibrate(conv, [])
@@ -265,6 +265,16 @@ def test_what_cannot_be_quantized_is_said(tmp_path):
     with pytest.raises(SlimError, match="itself"):
         quantize_file(conv, conv, [tmp_path / "a.png"], 4)
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_block_left_in_float_is_all_that_is_in_it(tmp_path):
+    """A pattern would name other layers here than it does in the config of a training."""
+    w = np.ones((3, 3, 1, 1), np.float32)
+    names = ["blocks.1.0", "blocks.1.1", "blocks.10.0"]
+    tensors = ["x", "a", "b", "y"]
+    nodes = [make_node("Conv", [tensors[i], f"{name}.weight"], [tensors[i + 1]]) for i, name in enumerate(names)]
+    path = save_model(tmp_path / "a.onnx", nodes, {f"{name}.weight": w for name in names}, [1, 3, None, None])
+    assert list(calibrate(path, [np.ones((1, 3, 4, 4), np.float32)], ["blocks.1"])) == ["blocks.10.0"]
 
 
 def quantization_of(model):
@@ -466,7 +476,7 @@ def test_the_tool_quantizes_a_file_and_says_what_came_out(place, tmp_path):
     classes = OnnxSession(tmp_path / "int8.onnx", 1)(x).shape[-1]
     assert classes == len(read_bundle(place / "plain").classes)
     done = subprocess.run([*command, "--float-layers", "nothing"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "called nothing" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "called 'nothing'" in done.stderr
 
 
 def test_grids_of_a_network_name_its_layers(place):

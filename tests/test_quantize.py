@@ -59,7 +59,7 @@ def stage(checkpoint, tmp_path):
     def score(network):
         return score_lines(texts, [line.text for line in task.recognizer(network).read(images)])
 
-    return model, Context(tmp_path, card, task, calibration, score, 10, False, 0, True, lambda: None)
+    return model, Context(tmp_path, card, task, calibration, score, False, 0, True, lambda: None)
 
 
 def pact(**changes):
@@ -181,6 +181,14 @@ def test_a_pattern_that_matches_nothing_is_an_error(stage):
     model, context = stage
     with pytest.raises(SlimError, match=r"float_layers: no layer is called 'backbone.steam'"):
         pact(float_layers=["backbone.steam"]).prepare(model, context)
+
+
+def test_a_report_that_cannot_be_written_is_one_clear_line(stage):
+    """Lost otherwise: a full disk ends in a stack trace."""
+    model, context = stage
+    (context.folder / "file").write_text("")
+    with pytest.raises(SlimError, match=f"cannot write .*{REPORT}"):
+        pact().prepare(model, replace(context, folder=context.folder / "file"))
 
 
 def test_a_drop_stops_the_run_and_names_layers(stage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer
 from ppocr_slim.tasks.checks import check_config, choose_charset, folder_card
 from ppocr_slim.training.recipe import locked, require_same_experiment
-from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
+from ppocr_slim.training.starting import load_starting_weights, read_starting_weights, require_same_network
 
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -85,6 +86,10 @@ def test_another_config_cannot_continue_a_run(finished):
         require_same_experiment(load_config(finished / "run" / "config.yml", ["Optimizer.lr=0.001"]))
     require_same_experiment(saved)
     require_same_experiment(load_config(finished / "run" / "config.yml", ["Global.log_every_steps=7"]))  # harmless
+    more = ["Recipe=[{stage: train, epochs: 3}, {stage: prune, epochs: 1, steps: [{fpgm: {max_flops: 0.7}}]}]"]
+    require_same_experiment(load_config(finished / "run" / "config.yml", more))  # what has not begun may still change
+    with pytest.raises(SlimError, match="Recipe is another"):
+        require_same_experiment(load_config(finished / "run" / "config.yml", ["Recipe.0.epochs=4"]))
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path):
@@ -129,7 +134,10 @@ def test_weights_of_another_architecture_are_refused(finished):
     model = build_model("crnn_mv3_slim", ARGS, len(start.card.charset.classes))
     for args in ({"hidden": 24}, {"hard_swish": True}):  # other shapes; the same shapes, but another network
         with pytest.raises(SlimError, match=f"of a network with {next(iter(args))}"):
-            load_starting_weights(model, start, card_of(start.card.charset, **args))
+            require_same_network(start, card_of(start.card.charset, **args))
+    slimmed = replace(start.card, transforms=[{"name": "widths", "layers": {}}])
+    with pytest.raises(SlimError, match="was pruned or quantized for its"):
+        require_same_network(start._replace(card=slimmed), card_of(Charset(("a", "b"))))
     state = {**start.state, "head.bias": start.state["head.bias"][:-1]}
     with pytest.raises(SlimError, match="do not fit"):
         load_starting_weights(model, start._replace(state=state), card_of(start.card.charset))

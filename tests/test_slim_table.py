@@ -90,7 +90,7 @@ def test_bits_change_nothing_but_the_bits_and_the_clip(tmp_path):
         settings = rows[name].stages[-1].steps[0].settings
         assert (settings.weight_bits, settings.activation_bits, settings.clip) == (3, 3, clip)
         assert settings.clip_lr == own["clip_lr"] and settings.edge_bits == 8
-        assert settings.max_drop > 1  # three bits start from nonsense
+        assert settings.max_drop is None  # three bits start from nonsense
         assert all(isinstance(stage, TrainStage) for stage in rows[name].config.recipe)
     assert rows["pact"].config == rows[names[1]].config
 
@@ -99,7 +99,8 @@ def test_a_row_that_the_config_cannot_make_says_so_and_the_others_stay(tmp_path)
     """Lost otherwise: no table at all for a config without a teacher."""
     rows = plan_rows(config_of(tmp_path, [{"stage": "train", "epochs": 2}]), STEPS)
     problems = {name: row.problem for name, row in rows.items() if row.problem}
-    assert problems.keys() == {"distill", "fpgm", "all"} and "no step fpgm" in problems["fpgm"]
+    assert problems.keys() == {"distill", "all"} and "no step distill" in problems["distill"]
+    assert kinds(rows["fpgm"]) == [("prune", ["fpgm"])]
     assert kinds(rows["pact"]) == [("quantize", ["pact"])] and kinds(rows["share"]) == [("share", ["share"])]
     with pytest.raises(SlimError, match="no row is called 'fpgn'"):
         slim_table(config_of(tmp_path), "", ["fpgn"])

@@ -223,10 +223,10 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
     if figures["bits"]:
         lines += [
             "",
-            "Weights and activations of so many bits, in the checkpoint's own fake-quantized arithmetic. The first and "
-            "the last layer and the LSTM's weights stay at 8 bits, the LSTM's inputs in float. Beside it, for the shape "
-            "of the curve alone: the error of ResNet-20 on CIFAR-10, as PACT's authors (arXiv:1805.06085) and a public "
-            "reproduction give it.",
+            "Weights and activations of so many bits, in the checkpoint's own fake-quantized arithmetic. The first "
+            "and the last layer and the LSTM's weights stay at 8 bits, the LSTM's inputs in float. Beside it, for the "
+            "shape of the curve alone: the error of ResNet-20 on CIFAR-10, as PACT's authors (arXiv:1805.06085) and a "
+            "public reproduction give it.",
             "",
         ]
         lines += _markdown(*bit_table(figures))

@@ -18,7 +18,7 @@ import numpy as np
 
 from ppocr_slim.bench.provenance import commit, machine, versions
 from ppocr_slim.bench.runs import Outcome, derive, read_outcome, run_config
-from ppocr_slim.config.schema import NEEDED_STEPS, Config, ExportStage, Pact, Quantize, Share, Step, TrainStage
+from ppocr_slim.config.schema import NEEDED_STEPS, Config, ExportStage, Fpgm, Pact, Quantize, Share, Step, TrainStage
 from ppocr_slim.data.labels import Sample, read_label_file
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.models.cost import measure_cost
@@ -52,6 +52,7 @@ STEPS = {
     "share": ("share",),
     "all": ("distill", "mutual", "fpgm", "pact", "lsq"),
 }
+USUAL_STEPS = {"fpgm": Step(fpgm=Fpgm(max_flops=0.7)), "pact": Step(pact=Pact())}  # where the config names none
 BITS = (8, 5, 4, 3, 2)
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 REFERENCE = "onnxruntime"  # the engine whose readings are scored
@@ -140,9 +141,9 @@ def _stages(training: Sequence[TrainStage], name: str) -> Tuple[TrainStage, ...]
         return tuple([_with_steps(stage, []) for stage in training[:-1]] + [_with_steps(training[-1], [step])])
     stages = [_with_steps(stage, [step for step in stage.steps if step.name in kept]) for stage in training]
     if kept and not any(stage.steps for stage in stages):
-        if name != "pact" and name not in bits:
+        if kept[0] not in USUAL_STEPS:
             raise SlimError(f"the config's Recipe has no step {' or '.join(kept)}")
-        stages[-1] = _with_steps(stages[-1], [Step(pact=Pact())])
+        stages[-1] = _with_steps(stages[-1], [USUAL_STEPS[kept[0]]])
     if name in bits:
         stages = [_with_bits(stage, *bits[name]) for stage in stages]
     return tuple(stages)

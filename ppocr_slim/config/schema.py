@@ -239,8 +239,8 @@ class TrainStage(Section):
         if misplaced:
             raise ValueError(f"the step {misplaced} belongs in a stage {surgery[misplaced]!r}, this is {self.stage!r}")
         needed = NEEDED_STEPS[self.stage]
-        if needed and not set(needed) & set(names):
-            raise ValueError(f"a stage {self.stage!r} needs a step {' or '.join(needed)}")
+        if needed and len(set(needed) & set(names)) != 1:
+            raise ValueError(f"a stage {self.stage!r} needs one step {' or '.join(needed)}")
         return self
 
 

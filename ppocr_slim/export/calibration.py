@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Union
 
@@ -15,6 +14,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.export.int8 import SMALLEST, is_addition
 from ppocr_slim.export.onnx_graph import Graph, read_graph, weight_axis, weights_of
 from ppocr_slim.models.grids import Grid, LayerGrids
+from ppocr_slim.models.layer_names import named
 
 ACTIVATION_BITS = 8
 KEPT = 4_000  # values of each tensor in each input that its grid is chosen on
@@ -32,17 +32,15 @@ def calibrate(
     Args:
         source: the file; its first input takes `inputs`.
         inputs: arrays float32, such as [1, 3, H, W].
-        float_layers: layers that are left alone, names or patterns (`fnmatch`).
+        float_layers: layers that are left alone, as `models.layer_names` finds them.
 
     Raises:
         SlimError: no inputs, or the network does not run on one; nothing to quantize; a pattern that matches nothing.
     """
     graph = read_graph(source)
     layers = _quantizable(graph)
-    for pattern in float_layers:
-        if not any(fnmatchcase(name, pattern) for name in layers):
-            raise SlimError(f"no layer of {source} is called {pattern}; there are {', '.join(layers)}")
-    names = [name for name in layers if not any(fnmatchcase(name, pattern) for pattern in float_layers)]
+    left = named(list(layers), float_layers, f"float_layers of {source}")
+    names = [name for name in layers if name not in left]
     if not names:
         raise SlimError(f"{source} has no convolution, matrix product or LSTM to quantize")
     if not inputs:

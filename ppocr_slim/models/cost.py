@@ -8,6 +8,8 @@ import paddle
 from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
+TYPICAL_ASPECT = 15  # width over height of an address row, on which figures are given
+
 
 class Cost(NamedTuple):
     """Of one forward pass.

@@ -27,6 +27,8 @@ Loss = Callable[["DistillStep", DistillLoss, Outputs, Answer, Batch], paddle.Ten
 class DistillStep(SlimStep):
     """Adds what the student loses to its teacher to the task's own loss, in the ways that the config names."""
 
+    name = "teacher"
+
     def __init__(self, settings: Distill):
         self.settings = settings
         self.supervised_weight = settings.supervised_weight
@@ -66,6 +68,10 @@ class DistillStep(SlimStep):
             f"distill_{loss.name}": LOSSES[loss.name](self, loss, outputs, answer, batch) * loss.weight
             for loss in self.settings.losses
         }
+
+    def digest(self) -> str:
+        """The teacher's, once it is attached."""
+        return self._teacher.digest
 
     def adapted(self, features: paddle.Tensor, answer: Answer, batch: Batch) -> paddle.Tensor:
         """The loss of the student's features [N, T, C] at the steps that are not padding."""

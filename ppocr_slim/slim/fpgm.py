@@ -10,7 +10,7 @@ import copy
 import json
 import math
 import tempfile
-from fnmatch import fnmatch
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
@@ -22,7 +22,8 @@ from paddle import nn
 from ppocr_slim.config.schema import Fpgm
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import save_inference_model
-from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost
+from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS
 from ppocr_slim.runtime.backends import usable_cores
@@ -35,9 +36,9 @@ from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensiti
 from ppocr_slim.slim.step import Context, SlimStep, Transform
 
 FIGURES, SENSITIVITY, PLOT = "fpgm.json", "fpgm_sensitivity.json", "fpgm_sensitivity.png"
-TYPICAL_ASPECT = 15  # width over height of an address row, for the figures
 ROUNDS = 12  # of timing two networks in turns
 LATENCY_TRIALS = 6  # each halves the range of FLOPs in which the answer lies
+POLL_S = 0.2  # how often the other processes look for the plan
 ANY_PRICE = 1e6  # loss for all multiply-adds; only what would break the network altogether is worth more
 
 Plan = Dict[str, int]
@@ -58,8 +59,12 @@ class FpgmStep(SlimStep):
         groups = _left_alone(find_groups(model), self.settings.skip)
         path = context.folder / FIGURES
         if context.is_first:
+            _remove(path)
+        context.wait()  # no plan of an earlier run is left
+        if context.is_first:
             write_json(path, self._decide(model, groups, context))
-        context.wait()
+        while not path.exists():  # no collective waits as long as deciding may take; a failed process ends them all
+            time.sleep(POLL_S)
         plan = json.loads(path.read_text(encoding="utf-8"))["removed"]
         widths = remove(model, joined(group.cut(plan[group.name]) for group in groups if group.name in plan))
         return [{"name": "widths", "layers": widths}] if widths else []
@@ -74,7 +79,7 @@ class FpgmStep(SlimStep):
         if settings.max_latency:
             plan = _plan_for_latency(planner, plan, settings.max_latency, context.card.spec)
         small = planner.pruned(plan)
-        shape = [1, 3, model.height, TYPICAL_ASPECT * model.height]
+        shape = _typical_input(model.height)
         costs = {"before": measure_cost(model, shape), "after": measure_cost(small, shape)}
         ms = latencies(model, small, context.card.spec)
         share = costs["after"].flops / costs["before"].flops
@@ -100,14 +105,22 @@ class FpgmStep(SlimStep):
 
 def _left_alone(groups: Sequence[Group], skip: Sequence[str]) -> List[Group]:
     """The groups none of whose layers is named by a pattern of `skip`."""
-    layers = [layer for group in groups for layer in group.layers]
-    for pattern in skip:
-        if not any(fnmatch(layer, pattern) for layer in layers):
-            raise SlimError(f"fpgm: skip names {pattern!r}, which no prunable layer is: they are {', '.join(layers)}")
-    left = [group for group in groups if not any(fnmatch(name, one) for name in group.layers for one in skip)]
+    skipped = named([layer for group in groups for layer in group.layers], skip, "fpgm.skip")
+    left = [group for group in groups if skipped.isdisjoint(group.layers)]
     if not left:
-        raise SlimError("fpgm: skip leaves no layer to prune")
+        raise SlimError("fpgm.skip leaves no layer to prune")
     return left
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SlimError(f"cannot replace {path}: {error.strerror}") from error
+
+
+def _typical_input(height: int) -> List[int]:
+    return [1, 3, height, TYPICAL_ASPECT * height]
 
 
 class Planner:
@@ -119,7 +132,7 @@ class Planner:
 
     def __init__(self, model: nn.Layer, groups: Sequence[Group], harm: Mapping[str, Mapping[int, float]]):
         self.model, self.groups, self.harm = model, groups, harm
-        self._positions = matrix_positions(model, [1, 3, model.height, 4 * model.height])
+        self._positions = matrix_positions(model, _typical_input(model.height))
         self._shapes = {name: list(model_state(model)[name].shape) for name in self._positions}
         self._saved = {
             group.name: {number: 1 - self.share({group.name: number}) for number in harm[group.name] if number}
@@ -262,7 +275,7 @@ def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Re
 
 def latencies(before: nn.Layer, after: nn.Layer, spec: RecSpec) -> Dict[str, float]:
     """Both networks in ONNX Runtime, in turns, one typical row at a time: {"ms": of `after`, "base_ms", "ratio"}."""
-    image = np.zeros((1, 3, spec.height, TYPICAL_ASPECT * spec.height), np.float32)
+    image = np.zeros(_typical_input(spec.height), np.float32)
     times = time_in_turns({name: _onnx_run(m, spec, image) for name, m in (("base", before), ("own", after))}, ROUNDS)
     return compared(times["own"], times["base"])
 

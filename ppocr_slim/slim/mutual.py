@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Dict
 
 import paddle
@@ -10,9 +11,11 @@ from paddle import nn
 from ppocr_slim.config.schema import Mutual
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
-from ppocr_slim.models import bind_model, build_model
+from ppocr_slim.export.recognizer import FAKE_QUANT
+from ppocr_slim.models import bind_model
 from ppocr_slim.slim.losses import frames
 from ppocr_slim.slim.step import Context, SlimStep
+from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
 
 SEED = 1_000_003  # added to the experiment's seed for the peer's initial weights: two equal students teach nothing
@@ -24,6 +27,9 @@ class MutualStep(SlimStep):
     Both see the same batch. What passes between them is the divergence at and beside the other's letters
     (`losses.frames`): two networks that learn together come to put them on the same steps. The checkpoint is the
     student; the peer is kept for resuming alone.
+
+    Unless the config names another network, the peer has the student's structure: a pruned student's widths, but of a
+    quantized one no grids, for nothing has calibrated them; it computes in float.
     """
 
     def __init__(self, settings: Mutual):
@@ -33,13 +39,16 @@ class MutualStep(SlimStep):
 
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Build the peer. Raises SlimError where the config's peer cannot be."""
-        card, asked, self.task = context.card, self.settings.peer, context.task
-        name, args = (asked.name, {"height": card.height, **asked.args}) if asked else (card.name, card.args)
-        height = bind_model(name, args, "mutual.peer").arguments["height"]
-        if height != card.height:
-            raise SlimError(f"mutual.peer has height {height}, the student {card.height}: both see the same rows")
+        student, asked, self.task = context.card, self.settings.peer, context.task
+        card = replace(student, transforms=[step for step in student.transforms if step["name"] != FAKE_QUANT])
+        if asked:
+            args = {"height": student.height, **asked.args}
+            card = ModelCard(asked.name, args, student.charset, student.height)
+        height = bind_model(card.name, card.args, "mutual.peer").arguments["height"]
+        if height != student.height:
+            raise SlimError(f"mutual.peer has height {height}, the student {student.height}: both see the same rows")
         paddle.seed(context.seed + SEED)
-        self.peer = build_model(name, args, len(card.charset.classes), "mutual.peer")
+        self.peer = card.build("mutual.peer")
 
     def extras(self) -> Dict[str, nn.Layer]:
         """The peer."""

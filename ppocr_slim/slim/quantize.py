@@ -9,10 +9,8 @@ The layers and what they compute are in `models.fake_quant`.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -38,8 +36,10 @@ from ppocr_slim.models.fake_quant import (
     top_of,
     weight_top,
 )
+from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
+from ppocr_slim.slim.sensitivity import mean_loss, write_json
 from ppocr_slim.slim.step import Context, SlimStep, Transform
 from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
 
@@ -89,7 +89,7 @@ class QuantizeStep(SlimStep):
         if too_much or self.settings.sensitivity:
             report["sensitivity"] = sensitivities(model, context)
         if context.is_first:
-            _write(context, REPORT, report)
+            write_json(context.folder / REPORT, report)
         if too_much:
             worst = ", ".join(list(report["sensitivity"])[:NAMED])
             raise SlimError(
@@ -206,16 +206,8 @@ class LsqStep(QuantizeStep):
 def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> List[str]:
     """Paths of the layers to be quantized. SlimError for a pattern of `float_layers` that no path of one matches."""
     paths = [path for path, layer in model.named_sublayers() if type(layer) in KINDS]
-    for pattern in float_layers:
-        if not any(_matches(path, pattern) for path in paths):
-            raise SlimError(f"float_layers: no layer is called {pattern!r}; there are {', '.join(paths)}")
-    return [path for path in paths if not any(_matches(path, pattern) for pattern in float_layers)]
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a pattern names a layer, or something that it is a part of."""
-    parts = path.split(".")
-    return any(fnmatchcase(".".join(parts[:count]), pattern) for count in range(1, len(parts) + 1))
+    left = named(paths, float_layers, "float_layers")
+    return [path for path in paths if path not in left]
 
 
 @dataclass(eq=False)
@@ -313,15 +305,8 @@ def best_scale(values: np.ndarray, widest: float, low: int, top: int) -> float:
     return float(best_scales(values[None], np.array([widest]), low, top)[0])
 
 
-def _loss(model: nn.Layer, batches: Sequence[Batch], task: RecognitionTask) -> float:
-    """The task's loss, the mean over rows, in evaluation mode."""
-    with paddle.no_grad():
-        losses = [sum(map(float, task.loss(task.outputs(model, batch), batch).values())) for batch in batches]
-    return float(np.average(losses, weights=[len(batch.sources) for batch in batches]))
-
-
 def _figures(model: nn.Layer, batches: Sequence[Batch], context: Context) -> Dict[str, Any]:
-    return {"loss": _loss(model, batches, context.task), **asdict(context.score(model))}
+    return {"loss": mean_loss(model, context.task, batches), **asdict(context.score(model))}
 
 
 def sensitivities(model: nn.Layer, context: Context) -> Dict[str, float]:
@@ -331,14 +316,14 @@ def sensitivities(model: nn.Layer, context: Context) -> Dict[str, float]:
     """
     batches = context.calibration(SENSITIVITY_ROWS)
     with _only(model, ""):
-        base = _loss(model, batches, context.task)
+        base = mean_loss(model, context.task, batches)
     rises = {}
     for path in quantized_layers(model):
         with _only(model, path):
-            rises[path] = _loss(model, batches, context.task) - base
+            rises[path] = mean_loss(model, context.task, batches) - base
     ranked = dict(sorted(rises.items(), key=lambda item: -item[1]))
     if context.is_first:
-        _write(context, SENSITIVITY, {"rows": SENSITIVITY_ROWS, "float_loss": base, "rise": ranked})
+        write_json(context.folder / SENSITIVITY, {"rows": SENSITIVITY_ROWS, "float_loss": base, "rise": ranked})
     return ranked
 
 
@@ -374,8 +359,3 @@ def _only(model: nn.Layer, path: str) -> Iterator[None]:
 def _quantizers(model: nn.Layer) -> List[nn.Layer]:
     """Each once, those of inputs and of weights."""
     return [layer for layer in model.sublayers() if isinstance(layer, (ActivationQuantizer, WeightQuantizer))]
-
-
-def _write(context: Context, name: str, report: Mapping[str, Any]) -> None:
-    context.folder.mkdir(parents=True, exist_ok=True)
-    (context.folder / name).write_text(json.dumps(report, indent=1), encoding="utf-8")

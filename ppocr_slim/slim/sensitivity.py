@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -126,19 +127,29 @@ def _read(path: Path, key: str) -> Dict[str, Any]:
 
 def write_json(path: Path, content: Mapping) -> None:
     """Write a JSON file whole or not at all; SlimError if it cannot be."""
+    with _replacing(path) as new:
+        new.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Where to write what then takes the place of `path`, in a folder that is made if need be."""
     new = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        yield new
         new.replace(path)
     except OSError as error:
-        raise SlimError(f"cannot write {path}: {error.strerror}") from error
+        raise SlimError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def plot_sensitivity(
     groups: Sequence[Group], losses: Losses, removed: Mapping[str, int], title: str, path: Path
 ) -> None:
-    """Draw the losses of all groups over the share of channels removed, and dots where the plan is."""
+    """Draw the losses of all groups over the share of channels removed, and dots where the plan is.
+
+    The file is written whole or not at all; SlimError if it cannot be.
+    """
     measured: List[Tuple[Group, Dict[int, float]]] = [(g, losses[g.name]) for g in groups if len(losses[g.name]) > 1]
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     axes = figure.subplots()
@@ -159,5 +170,7 @@ def plot_sensitivity(
     axes.set_ylabel("loss on training rows, before fine-tuning")
     axes.set_title(title)
     axes.grid(True, which="both", alpha=0.25)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, title="layer (channels left)")
-    figure.savefig(path, dpi=110)
+    if measured:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, title="layer (channels left)")
+    with _replacing(path) as new:
+        figure.savefig(new, dpi=110, format="png")

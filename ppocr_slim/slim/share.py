@@ -5,7 +5,6 @@ The network computes what it did, in float32: sharing makes its file small (`sli
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -15,6 +14,7 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Share
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim.shared_file import SHARED_FILE, codes_of, write_shared
 from ppocr_slim.slim.step import Context, SlimStep, Transform
@@ -27,8 +27,8 @@ def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
     """Centroids of the numbers `values` [size], ascending, at most `clusters` float32 of them.
 
     Lloyd's iterations from centroids spread evenly from the smallest to the largest number: Han et al. found it better
-    than random or quantile ones, because it keeps the few large weights, which matter most. A centroid that loses all
-    its numbers stays where it is.
+    than random or quantile ones, because it keeps the few large weights, which matter most. A centroid that has no
+    numbers goes where the error is largest.
     """
     distinct = np.unique(values)
     if distinct.size <= clusters:
@@ -39,12 +39,28 @@ def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
     for _ in range(ITERATIONS):
         # In one dimension a cluster is what lies between two midpoints: its mean is a difference of cumulative sums.
         edges = np.concatenate([[0], np.searchsorted(ordered, _midpoints(centroids)), [ordered.size]])
-        counts = np.diff(edges)
-        moved = np.where(counts, np.diff(sums[edges]) / np.maximum(counts, 1), centroids)
+        edges = _none_empty(ordered, edges)
+        moved = np.diff(sums[edges]) / np.diff(edges)
         if np.array_equal(moved, centroids):
             break
         centroids = moved
     return centroids.astype(np.float32)
+
+
+def _none_empty(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The clusters' edges in the ascending numbers, and for each empty cluster another one halved.
+
+    It is the one that has most numbers times its range squared: its error, but for a factor. One of equal numbers has
+    none, so it is never halved while there are more distinct numbers than clusters.
+    """
+    clusters = edges.size - 1
+    edges = np.unique(edges)
+    while edges.size <= clusters:
+        low, high = ordered[edges[:-1]], ordered[edges[1:] - 1]
+        worst = int(np.argmax(np.diff(edges) * (high - low) ** 2))
+        middle = np.searchsorted(ordered, (low[worst] + high[worst]) / 2, side="right")
+        edges = np.insert(edges, worst + 1, middle)
+    return edges
 
 
 def nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -60,7 +76,7 @@ def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> Dict[str, paddle.Ten
     """The trained matrices and kernels of a network by name: no biases, norms or other vectors.
 
     Args:
-        skip: names or patterns of layers ("backbone.stem.*") or of single tensors ("encoder.weight_hh_l0").
+        skip: layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), as `models.layer_names` finds them.
 
     Raises:
         SlimError: a pattern fits none of them, or all are skipped.
@@ -70,22 +86,15 @@ def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> Dict[str, paddle.Ten
         for name, tensor in model_state(model).items()
         if not tensor.stop_gradient and sum(side > 1 for side in tensor.shape) > 1
     }
-    skipped = {
-        pattern: {name for name in found if any(fnmatchcase(n, pattern) for n in (name, name.rpartition(".")[0]))}
-        for pattern in skip
-    }
-    for pattern, names in skipped.items():
-        if not names:
-            layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in found))
-            raise SlimError(f"share.skip: no layer is called {pattern!r}; there are {layers}")
-    kept = {name: tensor for name, tensor in found.items() if not any(name in names for names in skipped.values())}
+    skipped = named(list(found), skip, "share.skip")
+    kept = {name: tensor for name, tensor in found.items() if name not in skipped}
     if not kept:
         raise SlimError("share.skip leaves no layer whose weights could be shared")
     return kept
 
 
 class ShareStep(SlimStep):
-    """2^bits values a tensor by k-means, and gradients that keep equal weights equal.
+    """At most 2^bits values a tensor by k-means, and gradients that keep equal weights equal.
 
     Which weights are equal is seen from the weights themselves: AdamW, weight decay, clipping by norm and averaging do
     the same to two numbers that are the same and have the same gradient. So a checkpoint needs nothing more than its

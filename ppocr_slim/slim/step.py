@@ -20,19 +20,19 @@ Transform = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use; every process of a training gets the same.
+    """What a step may use; but for `is_first`, every process of a training gets the same.
 
     Attributes:
         folder: the stage's, for what a step keeps: measurements, plots, caches.
         card: of the network as it comes into the stage.
         task: its loss and how its network reads.
         calibration: that many training rows without augmentation, spread over all of them, in batches.
-        score: the network's scores on the evaluation rows. Nothing may be tuned by it, only stopped and reported.
-        steps: optimizer steps of the stage.
+        score: the network's scores on the evaluation rows, shared out: all processes must call it. Nothing may be
+            tuned by it, only stopped and reported.
         augmented: whether the training rows are augmented.
         seed: of the experiment.
         is_first: whether this process writes files.
-        wait: returns when all processes have called it.
+        wait: returns when all processes have called it; within half a minute, or the run ends.
     """
 
     folder: Path
@@ -40,7 +40,6 @@ class Context:
     task: RecognitionTask
     calibration: Callable[[int], List[Batch]]
     score: Callable[[nn.Layer], Scores]
-    steps: int
     augmented: bool
     seed: int
     is_first: bool
@@ -51,15 +50,18 @@ class SlimStep:
     """A technique in a training stage. The methods do nothing unless a technique needs them.
 
     Attributes:
+        name: of what `digest` is of.
         supervised_weight: what the task's own loss is multiplied by.
     """
 
+    name: str = ""
     supervised_weight: float = 1.0
 
     def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
         """Change the network in place, before its optimizer exists; gives the transforms that rebuild the change.
 
-        Called once a stage, with trained weights; a stage that resumes rebuilds the network from its checkpoint.
+        Called with trained weights, before the stage's first checkpoint; a stage that resumes rebuilds the network from
+        its own.
         """
         return []
 
@@ -77,8 +79,9 @@ class SlimStep:
     def after_backward(self, model: nn.Layer) -> None:
         """The gradients are there, averaged over the processes; the optimizer has not used them yet."""
 
-    def on_epoch(self, model: nn.Layer, epoch: int) -> None:
-        """An epoch begins or is resumed; must depend on nothing else."""
+    def digest(self) -> str:
+        """What tells a training by this step from others, beyond the config, such as a teacher. "" for none."""
+        return ""
 
     def finish(self, best: Path, context: Context) -> None:
         """The stage is trained, its best checkpoint lies in `best`; may be called again. The first process alone."""

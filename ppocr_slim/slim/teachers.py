@@ -7,6 +7,7 @@ gradients, and is no part of what is saved.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import zipfile
@@ -23,15 +24,16 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.export.recognizer import OPSET
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import readable_folder
-from ppocr_slim.runtime.bundle import PADDLE_WEIGHTS
+from ppocr_slim.models.fake_quant import quantized_layers, strip
+from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, steps_for_width
 from ppocr_slim.slim.losses import log_softmax
-from ppocr_slim.tasks.checkpoint import CARD, WEIGHTS, load_model, load_weights
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
 from ppocr_slim.tasks.checks import folder_card, is_bundle
 
-OPSET = 13
 WIDTHS = (320, 640)  # pixels; on images of these a teacher is tried before it teaches
 COARSEST = 16  # input columns that one of its output steps may stand for
 LEAST = 1e-30  # a probability below this counts as this
@@ -57,13 +59,22 @@ class Teacher:
         classes: what the student's K outputs mean; the teacher must know the same ones, in any order.
         height: the student's.
         where: how messages call it.
-        digest: tells its weights from others'.
+        digest: tells its network from others.
+        features: whether it answers with features; outputs that are not wanted are not computed.
 
     Raises:
         SlimError: it cannot be loaded, or its characters, its input or its output do not fit.
     """
 
-    def __init__(self, graph: Union[str, bytes], classes: Sequence[str], height: int, where: str, digest: str):
+    def __init__(
+        self,
+        graph: Union[str, bytes],
+        classes: Sequence[str],
+        height: int,
+        where: str,
+        digest: str,
+        features: bool = False,
+    ):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # a plan for each of the many widths would fill the memory
@@ -72,14 +83,14 @@ class Teacher:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises types of its own that share no public base
             raise SlimError(f"{where}: ONNX Runtime cannot load this teacher ({error})") from error
-        self.where, self.digest = where, digest
+        self.where, self.digest, self.features = where, digest, features
         self._order = _class_order(self._session.get_modelmeta().custom_metadata_map, classes, where)
         shape = self._session.get_inputs()[0].shape
         if len(shape) != 4:
             raise SlimError(f"{where}: a teacher's input is [N, 3, height, W], this one's is {shape}")
         self.height = shape[2] if isinstance(shape[2], int) else height
         self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = [output.name for output in self._session.get_outputs()][: 1 + features]
         self._gives_probabilities = self._try(len(classes))
 
     def _try(self, classes: int) -> bool:
@@ -181,7 +192,8 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
     if source.is_file():
         if features:
             raise SlimError(f"{source} has no features to learn from: name the teacher's checkpoint folder or bundle")
-        return Teacher(str(source), classes, height, str(source), _digest(source))
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+        return Teacher(str(source), classes, height, str(source), digest)
     if not source.is_dir():
         raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
     if is_bundle(source):
@@ -189,16 +201,22 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
         model = card.build(str(source))
         load_weights(model, read_bundle_weights(source), source)
         model.eval()
-        digest = _digest(source / PADDLE_WEIGHTS)
     else:
         model, card = load_model(source)
-        digest = _digest(source / WEIGHTS, source / CARD)
+    digest = _digest(model, card)
+    if quantized_layers(model):
+        logger.info("the teacher %s is fake-quantized: it teaches with its float weights, without its grids", source)
+        strip(model)
     graph = as_onnx(model, card.height, card.charset.characters, features)
-    return Teacher(graph, classes, height, str(source), digest)
+    return Teacher(graph, classes, height, str(source), digest, features)
 
 
-def _digest(*paths: Path) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+def _digest(model: nn.Layer, card: ModelCard) -> str:
+    """Tells by structure, characters, height and named weights; when and where they were saved is nothing to it."""
+    digest = hashlib.sha256(json.dumps(card.to_dict(), sort_keys=True).encode())
+    for name, tensor in model_state(model).items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _Told(nn.Layer):
@@ -234,7 +252,9 @@ class CachedTeacher:
     """
 
     def __init__(self, teacher: Teacher, folder: Path):
-        self.teacher, self.folder = teacher, folder / teacher.digest
+        self.teacher, self.digest = teacher, teacher.digest
+        self._names = ["logits", "features"][: 1 + teacher.features]
+        self.folder = folder / "-".join([teacher.digest, *self._names])
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -261,10 +281,10 @@ class CachedTeacher:
         path = self.folder / f"{hashlib.sha256(row.tobytes()).hexdigest()[:32]}.npz"
         try:
             with np.load(path, allow_pickle=False) as kept:
-                return dict(kept)
+                return {name: kept[name] for name in self._names}
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             logger.warning("%s is damaged (%s): the teacher answers again", path, error)
         width = row.shape[2]
         padded = np.zeros((1, *row.shape[:2], padded_width(width)), np.float32)

@@ -7,9 +7,9 @@ import os
 import signal
 import time
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import paddle
 from paddle import nn
@@ -73,6 +73,7 @@ class Job:
             `criterion`, a layer.
         evaluate: scores the model in its present state.
         steps: slimming techniques, prepared for `model` and attached to it.
+        origin: digests, by name, of what the training starts and learns from beside the rows.
     """
 
     folder: Path
@@ -85,6 +86,7 @@ class Job:
     evaluate: Callable[[nn.Layer], Scores]
     processes: Processes
     steps: Sequence[SlimStep] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -96,7 +98,7 @@ class TrainingState:
     """Model, optimizer, averaged weights and position of a training stage: what a checkpoint saves and restores."""
 
     def __init__(self, job: Job):
-        self.model, self.card, self.data = job.model, job.card, job.rows.digest
+        self.model, self.card, self.data, self.origin = job.model, job.card, job.rows.digest, dict(job.origin)
         self.extras = {name: layer for step in job.steps for name, layer in step.extras().items()}
         tensors = list(model_state(job.model).values())
         for name, layer in self.extras.items():
@@ -121,7 +123,7 @@ class TrainingState:
             resume["model"] = model_state(self.model)
         resume.update({f"extra {name}": model_state(layer) for name, layer in self.extras.items()})
         best = None if math.isnan(self.best) else self.best
-        states = {"step": self.step, "images": self.images, "data": self.data}
+        states = {"step": self.step, "images": self.images, "data": self.data, "origin": self.origin}
         states.update({"best": best, "best_step": self.best_step})
         weights = {name: tensor.numpy() for name, tensor in self.weights().items()}
         save_checkpoint(folder, self.card, weights, resume, states)
@@ -143,6 +145,12 @@ class TrainingState:
                 f"{folder} was trained on other data than the label files now hold: choose a new Global.output_dir "
                 "(and name this checkpoint in Global.pretrained to start from it)"
             )
+        changed = changed_origin(states, self.origin)
+        if changed:
+            raise SlimError(
+                f"{folder} was trained with another {changed} than is there now: choose a new Global.output_dir, or "
+                f"put the former {changed} back"
+            )
         weights = read_arrays(folder / WEIGHTS)
         wanted = {"optimizer", *(f"extra {name}" for name in self.extras)} | ({"model"} if self.average else set())
         if resume.keys() != wanted:
@@ -158,10 +166,16 @@ class TrainingState:
         self.best, self.best_step = math.nan if best is None else best, states["best_step"]
 
 
-def is_trained(folder: Path, steps: int, data: str) -> bool:
-    """Whether a checkpoint folder holds a training of that many steps on that data, to its end."""
+def is_trained(folder: Path, steps: int, data: str, origin: Mapping[str, str]) -> bool:
+    """Whether a checkpoint folder holds a training of that many steps on that data from that origin, to its end."""
     states = read_states(folder)
-    return states["step"] >= steps and states["data"] == data
+    return states["step"] >= steps and states["data"] == data and not changed_origin(states, origin)
+
+
+def changed_origin(states: Mapping[str, Any], origin: Mapping[str, str]) -> str:
+    """The name of what a checkpoint's training started or learned from that is another one now; "" if nothing is."""
+    before = states.get("origin", {})
+    return next((name for name, digest in origin.items() if before.get(name, digest) != digest), "")
 
 
 def fit(job: Job) -> Path:
@@ -190,13 +204,10 @@ def fit(job: Job) -> Path:
         batches = job.rows.batches(state.step)
         for layer in (job.model, *state.extras.values()):
             layer.train()
-        epoch = -1
+        if job.steps and state.step == 0 and processes.is_first:
+            state.save(last)  # what was prepared is not prepared, or decided, again
         with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state, job):
             while state.step < job.length:
-                if state.step // len(job.rows) != epoch:
-                    epoch = state.step // len(job.rows)
-                    for step in job.steps:
-                        step.on_epoch(job.model, epoch)
                 asked = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - asked

@@ -19,9 +19,9 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import export_recognizer, parity_rows
-from ppocr_slim.folders import readable_folder
+from ppocr_slim.folders import recover_folder
 from ppocr_slim.models import bind_model
-from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.slim import build_steps
@@ -33,13 +33,17 @@ from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.loop import BEST, LAST, Job, fit, is_trained
 from ppocr_slim.training.processes import Processes
-from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
+from ppocr_slim.training.starting import (
+    digest_of,
+    load_starting_weights,
+    read_starting_weights,
+    require_same_network,
+)
 
 CONFIG_FILE = "config.yml"
 LOCK_FILE = ".lock"
 EXPORT_ROWS = 200  # rows on which an export must read as the checkpoint does
 CALIBRATION_ROWS = 64  # training rows that ranges are taken from, for INT8 of a float network
-TYPICAL_ASPECT = 15  # width over height of an address row, for the FLOPs that are printed
 
 
 def run_recipe(config: Config) -> None:
@@ -98,7 +102,9 @@ def require_same_experiment(config: Config) -> None:
     saved = folder / CONFIG_FILE
     if not saved.exists() or not any(folder.glob("*/last*")):
         return
-    before, now = _experiment(load_config(saved)), _experiment(config)
+    saved_config = load_config(saved)
+    begun = _begun(saved_config)
+    before, now = _experiment(saved_config, begun), _experiment(config, begun)
     if before != now:
         raise SlimError(
             f"{folder} holds a run whose {_first_difference(before, now)} is another: choose a new "
@@ -106,14 +112,24 @@ def require_same_experiment(config: Config) -> None:
         )
 
 
-def _experiment(config: Config) -> Config:
-    """The config without what cannot change the training (`eval_every_steps`: only where best/ is looked for)."""
+def _begun(config: Config) -> int:
+    """How many of the stages of a run's recipe have a checkpoint, or stand before one that has."""
+    folders = [folder for _, folder in stage_folders(config.recipe, config.run.output_dir)]
+    return max((number for number, folder in enumerate(folders, 1) if any(folder.glob("last*"))), default=0)
+
+
+def _experiment(config: Config, begun: int) -> Config:
+    """The config without what cannot change what was trained: exports, and stages that have not begun.
+
+    `eval_every_steps` is left out, too: it says where best/ is looked for, not what is trained.
+    """
     run = {"log_every_steps": 1, "eval_every_steps": 1, "save_every_steps": 1, "max_bad_fraction": 0.0}
     return config.model_copy(
         update={
             "run": config.run.model_copy(update=run),
             "train": config.train.model_copy(update={"workers": 1, "cache_mb": 0}),
             "eval": config.eval.model_copy(update={"batch_size": 1}),
+            "recipe": [stage for stage in config.recipe[:begun] if isinstance(stage, TrainStage)],
         }
     )
 
@@ -158,10 +174,16 @@ def _train(
     for title, diagnosis in (("training data", train), ("evaluation data", val)):
         logger.info("%s", diagnosis.report(title))
         diagnosis.require_clean(config.run.max_bad_fraction)
-    last = readable_folder(folder / LAST)
+    last = folder / LAST
+    if processes.is_first:
+        recover_folder(last)
+    processes.wait()
     resumed = ModelCard.read(last) if last.exists() else None
-    start = read_starting_weights(start_folder) if start_folder else None
+    # What a stage started from may be gone when it resumes.
+    start = read_starting_weights(start_folder) if start_folder and (start_folder.exists() or not resumed) else None
     card = _card(config, charset, (resumed or (start and start.card) or None))
+    if start and not resumed:
+        require_same_network(start, card)
     paddle.seed(config.run.seed)  # the initial weights are part of the experiment
     model = card.build("Architecture")
     if start and not resumed:
@@ -197,15 +219,16 @@ def _train(
         task=task,
         calibration=rows.plain,
         score=score,
-        steps=stage.epochs * len(rows),
         augmented=bool(config.train.augment),
         seed=config.run.seed,
         is_first=processes.is_first,
         wait=processes.wait,
     )
     steps = build_steps(stage.steps)
-    if resumed == card and is_trained(last, context.steps, rows.digest):  # without opening a teacher once more
-        logger.info("%s is trained already (%d steps)", folder, context.steps)
+    origin = {"start": digest_of(start.state)} if start else {}
+    length = stage.epochs * len(rows)
+    if resumed == card and is_trained(last, length, rows.digest, origin):  # without opening a teacher once more
+        logger.info("%s is trained already (%d steps)", folder, length)
         return _finish(steps, folder / BEST, context)
     if not resumed:
         for step in steps:
@@ -216,7 +239,8 @@ def _train(
         step.attach(model, context)
     _log_cost(model, card, config)
     config = config.model_copy(update={"optimizer": _optimizer(stage, config.optimizer)})
-    best = fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes, steps))
+    origin.update({step.name: step.digest() for step in steps if step.digest()})
+    best = fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes, steps, origin))
     return _finish(steps, best, context)
 
 

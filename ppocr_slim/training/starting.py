@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Dict, NamedTuple
+from typing import Dict, Mapping, NamedTuple
 
 import numpy as np
 from paddle import nn
@@ -33,12 +34,19 @@ def read_starting_weights(folder: Path) -> StartingWeights:
     return StartingWeights(state, card, folder)
 
 
+def digest_of(state: Mapping[str, np.ndarray]) -> str:
+    """What tells these weights from others."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + np.ascontiguousarray(state[name]).tobytes())
+    return digest.hexdigest()[:16]
+
+
 def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCard) -> None:
     """Set the weights of `model`, which `card` describes; the head's rows go by character.
 
-    So another dictionary keeps what it shares. Raises SlimError where the architecture or any other shape differs.
+    So another dictionary keeps what it shares. Raises SlimError where any other shape differs.
     """
-    _require_same_network(start, card)
     state = dict(start.state)
     if card.charset != start.card.charset:
         old = {character: index for index, character in enumerate(start.card.charset.classes)}
@@ -55,8 +63,18 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
     logger.info("starting from the weights of %s", start.where)
 
 
-def _require_same_network(start: StartingWeights, card: ModelCard) -> None:
-    """Weights of the same shapes can belong to another network: one with other activations, say."""
+def require_same_network(start: StartingWeights, card: ModelCard) -> None:
+    """SlimError where the weights cannot be those of `card`'s network.
+
+    Weights of the same shapes can belong to another network: one with other activations, say. What pruning or
+    quantization made of a head is for its own characters.
+    """
+    if start.card.transforms and start.card.charset != card.charset:
+        raise SlimError(
+            f"the network in {start.where} was pruned or quantized for its {len(start.card.charset.characters)} "
+            f"characters, here are {len(card.charset.characters)}, not the same ones: give it its own dictionary "
+            "(Global.character_dict_path), or start from the network before it was slimmed"
+        )
     theirs = bind_model(start.card.name, start.card.args, str(start.where)).arguments
     ours = bind_model(card.name, card.args).arguments
     for key in ours:
