@@ -181,7 +181,7 @@ class Lsq(Quantize):
 
 
 class Share(Section):
-    """2^bits values a layer (k-means), whose positions and values are then fine-tuned."""
+    """At most 2^bits values a tensor (k-means), which are then fine-tuned."""
 
     bits: int = Field(6, ge=1, le=8)
     skip: List[str] = Field(default_factory=list)  # layers left alone: names or patterns
