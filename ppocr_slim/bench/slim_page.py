@@ -126,9 +126,9 @@ def _draw_sizes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     points = {row["name"]: (row["bytes"] / 1e6, 100 * row["scores"]["cer"]) for row in rows}
     sizes, cers = zip(*points.values())
     span = max(max(cers) - min(cers), 0.5)
-    axes.set_xlim(0, 1.55 * max(sizes))  # labels stand at the right of their points
+    axes.set_xlim(0, 1.62 * max(sizes))  # labels stand at the right of their points
     axes.set_ylim(max(0, min(cers) - 0.4 * span), max(cers) + 0.5 * span)
-    places = _label_places(points, reach=0.2 * max(sizes), away=0.05 * max(sizes), gap=0.2 * span)
+    places = _label_places(points, width=0.52 * max(sizes), away=0.06 * max(sizes), gap=0.2 * span)
     for row in rows:
         name, point = row["name"], points[row["name"]]
         color, time = COLORS[name], next(iter(row["ms"].values()))
@@ -144,22 +144,19 @@ def _draw_sizes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _label_places(
-    points: Mapping[str, Tuple[float, float]], reach: float, away: float, gap: float
+    points: Mapping[str, Tuple[float, float]], width: float, away: float, gap: float
 ) -> Dict[str, Tuple[float, float]]:
-    """Where labels begin: at the right of their points; those of points within `reach` stand `gap` above each other."""
-    groups: List[List[str]] = []
-    for name in sorted(points, key=lambda name: points[name][0]):
-        near = groups and points[name][0] - points[groups[-1][-1]][0] < reach
-        groups[-1].append(name) if near else groups.append([name])
-    places = {}
-    for group in groups:
-        right = max(points[name][0] for name in group) + away
-        order = sorted(group, key=lambda name: points[name][1])
-        heights = []
-        for name in order:
-            heights.append(max([points[name][1], *(height + gap for height in heights[-1:])]))
-        shift = (sum(heights) - sum(points[name][1] for name in order)) / len(order)  # as much below as above
-        places.update({name: (right, height - shift) for name, height in zip(order, heights)})
+    """Where labels of that width begin: right of their points, as near as they cover no point and no other label."""
+    places: Dict[str, Tuple[float, float]] = {}
+
+    def is_free(x: float, y: float) -> bool:
+        labels = all(abs(y - other[1]) >= gap or abs(x - other[0]) >= width for other in places.values())
+        return labels and not any(x <= px <= x + width and abs(y - py) < gap / 2 for px, py in points.values())
+
+    for name in sorted(points, key=lambda name: points[name]):
+        x, y = points[name][0] + away, points[name][1]
+        steps = sorted(range(-4 * len(points), 4 * len(points) + 1), key=abs)
+        places[name] = next(((x, y + gap * step / 4) for step in steps if is_free(x, y + gap * step / 4)), (x, y))
     return places
 
 
