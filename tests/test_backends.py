@@ -50,9 +50,12 @@ def test_openvino_reads_the_int8_file(bundle):
     if sys.version_info < (3, 10):
         pytest.skip("the last OpenVINO for Python 3.9 does not know the LSTM")
     x = batch()
-    ours, theirs = (open_session(bundle, name, 1, "int8")(x) for name in ("openvino", "onnxruntime"))
-    assert np.abs(ours - theirs).mean() < 0.02
-    assert (ours.argmax(axis=2) == theirs.argmax(axis=2)).mean() > 0.5
+    plain = open_session(bundle, "onnxruntime", 1, "fp32")(x)
+    # What rounding to INT8 costs is ONNX Runtime's error; the convolutions that are wrong made it 2.7 times as large.
+    ours, theirs = (
+        np.abs(open_session(bundle, name, 1, "int8")(x) - plain).mean() for name in ("openvino", "onnxruntime")
+    )
+    assert 0 < ours < 1.5 * theirs
 
 
 def test_a_file_that_openvino_cannot_load_is_named(bundle):

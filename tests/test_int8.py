@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from paddle import nn
 from PIL import Image
 
 import ppocr_slim.export.recognizer as export_module
@@ -26,10 +28,18 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.export.calibration import activation_grid, calibrate
 from ppocr_slim.export.int8 import lstm_integers, write_int8
 from ppocr_slim.export.post_training import fused_operators, quantize_file
-from ppocr_slim.export.recognizer import export_recognizer
-from ppocr_slim.models.fake_quant import MovingQuantizer, fake_quantize, layer_at, quantized_layers
+from ppocr_slim.export.recognizer import export_recognizer, write_network
+from ppocr_slim.models.fake_quant import (
+    MovingQuantizer,
+    QuantizedAdd,
+    fake_quantize,
+    input_quantizers,
+    layer_at,
+    quantized_layers,
+    strip,
+)
 from ppocr_slim.models.grids import Grid, LayerGrids, grids_of
-from ppocr_slim.models.mobilenet_v3 import InvertedResidual
+from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.backends import OnnxSession, choose_precision
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
@@ -56,18 +66,14 @@ def save_model(path, nodes, constants, shape, metadata=None):
     return path
 
 
-def run(path, x, optimized=True, extra=()):
-    """Outputs of an ONNX file, as ONNX Runtime fuses it or operator by operator as it is written."""
+def run(path, x, optimized=True):
+    """The output of an ONNX file, as ONNX Runtime fuses it or operator by operator as it is written."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = onnx.load(str(path))
-    for name in extra:
-        model.graph.output.append(make_tensor_value_info(name, FLOAT, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {"x": x})
-    return outputs if extra else outputs[0]
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
 
 
 def on_grid(x, grid):
@@ -341,30 +347,69 @@ def samples_of(folder):
     return [Sample(folder / f"{number}.png", text, "a") for number, text in enumerate(TEXTS)]
 
 
-def test_the_file_of_a_trained_network_computes_what_was_trained(place):
-    """PACT's training would be for nothing if the exported integers were others.
+@pytest.mark.parametrize("se", [False, True])
+@pytest.mark.parametrize("method, zero_point", [("pact", 128), ("lsq", 101)])
+def test_the_file_of_a_trained_network_computes_what_was_trained(tmp_path, method, zero_point, se):
+    """The training would be for nothing if the exported integers were others.
 
-    A value in the middle between two of a grid may go either way, as biases are integers, too; each such one shifts
-    what the layers after it see. So the first layers must be equal but for a few values, and the last ones nearer to
-    the fake-quantized network than that is to the float one.
+    A value in the middle between two of a grid may go either way, and shifts what the layers after it see.
     """
-    trained, plain = (load_model(place / folder)[0] for folder in ("trained", "float"))
-    block = trained.backbone.blocks[0]
-    nodes = onnx.load(str(place / "bundle" / INT8)).graph.node
-    convolutions = [node for node in nodes if node.op_type == "Conv"]
-    squeeze = next(node for node in nodes if node.op_type == "Squeeze")
-    names = [convolutions[3].output[0], squeeze.output[0]]
-    errors = []
-    for x in inputs_of():
-        image = paddle.to_tensor(x)
-        with paddle.no_grad():
-            early = block(trained.backbone.stem(image)).numpy()
-            late, float_late = (model.outputs(image)["features"].numpy() for model in (trained, plain))
-        ours = run(place / "bundle" / INT8, x, optimized=False, extra=names)
-        assert (np.abs(ours[1] - early) > 1e-3 * np.abs(early).max()).mean() < 0.05
-        errors.append([np.abs(ours[2].transpose(0, 2, 1) - late).mean(), np.abs(float_late - late).mean()])
-    ours, theirs = np.mean(errors, axis=0)
-    assert ours < 0.8 * theirs
+    paddle.seed(4)
+    block = InvertedResidual(16, 32, 16, 3, (1, 1), se, nn.ReLU)
+    net = nn.Sequential(("stem", ConvNormAct(3, 16, 3, 2, activation=nn.ReLU)), ("block", block))
+    for layer in net.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer.weight.set_value(paddle.uniform(layer.weight.shape, min=-2, max=2))
+            layer.bias.set_value(paddle.randn(layer.bias.shape))
+        if isinstance(layer, nn.Conv2D) and layer.bias is not None:
+            layer.bias.set_value(paddle.randn(layer.bias.shape))
+    image = paddle.to_tensor(inputs_of(texts=TEXTS[2:3])[0])
+    for _ in range(20):
+        net(image)
+    net.eval()
+    in_float = net(image).numpy()
+    signed, positive = {"bits": 8, "zero_point": zero_point}, {"bits": 8, "zero_point": 0}
+    layers = {"stem.0": {"inputs": [signed], "weight_bits": 8}}
+    for part in ("expand.0", "depthwise.0", *(["se.reduce", "se.expand"] if se else []), "project.0"):
+        layers[f"block.{part}"] = {"inputs": [positive], "weight_bits": 8}
+    layers["block.add"] = {"inputs": [{"same_as": ["block.expand.0", 0]}, signed]}
+    fake_quantize(net, method, layers)
+
+    def fit(quantizer, inputs):
+        low, high = float(inputs[0].min()), float(inputs[0].max())
+        zero = quantizer.zero_point()
+        quantizer.set_range(max(high / (255 - zero), -low / max(zero, 1)), zero)
+
+    hooks = []
+    for layer in quantized_layers(net).values():
+        hooks += [quantizer.register_forward_pre_hook(fit) for quantizer in input_quantizers(layer)]
+        if not isinstance(layer, QuantizedAdd):
+            weight = layer.weight
+            layer._fake_quant_weight.set_scale(weight, np.abs(weight.numpy()).max(axis=(1, 2, 3)) / 127)
+    net(image)
+    for hook in hooks:
+        hook.remove()
+    trained, grids = net(image).numpy(), grids_of(net)
+    assert {grid.zero_point for layer in grids.values() for grid in layer.inputs} == {0, zero_point}
+
+    plain = strip(copy.deepcopy(net))
+    name_parameters(plain)
+    write_network(plain, 32, "", tmp_path, onnx_too=True)
+    write_int8(tmp_path / ONNX, tmp_path / INT8, grids)
+    step = max(grid.scale for grid in grids["block.add"].inputs)
+    for optimized in (False, True):
+        error = np.abs(run(tmp_path / INT8, image.numpy(), optimized) - trained) / step
+        assert (error < 0.01).mean() > 0.99 and (error < 1.01).mean() > 0.999
+    assert (np.abs(in_float - trained) / step < 0.01).mean() < 0.1
+
+    # A layer's own bias is float in both; what a batch norm adds is an integer in both.
+    graph = onnx.load(str(tmp_path / INT8)).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    biases = [node.input[2] for node in graph.node if node.op_type == "Conv"]
+    own = [constants[name] for name in biases if name in constants]
+    assert len(biases) == 4 + 2 * se and len(own) == 2 * se
+    for layer, bias in zip([block.se.reduce, block.se.expand] if se else [], own):
+        np.testing.assert_array_equal(bias.ravel(), layer.bias.numpy())
 
 
 def test_onnx_runtime_finds_an_unbroken_chain_of_integers(place):

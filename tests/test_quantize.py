@@ -17,10 +17,10 @@ from ppocr_slim.config.schema import Config, Lsq, Pact
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quantized_layers
-from ppocr_slim.models.grids import grids_of
+from ppocr_slim.models.grids import best_scale, grids_of
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
-from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqStep, PactStep, best_scale
+from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqStep, PactStep
 from ppocr_slim.slim.step import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.tasks.metrics import score_lines

@@ -13,12 +13,12 @@ from onnx import NodeProto
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.int8 import SMALLEST, is_addition
 from ppocr_slim.export.onnx_graph import Graph, read_graph, weight_axis, weights_of
-from ppocr_slim.models.grids import Grid, LayerGrids
+from ppocr_slim.models.grids import Grid, LayerGrids, best_scale
 from ppocr_slim.models.layer_names import named
 
 ACTIVATION_BITS = 8
 KEPT = 4_000  # values of each tensor in each input that its grid is chosen on
-SHARES = np.linspace(0.3, 1.0, 36)  # of the largest value: where a grid may end
+SHARES = np.linspace(1.0, 0.3, 36).astype(np.float32)  # of the largest value: where a grid may end
 
 
 def calibrate(
@@ -60,13 +60,9 @@ def activation_grid(values: np.ndarray, bits: int = ACTIVATION_BITS) -> Grid:
     """The grid with the least squared error on `values`; symmetric around its middle where any is negative."""
     top = 2**bits - 1
     zero_point = 2 ** (bits - 1) if values.min() < 0 else 0
-    largest = max(float(values.max()) / (top - zero_point), -float(values.min()) / max(zero_point, 1), SMALLEST)
-
-    def error(scale: np.float32) -> float:
-        rounded = ((np.rint(values / scale) + zero_point).clip(0, top) - zero_point) * scale
-        return float(np.square(rounded - values).sum(dtype=np.float64))
-
-    return Grid(min((np.float32(largest * share) for share in SHARES[::-1]), key=error), bits, zero_point)
+    largest = max(float(values.max()) / (top - zero_point), -float(values.min()) / max(zero_point, 1))
+    scale = best_scale(values, largest, -zero_point, top - zero_point, SHARES)
+    return Grid(np.float32(scale), bits, zero_point)
 
 
 def _quantizable(graph: Graph) -> Dict[str, List[NodeProto]]:

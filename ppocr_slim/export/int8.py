@@ -138,6 +138,8 @@ class _Writer:
 
     def integer_bias(self, node: NodeProto, grids: LayerGrids) -> Optional[np.ndarray]:
         """The bias of a layer [channels] if it becomes integers: on grids of few bits it would be too coarse."""
+        if not grids.integer_bias:
+            return None
         bias = self.graph.constants.get(node.input[2]) if len(node.input) > 2 else None
         fine = grids.inputs and grids.inputs[0].bits == 8 and grids.weight.bits >= min(WEIGHT_BITS)
         return bias if bias is not None and bias.ndim == 1 and bias.size > 1 and fine else None

@@ -202,33 +202,38 @@ def save_inference_model(model: nn.Layer, spec: RecSpec, folder: Path, onnx_too:
     """Write Paddle's inference model of `model` (and ONNX) into `folder`; batch and width stay dynamic.
 
     Raises:
-        SlimError: a weight in the files is not, under its layer's name and bit for bit, the network's; or
-            paddle was imported before this package and so runs in its new program format.
+        SlimError: a weight in the files is not, under its layer's name and bit for bit, the network's; or as
+            `write_network` does.
     """
-    if paddle.framework.use_pir_api():  # it would write inference.json, which nothing after this understands
-        raise SlimError(
-            "paddle runs with its new program format: import ppocr_slim before paddle, or set FLAGS_enable_pir_api=0"
-        )
-    wrapped = WithSoftmax(model)
-    wrapped.eval()
-    spec_x = InputSpec([None, 3, spec.height, None], "float32", "x")
-    paddle.jit.save(wrapped, str(folder / "inference"), input_spec=[spec_x])
+    # RapidOCR looks for the dictionary in the ONNX file, without blank and space.
+    write_network(WithSoftmax(model), spec.height, spec.classes[1:-1], folder, onnx_too)
     saved = read_bundle_weights(folder)
     own = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     for name in sorted(own.keys() | saved.keys()):
         if name not in own or name not in saved or not np.array_equal(own[name], saved[name]):
             raise SlimError(f"the exported weights of {name} are not the network's; nothing was written")
-    if onnx_too:
-        paddle2onnx.export(
-            str(folder / PADDLE_PROGRAM),
-            str(folder / PADDLE_WEIGHTS),
-            str(folder / ONNX),
-            OPSET,
-            verbose=False,
+
+
+def write_network(network: nn.Layer, height: int, characters: Sequence[str], folder: Path, onnx_too: bool) -> None:
+    """Write Paddle's files (and ONNX, with the characters in it) of a layer that takes images [N, 3, height, W].
+
+    It is put into evaluation mode; N and W stay dynamic.
+
+    Raises:
+        SlimError: paddle was imported before this package and so runs in its new program format.
+    """
+    if paddle.framework.use_pir_api():  # it would write inference.json, which nothing after this understands
+        raise SlimError(
+            "paddle runs with its new program format: import ppocr_slim before paddle, or set FLAGS_enable_pir_api=0"
         )
+    network.eval()
+    spec_x = InputSpec([None, 3, height, None], "float32", "x")
+    paddle.jit.save(network, str(folder / "inference"), input_spec=[spec_x])
+    if onnx_too:
+        files = (str(folder / name) for name in (PADDLE_PROGRAM, PADDLE_WEIGHTS, ONNX))
+        paddle2onnx.export(*files, OPSET, verbose=False)
         graph = onnx.load(str(folder / ONNX))
-        # RapidOCR looks for the dictionary here, without blank and space.
-        onnx.helper.set_model_props(graph, {"character": "\n".join(spec.classes[1:-1])})
+        onnx.helper.set_model_props(graph, {"character": "\n".join(characters)})
         onnx.save(graph, str(folder / ONNX))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence, Tuple
 
 import paddle
 from paddle import nn
@@ -35,11 +35,10 @@ def measure_cost(model: nn.Layer, shape: Sequence[int]) -> Cost:
     """Count on an input of `shape` [N, 3, H, W]; the model is left in the mode that it was in."""
     flops = activations = 0
 
-    def count(layer, inputs, output):
+    def count(path, layer, inputs, result):
         nonlocal flops, activations
         if layer.sublayers() and not isinstance(layer, (nn.LSTM, QuantizedConv2D, QuantizedLinear)):
             return  # its parts are counted
-        result = output[0] if isinstance(output, tuple) else output
         activations += int(result.size) * 4
         if isinstance(layer, (nn.Conv2D, QuantizedConv2D)):
             flops += int(result.size) * int(layer.weight.size) // int(layer.weight.shape[0])
@@ -49,15 +48,34 @@ def measure_cost(model: nn.Layer, shape: Sequence[int]) -> Cost:
             matrices = sum(int(p.size) for p in layer.parameters() if len(p.shape) == 2)
             flops += int(inputs[0].shape[0]) * int(inputs[0].shape[1]) * matrices
 
-    hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers(include_self=True)]
+    watch(model, shape, count)
+    return Cost(parameter_count(model), flops, activations)
+
+
+def watch(
+    model: nn.Layer,
+    shape: Sequence[int],
+    see: Callable[[str, nn.Layer, Tuple[paddle.Tensor, ...], paddle.Tensor], None],
+) -> None:
+    """Call `see(path, layer, inputs, output)` for each layer that runs when the model evaluates zeros of `shape`.
+
+    Of several outputs it gets the first. The model is left in the mode that it was in.
+    """
+
+    def hook(path: str) -> Callable:
+        return lambda layer, inputs, output: see(
+            path, layer, inputs, output[0] if isinstance(output, tuple) else output
+        )
+
+    layers = model.named_sublayers(include_self=True)
+    hooks = [layer.register_forward_post_hook(hook(path)) for path, layer in layers]
     was_training = model.training
     model.eval()
     try:
         with paddle.no_grad():
             model(paddle.zeros(list(shape)))
     finally:
-        for hook in hooks:
-            hook.remove()
+        for each in hooks:
+            each.remove()
         if was_training:
             model.train()
-    return Cost(parameter_count(model), flops, activations)

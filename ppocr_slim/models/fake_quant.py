@@ -11,9 +11,9 @@ output channel. They are the convolution's own weights, without the batch norm b
 it multiplies each channel by a number. That number multiplies the scale (its sign mirrors the grid, which does not
 mind) and leaves the integers as they are, so the network with its batch norms folded computes the same.
 
-Biases are integers too, in units of the products' scale. What folding makes of a batch norm is rounded so while the
-network evaluates: the units are fine, but a number that falls to the other side once moves others, layer after layer,
-and in the end two texts out of five would differ from the integer twin's.
+Biases that folding makes of a batch norm are integers too, in units of the products' scale, and are rounded so while
+the network evaluates: the units are fine, but a number that falls to the other side once moves others, layer after
+layer, and in the end two texts out of five would differ from the integer twin's. A layer's own bias is float in both.
 
 An LSTM's weights are rounded to 8 bits, one scale a row, while it evaluates; it trains with its float weights. The INT8
 file's LSTM also rounds its inputs and hidden states, on ranges that it takes as it goes: that is not computed here.

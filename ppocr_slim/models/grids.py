@@ -9,7 +9,9 @@ import numpy as np
 from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
-from ppocr_slim.models.fake_quant import input_quantizers, quantized_layers
+from ppocr_slim.models.fake_quant import SMALLEST, input_quantizers, quantized_layers
+
+SHARES = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value, where a grid may end
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class LayerGrids:
             weights are quantized (an LSTM).
         weight: of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
             weights are rounded row by row by the writer, at 8 bits.
+        integer_bias: whether the bias becomes integers, too. In a fake-quantized network what a batch norm adds does,
+            a layer's own bias does not.
     """
 
     inputs: Tuple[Grid, ...]
     weight: Optional[Grid] = None
+    integer_bias: bool = True
 
 
 def grids_of(model: nn.Layer) -> Dict[str, LayerGrids]:
@@ -57,4 +62,23 @@ def _grids(layer: nn.Layer) -> LayerGrids:
     if not isinstance(layer, (QuantizedConv2D, QuantizedLinear)):
         return LayerGrids(inputs)
     quantizer = layer._fake_quant_weight
-    return LayerGrids(inputs, Grid(quantizer.scale(layer.weight).numpy(), quantizer.bits))
+    return LayerGrids(inputs, Grid(quantizer.scale(layer.weight).numpy(), quantizer.bits), layer.bias is None)
+
+
+def best_scales(rows: np.ndarray, widest: np.ndarray, low: int, top: int, shares: np.ndarray = SHARES) -> np.ndarray:
+    """For each of rows [R, V], the scale that rounds it to low ... top times it with the least squared error.
+
+    widest [R]: what scales are at most; tried are `shares` of it, of equal ones the first wins. Gives [R] float32,
+    never 0.
+    """
+    candidates = shares[:, None] * np.maximum(widest, SMALLEST).astype(np.float32)
+    errors = [
+        np.square(np.clip(np.rint(rows / scale[:, None]), low, top) * scale[:, None] - rows).sum(axis=1)
+        for scale in candidates
+    ]
+    return candidates[np.argmin(errors, axis=0), np.arange(len(rows))]
+
+
+def best_scale(values: np.ndarray, widest: float, low: int, top: int, shares: np.ndarray = SHARES) -> float:
+    """`best_scales` of one row [V]."""
+    return float(best_scales(values[None], np.array([widest]), low, top, shares)[0])

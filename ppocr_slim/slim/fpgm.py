@@ -16,13 +16,12 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
-import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Fpgm
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import save_inference_model
-from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost
+from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost, watch
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS
@@ -213,30 +212,13 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
     """Name of a matrix or kernel -> at how many places of an input of `shape` it is applied: FLOPs for each number."""
     positions = {}
 
-    def hook(path: str, channel_axis: int) -> Callable:
-        def count(layer, inputs, output):
-            output = output[0] if isinstance(output, tuple) else output
-            places = int(output.size) // int(output.shape[channel_axis])
+    def count(path, layer, inputs, output):
+        if type(layer) in KINDS:
+            places = int(output.size) // int(output.shape[1 if isinstance(layer, nn.Conv2D) else -1])
             own = model_state(layer).items()
             positions.update({f"{path}.{name}": places for name, tensor in own if len(tensor.shape) > 1})
 
-        return count
-
-    hooks = [
-        layer.register_forward_post_hook(hook(path, 1 if isinstance(layer, nn.Conv2D) else -1))
-        for path, layer in model.named_sublayers()
-        if type(layer) in KINDS
-    ]
-    was_training = model.training
-    model.eval()
-    try:
-        with paddle.no_grad():
-            model(paddle.zeros(list(shape)))
-    finally:
-        for each in hooks:
-            each.remove()
-        if was_training:
-            model.train()
+    watch(model, shape, count)
     return positions
 
 

@@ -36,6 +36,7 @@ from ppocr_slim.models.fake_quant import (
     top_of,
     weight_top,
 )
+from ppocr_slim.models.grids import best_scale, best_scales
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
@@ -47,7 +48,6 @@ REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the sta
 NAMED = 5  # most sensitive layers that an error names
 SENSITIVITY_ROWS = 16  # so many, for each layer
 SAMPLES = 1 << 15  # values of a tensor that its grid is chosen by
-SHARES = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value, where a grid may end
 
 
 class QuantizeStep(SlimStep):
@@ -285,24 +285,6 @@ def look(
         for handle in hooks:
             handle.remove()
     return seen
-
-
-def best_scales(rows: np.ndarray, widest: np.ndarray, low: int, top: int) -> np.ndarray:
-    """For each of rows [R, V], the scale that rounds it to low ... top times it with the least squared error.
-
-    widest [R]: what scales are at most. Gives [R] float32, never 0.
-    """
-    candidates = SHARES[:, None] * np.maximum(widest, SMALLEST).astype(np.float32)
-    errors = [
-        np.square(np.clip(np.rint(rows / scale[:, None]), low, top) * scale[:, None] - rows).sum(axis=1)
-        for scale in candidates
-    ]
-    return candidates[np.argmin(errors, axis=0), np.arange(len(rows))]
-
-
-def best_scale(values: np.ndarray, widest: float, low: int, top: int) -> float:
-    """`best_scales` of one row [V]."""
-    return float(best_scales(values[None], np.array([widest]), low, top)[0])
 
 
 def _figures(model: nn.Layer, batches: Sequence[Batch], context: Context) -> Dict[str, Any]:

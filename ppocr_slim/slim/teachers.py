@@ -16,19 +16,16 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
-import onnx
 import onnxruntime
-import paddle
-import paddle2onnx
 from paddle import nn
-from paddle.static import InputSpec
 
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.export.recognizer import OPSET
+from ppocr_slim.export.recognizer import write_network
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.models.fake_quant import quantized_layers, strip
 from ppocr_slim.models.state import model_state
+from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, steps_for_width
 from ppocr_slim.slim.losses import log_softmax
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
@@ -234,13 +231,8 @@ class _Told(nn.Layer):
 def as_onnx(model: nn.Layer, height: int, characters: Sequence[str], features: bool = False) -> bytes:
     """An ONNX graph of a network in evaluation mode: image -> logits (and features), batch and width dynamic."""
     with tempfile.TemporaryDirectory() as folder:
-        prefix = os.path.join(folder, "teacher")
-        paddle.jit.save(_Told(model, features), prefix, input_spec=[InputSpec([None, 3, height, None], "float32", "x")])
-        files = (f"{prefix}.pdmodel", f"{prefix}.pdiparams", f"{prefix}.onnx")
-        paddle2onnx.export(*files, OPSET, verbose=False)
-        graph = onnx.load(files[2])
-    onnx.helper.set_model_props(graph, {"character": "\n".join(characters)})
-    return graph.SerializeToString()
+        write_network(_Told(model, features), height, characters, Path(folder), onnx_too=True)
+        return (Path(folder) / ONNX).read_bytes()
 
 
 class CachedTeacher:
