@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -68,6 +69,21 @@ def test_a_file_that_openvino_cannot_load_is_named(bundle):
             open_session(bundle, "openvino", 1, "fp32")
     finally:
         path.write_bytes(content)
+
+
+def test_a_signal_after_openvino_sessions_have_gone_does_no_harm(bundle):
+    """Lost otherwise: Ctrl-C, caught or not, would be a segmentation fault instead of the program's own end."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from ppocr_slim.runtime.backends import OpenVinoSession\n"
+        "first, second = (OpenVinoSession(pathlib.Path(sys.argv[1]), 1) for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('caught'))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(bundle.file(ONNX))], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "caught\n"), done.stderr
 
 
 def test_a_missing_openvino_is_named_with_the_command_that_installs_it(bundle, monkeypatch):

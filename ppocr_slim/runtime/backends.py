@@ -6,6 +6,7 @@ A session computes the rows of a batch as if each were alone.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -59,6 +60,18 @@ class OnnxSession:
         return self._session.run(self._outputs, {self._input: x})[0]
 
 
+@lru_cache(maxsize=None)
+def _openvino_core():
+    """The process's only one, which stays.
+
+    Each core gives its thread another stack for signals and, when it goes, puts back the one that it found: where an
+    older core went before it, that one's, which is gone, and the next signal kills the process (2025.4).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoSession:
     """OpenVINO on the CPU, in float32 where the network is: it would take bfloat16 where the processor has it."""
 
@@ -68,7 +81,7 @@ class OpenVinoSession:
         except ImportError as error:
             raise SlimError("the backend openvino needs openvino: pip install openvino") from error
         settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        core = openvino.Core()
+        core = _openvino_core()
         try:
             model = core.read_model(str(path))
             shape = model.inputs[0].partial_shape
