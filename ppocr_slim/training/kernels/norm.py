@@ -24,6 +24,11 @@ def mean_of(values):
     return np.float32(total / values.size)
 
 
+# A channel's own numbers are reckoned in double precision. The compiler makes two versions of a loop over channels, with
+# products and sums fused differently, and where the arrays happen to lie in memory decides which one runs: in single
+# precision two runs from one seed would now and then differ in a last bit, and then in everything.
+
+
 @njit(inline="always")
 def settle(c, first, second, count, origin, affine, running, momentum, epsilon, saved):
     """Fill saved[:, c] from the sums of distances from `origin` and of their squares; move the running statistics.
@@ -36,10 +41,10 @@ def settle(c, first, second, count, origin, affine, running, momentum, epsilon, 
     mean, scale = np.float32(origin + distance), np.float32(1.0 / np.sqrt(variance + epsilon))
     factor = affine[0][c] * scale
     saved[MEAN, c], saved[SCALE, c] = mean, scale
-    saved[FACTOR, c], saved[SHIFT, c] = factor, affine[1][c] - mean * factor
-    fresh = np.float32(1.0) - momentum
-    running[0][c] = momentum * running[0][c] + fresh * mean
-    running[1][c] = momentum * running[1][c] + fresh * np.float32(variance)
+    saved[FACTOR, c], saved[SHIFT, c] = factor, np.float64(affine[1][c]) - np.float64(mean) * np.float64(factor)
+    old = np.float64(momentum)
+    running[0][c] = old * running[0][c] + (1.0 - old) * mean
+    running[1][c] = old * running[1][c] + (1.0 - old) * variance
 
 
 @njit(inline="always")
@@ -87,9 +92,9 @@ def gradient_line(c, first, second, count, saved):
 
     That is factor * (g - mean(g) - normalized x * mean(g * normalized x)) with the constants taken together.
     """
-    factor = saved[FACTOR, c]
-    slant = -factor * saved[SCALE, c] * np.float32(second / count)
-    return slant, -factor * np.float32(first / count) - slant * saved[MEAN, c]
+    factor = np.float64(saved[FACTOR, c])
+    slant = -factor * saved[SCALE, c] * (second / count)
+    return np.float32(slant), np.float32(-factor * (first / count) - slant * saved[MEAN, c])
 
 
 @njit(inline="always")
