@@ -9,7 +9,7 @@ from typing import Sequence
 import pytest
 
 from ppocr_slim.bench.report import collect, write_page
-from ppocr_slim.config.loading import dump_config
+from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
 
@@ -61,6 +61,15 @@ def test_figures_equal_hand_counts(run: Path):
     assert figures["training_minutes"] == (150 / 5 + 150 / 2.5) / 60
     assert figures["commit"] == "abc" and figures["scores"] == SCORES
     assert figures["curve"] == {"train_loss": [[20, 4.0], [40, 2.0]], "eval_cer": [[20, 0.9]]}
+
+
+def test_a_run_that_prunes_is_told_of_by_its_pruning(run: Path):
+    """A run without a stage called train could have no page, and one with both the wrong curve."""
+    raw = load_config(run / "config.yml").model_dump(by_alias=True, mode="json")
+    raw["Recipe"].append({"stage": "prune", "epochs": 1, "steps": [{"fpgm": {"max_flops": 0.7}}]})
+    dump_config(Config.model_validate(raw), run / "config.yml")
+    write_json_lines(run / "prune" / "log.jsonl", COUNTED[:2])
+    assert figures_of(run)["steps"] == 20
 
 
 def test_a_log_that_does_not_count_rows_is_read_by_its_batches(run: Path):

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from ppocr_slim.bench.provenance import commit as working_commit
 from ppocr_slim.config.loading import load_config
-from ppocr_slim.config.schema import Config
+from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
-from ppocr_slim.training.recipe import CONFIG_FILE
+from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders
 from ppocr_slim.training.runlog import LOG_FILE
 
 WARM_UP_ROWS = 3  # of predictions, whose times do not count
@@ -41,7 +41,7 @@ def collect(
     """The figures of a finished run.
 
     Args:
-        run: the run's folder, with config.yml and train/log.jsonl.
+        run: the run's folder, with config.yml and, in the folder of its last training stage, log.jsonl.
         command: what was run.
         evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
         other_evaluation: the same rows with another backend: how many texts differ is counted.
@@ -53,7 +53,9 @@ def collect(
             are too few predictions.
     """
     try:
-        records = [json.loads(line) for line in _lines(run / "train" / LOG_FILE)]
+        config = load_config(run / CONFIG_FILE)
+        trained = [folder for stage, folder in stage_folders(config.recipe, run) if isinstance(stage, TrainStage)]
+        records = [json.loads(line) for line in _lines(trained[-1] / LOG_FILE)]
         scored = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
         rows = [json.loads(line) for line in _lines(predictions)] if predictions else None
@@ -66,7 +68,7 @@ def collect(
             "command": command,
             "commit": commit or working_commit(),
             "note": note,
-            **_progress(records, load_config(run / CONFIG_FILE)),
+            **_progress(records, config),
             "scores": scored["scores"],
             "by_writer": scored["by_group"],
             "checks": checks,
@@ -133,9 +135,9 @@ def _draw_curve(curve: Mapping[str, List], path: Path) -> None:
     right.plot(*zip(*curve["eval_cer"]), color="tab:red", marker=".", label="CER, validation writers")
     left.set_xlabel("step")
     left.set_ylabel("CTC loss a character")
-    left.set_ylim(0, 4.2)
+    left.set_ylim(0, min(4.2, 1.1 * max(loss for _, loss in curve["train_loss"])))
     right.set_ylabel("CER")
-    right.set_ylim(0, 1)
+    right.set_ylim(0, min(1, 1.5 * max(cer for _, cer in curve["eval_cer"])))
     right.grid(alpha=0.3)
     figure.legend(loc="upper right", bbox_to_anchor=(0.9, 0.88))
     figure.tight_layout()

@@ -6,7 +6,7 @@ A session computes the rows of a batch as if each were alone.
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -60,7 +60,7 @@ class OnnxSession:
         return self._session.run(self._outputs, {self._input: x})[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _openvino_core():
     """The process's only one, which stays.
 

@@ -24,9 +24,9 @@ def mean_of(values):
     return np.float32(total / values.size)
 
 
-# A channel's own numbers are reckoned in double precision. The compiler makes two versions of a loop over channels, with
-# products and sums fused differently, and where the arrays happen to lie in memory decides which one runs: in single
-# precision two runs from one seed would now and then differ in a last bit, and then in everything.
+# A channel's own numbers are reckoned in double precision. The compiler makes two versions of a loop over channels,
+# with products and sums fused differently, and where the arrays happen to lie in memory decides which one runs: in
+# single precision two runs from one seed would now and then differ in a last bit, and then in everything.
 
 
 @njit(inline="always")
