@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import paddle
 import pytest
-from drawing import draw_row
+from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
 from pydantic import ValidationError
 from test_training import config_dict
@@ -27,6 +27,7 @@ from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.kernels.accelerate import accelerated
 from ppocr_slim.training.optim import build_optimizer
+from ppocr_slim.training.recipe import run_recipe
 
 STEM, SHORTCUT = "backbone.stem.0", "backbone.blocks.2"
 
@@ -148,6 +149,27 @@ def test_training_learns_the_clips_and_they_decay(stage):
     moved = [abs(clip.item() - value) for clip, value in zip(clips, before)]
     assert max(moved) == pytest.approx(2e-3, rel=0.2)  # two steps of ten learning rates
     assert np.abs(model.head.weight.numpy() - other).max() < 4e-4
+
+
+def test_a_training_without_a_quantize_step_keeps_the_grids(stage, tmp_path):
+    """Lost otherwise: clips would be trained like weights, without a decay, and drift off what was calibrated."""
+    model, context = stage
+    transforms = pact().prepare(model, context)
+    card = replace(context.card, transforms=list(transforms))
+    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    states = {"step": 1, "images": 1, "data": "", "best": None, "best_step": 0}
+    save_checkpoint(tmp_path / "checkpoint", card, weights, {}, states)
+    (tmp_path / "characters.txt").write_text("\n".join(card.charset.characters) + "\n", encoding="utf-8")
+    write_rows(tmp_path, TEXTS, "train.txt")
+    write_rows(tmp_path, TEXTS, "val.txt")
+    start = {"pretrained": str(tmp_path / "checkpoint"), "character_dict_path": str(tmp_path / "characters.txt")}
+    architecture = {"name": card.name, "args": card.args}
+    raw = config_dict(tmp_path, Global=start, Architecture=architecture, Recipe=[{"stage": "train", "epochs": 1}])
+    run_recipe(Config.model_validate(raw))
+    after = model_state(load_model(tmp_path / "run" / "train" / "last")[0])
+    clips = [name for name in weights if name.endswith(".clip")]
+    assert clips and all(after[name].item() == weights[name].item() for name in clips)
+    assert not np.array_equal(after["head.weight"].numpy(), weights["head.weight"])
 
 
 def test_without_a_clip_ranges_are_the_largest_values(stage):

@@ -20,7 +20,7 @@ from ppocr_slim.bench import runs
 from ppocr_slim.bench.runs import Outcome, derive, read_outcome, run_config
 from ppocr_slim.bench.slim_page import bit_table, table, text_table, write_results
 from ppocr_slim.bench.slim_table import STEPS, bit_row, plan_rows, run_rows, slim_table
-from ppocr_slim.config.loading import load_config
+from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
 
@@ -165,6 +165,12 @@ def test_a_run_is_done_once_and_a_failed_one_says_why(small, monkeypatch):
 
     monkeypatch.setattr(runs.subprocess, "Popen", no_process)
     assert run_config(config, "one").done and read_outcome(config).commit
+    start = derive(config, small / "one", Global={"pretrained": str(small / "one" / "train" / "best")})
+    dump_config(start, small / "one" / "run.yml")
+    record = {"commit": "a", "origins": {str(start.run.pretrained): "b"}}
+    (small / "one" / "done.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "other weights" in read_outcome(start).reason
+    dump_config(config, small / "one" / "run.yml")
     other = derive(config, small / "one", Optimizer={"lr": 1e-4})
     assert "another config" in read_outcome(other).reason
     (small / "one" / "done.json").write_text("[]", encoding="utf-8")

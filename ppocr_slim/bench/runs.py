@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from ppocr_slim.bench.provenance import ROOT, commit
 from ppocr_slim.config.loading import dump_config, load_config
-from ppocr_slim.config.schema import Config
+from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.training.launch import end_with_parent
 
@@ -54,17 +55,39 @@ def derive(config: Config, folder: Path, **sections: Union[Mapping[str, Any], Li
         raise SlimError(f"the config of {folder} cannot be derived: {where}: {wrong['msg']}") from error
 
 
+WEIGHTS = ("*.pdparams", "*.pdiparams", "*.onnx")
+
+
+def _origins(config: Config) -> Dict[str, str]:
+    """What tells the weights that a run starts and learns from from others, by their path; "" where there are none."""
+    steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.steps]
+    sources = [config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)]
+    return {str(source): _digest(source) for source in sources if source}
+
+
+def _digest(source: Path) -> str:
+    files = [source] if source.is_file() else sorted(file for kind in WEIGHTS for file in source.glob(kind))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16] if files else ""
+
+
 def read_outcome(config: Config) -> Outcome:
-    """Whether a run of this very config has finished, without running anything."""
+    """Whether a run of this very config, from the weights that are there now, has finished; runs nothing."""
     folder = config.run.output_dir
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        if load_config(folder / RUN_CONFIG) == config:
-            return Outcome(True, commit=str(record["commit"]))
-        return Outcome(False, f"{folder} holds a run of another config")
+        if load_config(folder / RUN_CONFIG) != config:
+            return Outcome(False, f"{folder} holds a run of another config")
+        before = record.get("origins", {})
+        for source, digest in _origins(config).items():
+            if digest and before.get(source, digest) != digest:
+                return Outcome(False, f"{folder} holds a run from other weights than {source} now has: remove it")
+        return Outcome(True, commit=str(record["commit"]))
     except FileNotFoundError:
         return Outcome(False, f"{folder} holds no finished run")
-    except (OSError, ValueError, KeyError, TypeError, SlimError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SlimError) as error:
         return Outcome(False, f"{folder}: {error}")
 
 
@@ -82,7 +105,7 @@ def run_config(config: Config, title: str) -> Outcome:
     if outcome.done:
         logger.info("%s: done already", title)
         return outcome
-    folder = config.run.output_dir
+    folder, origins = config.run.output_dir, _origins(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DONE).unlink(missing_ok=True)
@@ -113,7 +136,7 @@ def run_config(config: Config, title: str) -> Outcome:
         return outcome
     new = folder / f"{DONE}.new"
     try:
-        new.write_text(json.dumps({"commit": commit()}) + "\n", encoding="utf-8")
+        new.write_text(json.dumps({"commit": commit(), "origins": origins}) + "\n", encoding="utf-8")
         new.replace(folder / DONE)
     except OSError as error:
         raise SlimError(f"cannot write into {folder}: {error.strerror}") from error

@@ -143,8 +143,9 @@ class QuantizeStep(SlimStep):
         quantizer.set_scale(weight, best_scales(rows, np.abs(rows).max(axis=1) / top, -top, top))
 
     def attach(self, model: nn.Layer, context: Context) -> None:
-        self.learned = [tensor for quantizer in _quantizers(model) for tensor in quantizer.learned()]
+        self.learned = _learned(model)
         for tensor in self.learned:
+            tensor.stop_gradient = False
             tensor.optimize_attr["learning_rate"] = self.learning_rate
 
     learning_rate: float = 1.0  # of what is learned of the grids, times the others'
@@ -336,6 +337,16 @@ def _only(model: nn.Layer, path: str) -> Iterator[None]:
     finally:
         for restore in undo:
             restore()
+
+
+def keep_grids(model: nn.Layer) -> None:
+    """Let a quantized network's grids stay as they are: without a quantize step they have no rate and no decay."""
+    for tensor in _learned(model):
+        tensor.stop_gradient = True
+
+
+def _learned(model: nn.Layer) -> List[paddle.Tensor]:
+    return [tensor for quantizer in _quantizers(model) for tensor in quantizer.learned()]
 
 
 def _quantizers(model: nn.Layer) -> List[nn.Layer]:

@@ -25,6 +25,7 @@ from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.slim import build_steps
+from ppocr_slim.slim.quantize import keep_grids
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.checks import Data, check_config, diagnose
@@ -235,6 +236,7 @@ def _train(
             card = replace(card, transforms=[*card.transforms, *step.prepare(model, context)])
             context = replace(context, card=card)
         name_parameters(model)
+    keep_grids(model)
     for step in steps:
         step.attach(model, context)
     _log_cost(model, card, config)
