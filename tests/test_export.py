@@ -121,10 +121,10 @@ def test_a_wrong_export_is_not_written(place: Path, monkeypatch):
 
     def disturbed(bundle, backend):
         session = true_session(bundle, backend)
-        return session if backend == "paddle" else lambda x: session(x) + np.float32(2e-4)
+        return session if backend == "paddle" else lambda x: session(x) + np.float32(2e-3)
 
     monkeypatch.setattr(export_module, "open_session", disturbed)
-    with pytest.raises(SlimError, match="checkpoint and onnx differ by 0.0002"):
+    with pytest.raises(SlimError, match="checkpoint and onnx differ by 0.002"):
         export_recognizer(place / "checkpoint", place / "bundle", FORMATS, 50, samples_of(place))
     assert contents(place / "bundle") == before
     assert not (place / "bundle.new").exists()

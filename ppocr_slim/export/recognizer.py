@@ -44,7 +44,9 @@ from ppocr_slim.tasks.checkpoint import load_model
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 
-TOLERANCE = 1e-4  # largest difference of a probability between the checkpoint and any exported format
+# The largest difference of a probability between the checkpoint and any exported format. Engines round sums in other
+# orders: a good export was seen 1.4e-4 apart where logits are large. A wrong one (a layer lost, say) is 1e-2 apart.
+TOLERANCE = 1e-3
 EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a usual width of a row
 BATCH_ROWS = 8  # compared in one batch too, as wide as the widest of them
 OPSET = 13
@@ -131,7 +133,7 @@ def export_recognizer(
         int8_weight_bits: 8, or 7 for processors without VNNI.
 
     Raises:
-        SlimError: an output differs by more than 1e-4 or a text at all, INT8 reads worse, the bundle is over its
+        SlimError: an output differs by more than `TOLERANCE` or a text at all, INT8 reads worse, the bundle is over its
             budget, a row cannot be read, or `out_folder` holds something other than a bundle.
     """
     out = Path(out_folder)
