@@ -1,10 +1,36 @@
-"""Folders that are replaced whole or not at all: written beside their place, then renamed into it."""
+"""Folders and files that are replaced whole or not at all: written beside their place, then renamed into it."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator, Mapping
+
+from ppocr_slim.errors import SlimError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write the file that then takes the place of `path`, in a folder that is made if need be.
+
+    Raises SlimError for an OSError within.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield new
+        new.replace(path)
+    except OSError as error:
+        raise SlimError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Write a JSON file whole or not at all; SlimError if it cannot be."""
+    with replacing(path) as new:
+        new.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def old_folder(target: Path) -> Path:

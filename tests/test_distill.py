@@ -16,7 +16,7 @@ from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
-from test_training import config_dict
+from test_training import assert_same, config_dict
 
 from ppocr_slim.config.schema import Config, Distill, Mutual
 from ppocr_slim.data.charset import Charset
@@ -351,15 +351,6 @@ def train(folder: Path, name: str, *steps: SlimStep) -> dict:
     fit(Job(stage, config, 4, model, card, task, rows, lambda m: score_lines(["a"], ["b"]), Processes(), steps))
     last = stage / "last"
     return {"weights": read_arrays(last / "model.pdparams"), **read_arrays(last / "model.pdopt")}
-
-
-def assert_same(a, b) -> None:
-    if isinstance(b, dict):
-        assert a.keys() == b.keys()
-        for key in b:
-            assert_same(a[key], b[key])
-    else:
-        assert np.array_equal(np.asarray(a), np.asarray(b))
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("distill", "extra adapter"), ("mutual", "extra peer")])

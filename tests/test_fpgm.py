@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ppocr_slim.config.schema import Fpgm
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import write_json
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.db import db_mv3_slim
@@ -27,7 +28,7 @@ from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim import _paddleslim, fpgm, sensitivity
 from ppocr_slim.slim.channels import find_groups, joined, median_distances, remove, silence
 from ppocr_slim.slim.fpgm import FpgmStep, Planner
-from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, numbers_to_try, plot_sensitivity, write_json
+from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, numbers_to_try, plot_sensitivity
 from ppocr_slim.slim.step import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.tasks.recognition import RecognitionTask

@@ -67,6 +67,14 @@ def pact(**changes):
     return PactStep(Pact(**{"max_drop": None, **changes}))
 
 
+def save_prepared(step, model, context, folder):
+    """Let a step prepare the network, and save it; gives its card and its weights."""
+    card = replace(context.card, transforms=step.prepare(model, context))
+    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    save_checkpoint(folder, card, weights, {}, {"step": 0, "best": None, "best_step": 0})
+    return card, weights
+
+
 def output(model):
     model.eval()
     with paddle.no_grad():
@@ -113,10 +121,7 @@ def test_edges_are_as_all_others_by_option(stage):
 def test_a_folder_is_enough_to_load_it(stage, step, tmp_path):
     """Lost otherwise: learned clips would drop out when a checkpoint is read again, as in PaddleOCR's export."""
     model, context = stage
-    card = replace(context.card, transforms=step.prepare(model, context))
-    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
-    states = {"step": 0, "best": None, "best_step": 0}
-    save_checkpoint(tmp_path / "checkpoint", card, weights, {}, states)
+    card, _ = save_prepared(step, model, context, tmp_path / "checkpoint")
     loaded, _ = load_model(tmp_path / "checkpoint")
     np.testing.assert_array_equal(output(loaded), output(model))
     assert grids_of(loaded).keys() == card.transforms[0]["layers"].keys()
@@ -154,11 +159,7 @@ def test_training_learns_the_clips_and_they_decay(stage):
 def test_a_training_without_a_quantize_step_keeps_the_grids(stage, tmp_path):
     """Lost otherwise: clips would be trained like weights, without a decay, and drift off what was calibrated."""
     model, context = stage
-    transforms = pact().prepare(model, context)
-    card = replace(context.card, transforms=list(transforms))
-    weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
-    states = {"step": 1, "images": 1, "data": "", "best": None, "best_step": 0}
-    save_checkpoint(tmp_path / "checkpoint", card, weights, {}, states)
+    card, weights = save_prepared(pact(), model, context, tmp_path / "checkpoint")
     (tmp_path / "characters.txt").write_text("\n".join(card.charset.characters) + "\n", encoding="utf-8")
     write_rows(tmp_path, TEXTS, "train.txt")
     write_rows(tmp_path, TEXTS, "val.txt")

@@ -17,9 +17,11 @@ from ppocr_slim.bench.provenance import ROOT, commit
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.folders import write_json
 from ppocr_slim.training.launch import end_with_parent
 
 RUN_CONFIG, RUN_LOG, DONE = "run.yml", "run.log", "done.json"
+WEIGHTS = ("*.pdparams", "*.pdiparams", "*.onnx")
 LAST_WORDS = 3  # lines of a log, where it names no error
 
 
@@ -55,13 +57,10 @@ def derive(config: Config, folder: Path, **sections: Union[Mapping[str, Any], Li
         raise SlimError(f"the config of {folder} cannot be derived: {where}: {wrong['msg']}") from error
 
 
-WEIGHTS = ("*.pdparams", "*.pdiparams", "*.onnx")
-
-
 def _origins(config: Config) -> Dict[str, str]:
     """What tells the weights that a run starts and learns from from others, by their path; "" where there are none."""
     steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.steps]
-    sources = [config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)]
+    sources = {config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)}
     return {str(source): _digest(source) for source in sources if source}
 
 
@@ -134,12 +133,7 @@ def run_config(config: Config, title: str) -> Outcome:
         outcome = Outcome(False, _reason(folder / RUN_LOG, said_before, status))
         logger.warning("%s: failed: %s", title, outcome.reason)
         return outcome
-    new = folder / f"{DONE}.new"
-    try:
-        new.write_text(json.dumps({"commit": commit(), "origins": origins}) + "\n", encoding="utf-8")
-        new.replace(folder / DONE)
-    except OSError as error:
-        raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
+    write_json(folder / DONE, {"commit": commit(), "origins": origins})
     return read_outcome(config)
 
 

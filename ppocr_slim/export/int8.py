@@ -25,6 +25,7 @@ from onnx.helper import make_node, make_opsetid
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
+from ppocr_slim.folders import replacing
 from ppocr_slim.models.grids import Grid, LayerGrids
 
 LSTM_BITS = 8
@@ -57,14 +58,8 @@ def write_int8(
     for name, nodes in layers.items():
         for number, node in enumerate(nodes):
             writer.quantize(node, grids[name], number == 0)
-    out = Path(out)
-    fresh = out.with_name(out.name + ".new")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(graph.rebuild(), str(fresh))
-        fresh.replace(out)
-    except OSError as error:
-        raise SlimError(f"cannot write {out}: {error.strerror or error}") from error
+    with replacing(Path(out)) as new:
+        onnx.save(graph.rebuild(), str(new))
 
 
 def find_layers(graph: Graph, grids: Mapping[str, LayerGrids], where: str) -> Dict[str, List[NodeProto]]:

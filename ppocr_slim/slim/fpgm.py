@@ -21,6 +21,7 @@ from paddle import nn
 from ppocr_slim.config.schema import Fpgm
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import save_inference_model
+from ppocr_slim.folders import write_json
 from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost, watch
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, name_parameters
@@ -31,7 +32,7 @@ from ppocr_slim.runtime.recognizer import RecSpec
 from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, find_groups, joined, remove
-from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensitivity, write_json
+from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensitivity
 from ppocr_slim.slim.step import Context, SlimStep, Transform
 
 FIGURES, SENSITIVITY, PLOT = "fpgm.json", "fpgm_sensitivity.json", "fpgm_sensitivity.png"

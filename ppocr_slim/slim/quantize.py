@@ -20,6 +20,7 @@ from paddle import nn
 from ppocr_slim.config.schema import Lsq, Pact, Quantize
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.folders import write_json
 from ppocr_slim.models.fake_quant import (
     KINDS,
     SMALLEST,
@@ -40,7 +41,7 @@ from ppocr_slim.models.grids import best_scale, best_scales
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
-from ppocr_slim.slim.sensitivity import mean_loss, write_json
+from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.step import Context, SlimStep, Transform
 from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
 
@@ -54,6 +55,7 @@ class QuantizeStep(SlimStep):
     """Fake quantization of convolutions, linear layers, additions and LSTM weights, trained through."""
 
     method: str
+    learning_rate: float  # of what is learned of the grids, times the others'
 
     def __init__(self, settings: Quantize):
         self.settings = settings
@@ -147,8 +149,6 @@ class QuantizeStep(SlimStep):
         for tensor in self.learned:
             tensor.stop_gradient = False
             tensor.optimize_attr["learning_rate"] = self.learning_rate
-
-    learning_rate: float = 1.0  # of what is learned of the grids, times the others'
 
 
 class PactStep(QuantizeStep):

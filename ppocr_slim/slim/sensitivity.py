@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -17,6 +16,7 @@ from paddle import nn
 
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, silence
@@ -125,24 +125,6 @@ def _read(path: Path, key: str) -> Dict[str, Any]:
         return {}
 
 
-def write_json(path: Path, content: Mapping) -> None:
-    """Write a JSON file whole or not at all; SlimError if it cannot be."""
-    with _replacing(path) as new:
-        new.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Where to write what then takes the place of `path`, in a folder that is made if need be."""
-    new = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield new
-        new.replace(path)
-    except OSError as error:
-        raise SlimError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def plot_sensitivity(
     groups: Sequence[Group], losses: Losses, removed: Mapping[str, int], title: str, path: Path
 ) -> None:
@@ -172,5 +154,5 @@ def plot_sensitivity(
     axes.grid(True, which="both", alpha=0.25)
     if measured:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, title="layer (channels left)")
-    with _replacing(path) as new:
+    with replacing(path) as new:
         figure.savefig(new, dpi=110, format="png")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import zlib
 from math import prod
@@ -26,6 +25,7 @@ import numpy as np
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import replacing
 from ppocr_slim.tasks.checkpoint import ModelCard
 
 SHARED_FILE = "model.shared"
@@ -55,13 +55,10 @@ def write_shared(path: Path, card: ModelCard, weights: Mapping[str, np.ndarray])
         "sha256": hashlib.sha256(body).hexdigest(),
     }
     head = zlib.compress(json.dumps(header, ensure_ascii=False).encode(), 9)
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_bytes(MAGIC + struct.pack("<I", len(head)) + head + body)
-        os.replace(new, path)
-        return path.stat().st_size
-    except OSError as error:
-        raise SlimError(f"cannot write {path}: {error.strerror}") from error
+    data = MAGIC + struct.pack("<I", len(head)) + head + body
+    with replacing(path) as new:
+        new.write_bytes(data)
+    return len(data)
 
 
 def read_shared(path: Path) -> Tuple[ModelCard, Dict[str, np.ndarray]]:

@@ -19,7 +19,7 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.recognizer import export_recognizer, parity_rows
-from ppocr_slim.folders import recover_folder
+from ppocr_slim.folders import recover_folder, replacing
 from ppocr_slim.models import bind_model
 from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost
 from ppocr_slim.models.state import name_parameters
@@ -137,13 +137,8 @@ def _experiment(config: Config, begun: int) -> Config:
 
 def save_config(config: Config) -> None:
     """Write the resolved config into the run's folder, whole or not at all."""
-    path = config.run.output_dir / CONFIG_FILE
-    try:
-        new = path.with_suffix(".new")
+    with replacing(config.run.output_dir / CONFIG_FILE) as new:
         dump_config(config, new)
-        new.replace(path)
-    except OSError as error:
-        raise SlimError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _first_difference(a: Config, b: Config) -> str:
