@@ -1,0 +1,127 @@
+"""What DB learns from: the maps of a page (Liao et al. 2020, arXiv:1911.08947, section 3.4).
+
+A pixel (x, y) stands for the point (x, y) of the labels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime import polygons
+from ppocr_slim.runtime.boxes import SHRINK_RATIO, shrink_distance
+
+MIN_SIDE = 8  # pixels; smaller writing cannot be read, and a network need not find it
+LOW, HIGH = 0.3, 0.7  # the threshold map away from borders and on them
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Targets of a page, each [H, W] float32.
+
+    Attributes:
+        shrink: 1 within the shrunk polygons, 0 elsewhere.
+        shrink_mask: 0 where nobody can say what is right: ignored, invalid and very small polygons.
+        threshold: 0.7 on the polygons' borders, falling to 0.3 at the distance D from them.
+        threshold_mask: 1 within the polygons grown by D.
+    """
+
+    shrink: np.ndarray
+    shrink_mask: np.ndarray
+    threshold: np.ndarray
+    threshold_mask: np.ndarray
+
+
+def db_maps(
+    outlines: Sequence[np.ndarray],
+    ignored: Sequence[bool],
+    size: Tuple[int, int],
+    ratio: float = SHRINK_RATIO,
+    min_side: float = MIN_SIDE,
+) -> Maps:
+    """The targets of a page of `size` (H, W) with polygons [P_i, 2] in pixels, which may reach over its rim.
+
+    A polygon whose border crosses itself, or whose short side is under `min_side` pixels, is treated like an ignored
+    one: masked, and without a part in the threshold map.
+
+    Raises:
+        SlimError: a polygon has fewer than three corners or one that is not finite, or the flags are not as many.
+    """
+    if len(outlines) != len(ignored):
+        raise SlimError(f"{len(outlines)} polygons and {len(ignored)} flags: each polygon needs one")
+    maps = Maps(
+        shrink=np.zeros(size, np.float32),
+        shrink_mask=np.ones(size, np.float32),
+        threshold=np.zeros(size, np.float32),
+        threshold_mask=np.zeros(size, np.float32),
+    )
+    for number, (outline, ignore) in enumerate(zip(outlines, ignored)):
+        points = polygons.checked(outline, f"polygon {number} of the page")
+        sound = not ignore and polygons.short_side(points) >= min_side and polygons.is_simple(points)
+        distance = shrink_distance(points, ratio) if sound else 0.0
+        core = _core(points, distance) if sound else None
+        if core is None:
+            # What is drawn askew is masked with all that may be meant.
+            _fill(maps.shrink_mask, points if polygons.is_simple(points) else polygons.hull(points), 0)
+            continue
+        _fill(maps.shrink, core, 1)
+        _draw_border(maps, points, distance)
+    threshold = maps.threshold
+    threshold *= HIGH - LOW
+    threshold += LOW
+    return maps
+
+
+def _core(points: np.ndarray, distance: float) -> Optional[np.ndarray]:
+    """The polygon shrunk, less where it would otherwise fall into pieces: one text is one region."""
+    for share in (1, 0.5, 0.25):
+        parts = polygons.offset(points, -distance * share)
+        if len(parts) == 1:
+            return parts[0]
+    return None
+
+
+def _fill(plane: np.ndarray, points: np.ndarray, value: float) -> None:
+    cv2.fillPoly(plane, [polygons.to_grid(points)], value, shift=polygons.SHIFT)
+
+
+def _draw_border(maps: Maps, points: np.ndarray, reach: float) -> None:
+    """Write 1 - distance / reach around the polygon's border, where it is more than what is there, and its mask."""
+    _fill(maps.threshold_mask, max(polygons.offset(points, reach), key=cv2.contourArea), 1)
+    corners = points.tolist()
+    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1]):
+        # The bounding box of a long slanting side is nearly empty: it is drawn in pieces.
+        pieces = max(1, math.ceil(min(abs(bx - ax), abs(by - ay)) / (4 * reach)))
+        dx, dy = (bx - ax) / pieces, (by - ay) / pieces
+        for i in range(pieces):
+            _draw_side(maps.threshold, (ax + i * dx, ay + i * dy), (dx, dy), reach)
+
+
+def _draw_side(plane: np.ndarray, start: Tuple[float, float], side: Tuple[float, float], reach: float) -> None:
+    """Raise the plane [H, W] to 1 - distance / reach from a straight line (x, y), in its surroundings alone."""
+    (x, y), (dx, dy) = start, side
+    left, right = max(math.ceil(min(x, x + dx) - reach), 0), math.floor(max(x, x + dx) + reach) + 1
+    top, bottom = max(math.ceil(min(y, y + dy) - reach), 0), math.floor(max(y, y + dy) + reach) + 1
+    length = math.hypot(dx, dy)
+    part = plane[top : max(bottom, 0), left : max(right, 0)]
+    if not length or not part.size:
+        return
+    ux, uy = dx / length, dy / length
+    columns = np.arange(left, left + part.shape[1], dtype=np.float32)
+    rows = np.arange(top, top + part.shape[0], dtype=np.float32)[:, None]
+    columns -= x + dx / 2
+    rows -= y + dy / 2
+    # Seen from the line's middle and turned so that it lies on the first axis: how far beyond its ends, how far off it
+    beyond = np.add(columns * ux, rows * uy)
+    np.abs(beyond, out=beyond)
+    beyond -= length / 2
+    np.maximum(beyond, 0, out=beyond)
+    closeness = cv2.magnitude(beyond, np.subtract(columns * uy, rows * ux))
+    closeness *= -1 / reach
+    closeness += 1
+    np.maximum(part, closeness, out=part)  # what is farther than `reach` is below 0, and the plane is not

@@ -1,0 +1,101 @@
+"""Polygons [P, 2] float in pixels (x, y): sizes, offsets, overlaps. The one file that touches pyclipper.
+
+Clipper computes on integers: a pixel is divided into `GRID` parts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import List
+
+import cv2
+import numpy as np
+import pyclipper
+
+from ppocr_slim.errors import SlimError
+
+SHIFT = 4  # bits, as OpenCV's drawing functions count them
+GRID = 1 << SHIFT
+FARTHEST = 1e6  # pixels; beyond it OpenCV's 32-bit coordinates overflow
+
+
+def checked(points: np.ndarray, what: str) -> np.ndarray:
+    """`points` as [P, 2] float32. Raises SlimError, which names `what`, unless P >= 3 and all are finite pixels."""
+    array = np.asarray(points, np.float32)
+    if array.ndim != 2 or array.shape[1] != 2 or len(array) < 3:
+        raise SlimError(f"{what} has the shape {array.shape}: it needs three corners (x, y) or more")
+    if not (np.abs(array) < FARTHEST).all():
+        raise SlimError(f"{what} has a corner that is not finite or over a million pixels away: {array.tolist()}")
+    return array
+
+
+def to_grid(points: np.ndarray) -> np.ndarray:
+    """[P, 2] pixels -> int32 in parts of a pixel, which is what `cv2.fillPoly(..., shift=SHIFT)` takes, too."""
+    return np.rint(np.asarray(points, np.float64) * GRID).astype(np.int32)
+
+
+def area(points: np.ndarray) -> float:
+    """In squared pixels."""
+    return abs(cv2.contourArea(points))
+
+
+def perimeter(points: np.ndarray) -> float:
+    """In pixels."""
+    return cv2.arcLength(points, True)
+
+
+def hull(points: np.ndarray) -> np.ndarray:
+    """The smallest convex polygon around the points."""
+    return cv2.convexHull(points)[:, 0]
+
+
+def short_side(points: np.ndarray) -> float:
+    """The shorter side in pixels of the smallest rectangle around the points, however it lies."""
+    return min(cv2.minAreaRect(points)[1])
+
+
+def is_simple(points: np.ndarray) -> bool:
+    """Whether the polygon has an area and its border does not cross itself, as it does after corners were swapped."""
+    parts = pyclipper.SimplifyPolygon(to_grid(points).tolist(), pyclipper.PFT_EVENODD)
+    # Only points that turn back on themselves may be dropped on the way, and these have no area.
+    whole = abs(pyclipper.Area(to_grid(points).tolist()))
+    return len(parts) == 1 and math.isclose(abs(pyclipper.Area(parts[0])), whole, rel_tol=1e-3) and whole > GRID**2
+
+
+def offset(points: np.ndarray, distance: float) -> List[np.ndarray]:
+    """The polygon grown by `distance` pixels on all sides, with round corners, or shrunk where it is negative.
+
+    What is shrunk may fall apart or vanish: a list of [P_i, 2] float32.
+    """
+    clipper = pyclipper.PyclipperOffset(arc_tolerance=GRID / 4)
+    clipper.AddPath(to_grid(points).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    return [np.array(part, np.float32) / GRID for part in clipper.Execute(distance * GRID)]
+
+
+def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two simple polygons, in squared pixels."""
+    clipper = pyclipper.Pyclipper()
+    try:
+        clipper.AddPath(to_grid(a).tolist(), pyclipper.PT_SUBJECT, True)
+        clipper.AddPath(to_grid(b).tolist(), pyclipper.PT_CLIP, True)
+    except pyclipper.ClipperException:
+        return 0.0  # one of them has no area
+    parts = clipper.Execute(pyclipper.CT_INTERSECTION, pyclipper.PFT_NONZERO, pyclipper.PFT_NONZERO)
+    # Holes run the other way round, so that the signed areas add up.
+    return abs(sum(pyclipper.Area(part) for part in parts)) / GRID**2
+
+
+def clockwise(quad: np.ndarray) -> np.ndarray:
+    """The corners [4, 2] of a convex quadrilateral clockwise from the top left: the top side is the one that points
+    most to the right.
+    """
+    if cv2.contourArea(quad, oriented=True) < 0:  # y runs downwards: positive is clockwise to the eye
+        quad = quad[::-1]
+    sides = np.roll(quad, -1, axis=0) - quad
+    return np.roll(quad, -int(np.argmax(sides[:, 0] / np.maximum(np.hypot(*sides.T), 1e-6))), axis=0)
+
+
+def around(points: np.ndarray, margin: float = 0.0) -> np.ndarray:
+    """The smallest rectangle around the points, grown by `margin` pixels on each side: [4, 2] as `clockwise` orders."""
+    centre, (width, height), angle = cv2.minAreaRect(points)
+    return clockwise(cv2.boxPoints((centre, (width + 2 * margin, height + 2 * margin), angle)))
