@@ -100,6 +100,13 @@ def test_a_truth_that_crosses_itself_is_ignored():
     assert score([B], [knot, B]) == Found(1, 1, 2)
 
 
+def test_a_point_is_no_text():
+    """A click instead of a box is in many label files, and must not end an evaluation."""
+    point = rectangle(10, 10, 0, 0)
+    assert score([point, A], [A, point]) == Found(1, 1, 2)
+    assert score([point], [], ignored=[True]) == Found(0, 0, 0)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_overlaps_are_right_for_any_two_rectangles(data):

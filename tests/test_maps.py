@@ -98,8 +98,10 @@ def test_what_would_fall_apart_is_shrunk_less():
         (rectangle(20, 30, 100, 7.5), False),
         (rectangle(20, 30, 100, 7.5, 40), False),  # its bounding box is large, it is not
         (rectangle(20, 30, 100, 40)[[0, 2, 1, 3]], False),  # two corners were swapped: it crosses itself
+        (np.array([[20, 30], [120, 30], [120, 70], [20, 70], [20, 30], [20, 5]], np.float32), False),
+        (rectangle(20, 30, 0, 0), False),  # a click instead of a box
     ],
-    ids=["ignored", "small", "small and slanting", "crosses itself"],
+    ids=["ignored", "small", "small and slanting", "crosses itself", "spike", "a point"],
 )
 def test_what_cannot_be_judged_is_masked(outline, ignored):
     """Punished for finding an unreadable text, or for missing it, a network learns noise."""
@@ -138,7 +140,8 @@ def test_any_outline_gives_maps_in_their_ranges(drawn):
         low, high = (LOW, HIGH) if name == "threshold" else (0, 1)
         assert low - 1e-6 <= plane.min() and plane.max() <= high + 1e-6, name
     assert set(np.unique(maps.shrink)) | set(np.unique(maps.shrink_mask)) <= {0, 1}
-    assert not ((maps.threshold > LOW + 0.05) & (maps.threshold_mask == 0)).any()  # borders lie within the mask
+    # Borders lie within the mask: where D is smallest, 1.7 pixels, so high a value is a pixel away from its edge.
+    assert not ((maps.threshold > LOW + 0.25) & (maps.threshold_mask == 0)).any()
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,9 @@ def perimeter(points: np.ndarray) -> float:
 
 
 def hull(points: np.ndarray) -> np.ndarray:
-    """The smallest convex polygon around the points."""
-    return cv2.convexHull(points)[:, 0]
+    """The smallest convex polygon around the points; points that are all the same stay what they are."""
+    found = cv2.convexHull(points)
+    return points if found is None else found[:, 0]
 
 
 def short_side(points: np.ndarray) -> float:
@@ -55,11 +56,15 @@ def short_side(points: np.ndarray) -> float:
 
 
 def is_simple(points: np.ndarray) -> bool:
-    """Whether the polygon has an area and its border does not cross itself, as it does after corners were swapped."""
+    """Whether the polygon covers a pixel, and its border does not cross itself as it does with two corners swapped."""
     parts = pyclipper.SimplifyPolygon(to_grid(points).tolist(), pyclipper.PFT_EVENODD)
-    # Only points that turn back on themselves may be dropped on the way, and these have no area.
-    whole = abs(pyclipper.Area(to_grid(points).tolist()))
-    return len(parts) == 1 and math.isclose(abs(pyclipper.Area(parts[0])), whole, rel_tol=1e-3) and whole > GRID**2
+    if len(parts) != 1 or area(points) < 1:
+        return False
+    # The border of what it covers is its own: no part was turned over, no spike without width dropped.
+    clean = np.array(parts[0], np.float32) / GRID
+    return math.isclose(area(clean), area(points), rel_tol=0.01, abs_tol=1) and math.isclose(
+        perimeter(clean), perimeter(points), rel_tol=0.01, abs_tol=1
+    )
 
 
 def offset(points: np.ndarray, distance: float) -> List[np.ndarray]:
