@@ -22,6 +22,7 @@ from ppocr_slim.runtime.boxes import (
     shrink_distance,
     shrunk_by,
 )
+from ppocr_slim.runtime.polygons import area, perimeter
 from ppocr_slim.tasks.hmean import score_page
 
 EXACT = BoxSettings(unclip_ratio=None)
@@ -49,16 +50,17 @@ def test_what_was_drawn_is_found(degrees, polygons, ratio):
     assert all(box.score > 0.95 for box in found)
 
 
-def test_long_lines_need_the_exact_inverse():
+@pytest.mark.parametrize("degrees", [0, 2, 10])
+def test_long_lines_need_the_exact_inverse(degrees):
     """A line twenty times as long as high is shrunk to a fifth of its height; the paper's ratio gives back half, which
     crops letters, and IoU 0.5 is missed. This is why `unclip_ratio` may be null.
     """
-    line = rectangle(40, 60, 800, 40)
-    (tight,) = find_boxes(map_of([line], (200, 900)))
-    (exact,) = find_boxes(map_of([line], (200, 900)), settings=EXACT)
-    assert iou_of_quads(tight.points, line) < 0.5
-    assert iou_of_quads(exact.points, line) > 0.93
-    assert np.abs(exact.points - line).max() < 2
+    line = rectangle(40, 120, 800, 40, degrees)
+    (tight,) = find_boxes(map_of([line], (300, 900)))
+    (exact,) = find_boxes(map_of([line], (300, 900)), settings=EXACT)
+    assert iou_of_quads(tight.points, line) < 0.6
+    assert iou_of_quads(exact.points, line) > 0.9
+    assert np.abs(exact.points - line).max() < 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,7 +70,7 @@ def test_growing_undoes_shrinking(width, height, ratio):
     by = shrink_distance(rectangle(0, 0, width, height), ratio)
     assume(min(width, height) - 2 * by > 0.01)
     core = rectangle(by, by, width - 2 * by, height - 2 * by)
-    assert shrunk_by(core, ratio) == pytest.approx(by, rel=0.02)
+    assert shrunk_by(area(core), perimeter(core), ratio) == pytest.approx(by, rel=0.02)
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,7 +85,7 @@ def test_a_box_comes_back_wherever_it_lies(width, height, degrees, x, y):
     assume(line.min() > 2 and line.max() < 637)
     found = find_boxes(map_of([line], size), settings=EXACT)
     assert len(found) == 1
-    assert iou_of_quads(found[0].points, line) > 0.8
+    assert iou_of_quads(found[0].points, line) > 0.83
     assert cv2.contourArea(found[0].points, oriented=True) > 0  # clockwise
 
 

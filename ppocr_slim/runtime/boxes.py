@@ -67,15 +67,15 @@ def shrink_distance(points: np.ndarray, ratio: float = SHRINK_RATIO) -> float:
     return polygons.area(points) * (1 - ratio**2) / max(polygons.perimeter(points), 1e-6)
 
 
-def shrunk_by(points: np.ndarray, ratio: float = SHRINK_RATIO) -> float:
-    """The D in pixels by which a polygon was shrunk to become `points`: the inverse of `shrink_distance`.
+def shrunk_by(area: float, perimeter: float, ratio: float = SHRINK_RATIO) -> float:
+    """The D in pixels by which a polygon was shrunk to have this area and perimeter: inverse of `shrink_distance`.
 
     A rectangle of area A and perimeter L, grown by D, has A + L D + 4 D^2 and L + 8 D; into D = k area / perimeter
     this gives (8 - 4k) D^2 + (1 - k) L D - k A = 0. Other forms are treated as if they had four right angles.
     """
     k = 1 - ratio**2
-    a, b = 8 - 4 * k, (1 - k) * polygons.perimeter(points)
-    return (math.sqrt(b**2 + 4 * a * k * polygons.area(points)) - b) / (2 * a)
+    a, b = 8 - 4 * k, (1 - k) * perimeter
+    return (math.sqrt(b**2 + 4 * a * k * area) - b) / (2 * a)
 
 
 def find_boxes(
@@ -137,11 +137,15 @@ def _grown(region: np.ndarray, settings: BoxSettings) -> Optional[np.ndarray]:
         outline = cv2.approxPolyDP(region, 0.002 * cv2.arcLength(region, True), True)[:, 0].astype(np.float32)
     else:
         outline = polygons.around(region)
-    area = polygons.area(outline)
+    area, perimeter = polygons.area(outline), polygons.perimeter(outline)
     if not area:
         return None
-    ratio = settings.unclip_ratio
-    by = shrunk_by(outline) if ratio is None else area * ratio / polygons.perimeter(outline)
+    if settings.unclip_ratio is None:
+        # A slanting region has steps, and the rectangle around them is a pixel higher than it: of a fifth of a line's
+        # height that is much. The region's own area tells its mean height.
+        by = shrunk_by(polygons.area(region), perimeter)
+    else:
+        by = area * settings.unclip_ratio / perimeter
     if not settings.polygons:
         return polygons.around(region, by)  # what Clipper gives, too, after the corners that it rounds are squared
     parts = polygons.offset(outline, by)
