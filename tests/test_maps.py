@@ -56,7 +56,7 @@ def test_the_threshold_map_is_the_distance_to_the_border(x, y, width, height, de
     reach = width * height * 0.84 / (2 * (width + height))
     right = LOW + (HIGH - LOW) * np.maximum(1 - distance_to_border(box, SIZE) / reach, 0)
     assert np.abs(maps.threshold - right).max() < 1e-3
-    # The mask: what is inside or within reach. Drawing decides for itself within a pixel of the edge.
+    # The mask: what is inside or within reach. OpenCV's filling is up to a pixel off at edges.
     surely = distance_to_border(box, SIZE) < reach - 1.5
     assert (maps.threshold_mask[surely] == 1).all()
     beyond = (distance_to_border(box, SIZE) > reach + 1.5) & (maps.threshold_mask == 1)

@@ -87,7 +87,22 @@ def _core(points: np.ndarray, distance: float) -> Optional[np.ndarray]:
 
 
 def _fill(plane: np.ndarray, points: np.ndarray, value: float) -> None:
-    cv2.fillPoly(plane, [polygons.to_grid(points)], value, shift=polygons.SHIFT)
+    """Set what is inside the polygon [P, 2]."""
+    height, width = plane.shape
+    if points.min() >= 0 and (points.max(axis=0) <= [width - 1, height - 1]).all():
+        cv2.fillPoly(plane, [polygons.to_grid(points)], value, shift=polygons.SHIFT)
+        return
+    # OpenCV bends sides that cross the rim by up to three pixels: such a polygon is drawn on a larger plane.
+    rim = np.array([[-2, -2], [width + 1, -2], [width + 1, height + 1], [-2, height + 1]], np.float32)
+    for part in polygons.intersection(points, rim):
+        corner = np.floor(part.min(axis=0))
+        columns, rows = (np.ceil(part.max(axis=0)) - corner).astype(int) + 1
+        inside = np.zeros((rows, columns), np.uint8)
+        cv2.fillPoly(inside, [polygons.to_grid(part - corner)], 1, shift=polygons.SHIFT)
+        left, top = corner.astype(int).tolist()
+        inside = inside[max(-top, 0) : height - top, max(-left, 0) : width - left]
+        top, left = max(top, 0), max(left, 0)
+        plane[top : top + inside.shape[0], left : left + inside.shape[1]][inside > 0] = value
 
 
 def _draw_border(maps: Maps, points: np.ndarray, reach: float) -> None:

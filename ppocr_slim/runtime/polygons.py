@@ -77,17 +77,21 @@ def offset(points: np.ndarray, distance: float) -> List[np.ndarray]:
     return [np.array(part, np.float32) / GRID for part in clipper.Execute(distance * GRID)]
 
 
-def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two simple polygons, in squared pixels."""
+def intersection(a: np.ndarray, b: np.ndarray) -> List[np.ndarray]:
+    """What two simple polygons have in common: [P_i, 2] float32 each."""
     clipper = pyclipper.Pyclipper()
     try:
         clipper.AddPath(to_grid(a).tolist(), pyclipper.PT_SUBJECT, True)
         clipper.AddPath(to_grid(b).tolist(), pyclipper.PT_CLIP, True)
     except pyclipper.ClipperException:
-        return 0.0  # one of them has no area
+        return []  # one of them has no area
     parts = clipper.Execute(pyclipper.CT_INTERSECTION, pyclipper.PFT_NONZERO, pyclipper.PFT_NONZERO)
-    # Holes run the other way round, so that the signed areas add up.
-    return abs(sum(pyclipper.Area(part) for part in parts)) / GRID**2
+    return [np.array(part, np.float32) / GRID for part in parts]
+
+
+def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two simple polygons, in squared pixels."""
+    return sum(area(part) for part in intersection(a, b))
 
 
 def clockwise(quad: np.ndarray) -> np.ndarray:
