@@ -200,7 +200,8 @@ def _light(height: int, width: int, scan: bool, limits: CameraLimits, rng: np.ra
         if rng.random() < limits.shadow:
             light *= _shadow(*small, rng)
         light *= np.float32(rng.uniform(0.7, 1.08))
-    white = np.ones(3) if scan else np.clip(rng.normal(1.0, 0.045, 3), 0.85, 1.12)
+    warm, green = (0.0, 0.0) if scan else rng.normal(0.0, [0.05, 0.015])
+    white = (1.0 - warm, 1.0 + green, 1.0 + warm)  # lamps differ between blue and red, hardly in green
     grey = cv2.resize(light.astype(np.float32), (width, height))
     return cv2.merge([grey * np.float32(gain) for gain in white])
 

@@ -649,7 +649,7 @@ KINDS: dict[str, Kind] = {
 
 def draw_paper(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Paper without anything on it, uint8 [height, width, 3]: its tone, fibres, a slight unevenness."""
-    tones = ((246, 247, 247), (232, 234, 234), (222, 212, 204), (208, 222, 230), (224, 234, 220), (218, 212, 236))
+    tones = ((246, 247, 247), (232, 234, 234), (222, 212, 204), (208, 222, 230), (226, 233, 222), (220, 214, 236))
     share = rng.random()
     tone = np.array(tones[int(rng.integers(2)) if share < 0.65 else int(rng.integers(2, len(tones)))], np.float64)
     tone = np.clip(tone + rng.normal(0, 4, 3), 150, 255)

@@ -66,6 +66,7 @@ def synthesize_pages(
     The set is built beside `out` and renamed into place at the end. SlimError for numbers that make no sense, an
     `out` that this function did not make, fonts or rows that cannot be used, or a disk that is full.
     """
+    out = Path(os.path.abspath(out))  # "out" may be ".", which has no name to build beside
     workers = usable_cores() if workers is None else workers
     for name, value, least in (("count", count, 1), ("val", val, 0), ("seed", recipe.seed, 0), ("workers", workers, 1)):
         if value < least:

@@ -41,7 +41,7 @@ class PageOptions:
     machine: float = 0.25  # share of forms filled by a machine
     clutter: float = 1.3  # things that are no text, a page on average
     covered: float = 0.1  # share of pages on which something lies
-    smallest: float = 7.0  # height in the photograph, in pixels, of a box that can be read
+    smallest: float = 8.0  # height in the photograph, in pixels, of a box that can be read
     camera: CameraLimits = field(default_factory=CameraLimits)
 
     def __post_init__(self) -> None:

@@ -274,12 +274,7 @@ def row_mark(row: Row, x: float, baseline: float, x_height: float, room: float) 
 
     The row is taken to be a form row: its ink is about three x-heights high, and rules run along its edges.
     """
-    picture = cv2.imread(str(row.path))
-    if picture is None:
-        raise SlimError(f"{row.path}: is not a picture that can be read; mend the label file of --rows")
-    scale = min(1.0, 64 / picture.shape[0])
-    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    mask, colour = row_ink(picture)
+    mask, colour = _ink_of(row.path)
     points = cv2.findNonZero((mask > _VISIBLE).astype(np.uint8))
     if points is None:
         return None
@@ -293,6 +288,15 @@ def row_mark(row: Row, x: float, baseline: float, x_height: float, room: float) 
     ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     ink = cv2.convertScaleAbs(ink, alpha=1.0 + 0.5 * max(0.0, 1.0 - scale))  # thin strokes fade as they shrink
     return Mark(ink, round(x), round(baseline - 0.72 * size[1]), colour)
+
+
+@lru_cache(maxsize=4000)  # of about 50 KB each: a page shows several of them
+def _ink_of(path: Path) -> tuple[np.ndarray, Colour]:
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise SlimError(f"{path}: is not a picture that can be read; mend the label file of --rows")
+    scale = min(1.0, 64 / picture.shape[0])
+    return row_ink(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
 
 
 def row_ink(picture: np.ndarray) -> tuple[np.ndarray, Colour]:

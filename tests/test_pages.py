@@ -1,0 +1,244 @@
+"""Made pages: their boxes, their camera, the data set on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import draw_row
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
+from ppocr_slim.synth.layouts import KINDS
+from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
+from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, boxes_of, label_line
+from ppocr_slim.synth.sheets import Face, Mark, Row, Sheet, ink_quad, printed, read_rows, row_ink, row_mark
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAIN = PageOptions(clutter=0.0, covered=0.0)
+
+
+@pytest.fixture(scope="module")
+def maker():
+    return PageMaker(PLAIN)
+
+
+def straight(sheet: Sheet, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Camera:
+    """A camera that only scales and shifts; the picture has the sheet's size."""
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1.0]])
+    return Camera(sheet.height, sheet.width, matrix, False, CameraLimits(), 3)
+
+
+def white_sheet(*lines: tuple[str, float, float, float]) -> Sheet:
+    """A sheet [300, 500] with printed lines (text, size, x, baseline)."""
+    sheet = Sheet(np.full((300, 500, 3), 250, np.uint8))
+    for text, size, x, baseline in lines:
+        assert sheet.add_line(printed(text, Face("Sans"), size, x, baseline, (20, 20, 20)), text) is not None
+    return sheet
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"empty"}))
+def test_a_box_holds_the_ink_of_its_line_and_little_else(maker, kind):
+    """Lost otherwise: a detector that learns boxes which cut letters or hold empty paper. A photograph with a line and
+    the same one without it differ within the line's box, right up to its four sides.
+    """
+    rng = np.random.default_rng([11, sorted(KINDS).index(kind)])
+    sheet = maker.draw_sheet(720, rng, kind)
+    camera = draw_camera(sheet, 720, CameraLimits(scan=0.0, crop=0.0), rng)
+    boxes = boxes_of(sheet, camera, 0.0)
+    assert len(boxes) == len(sheet.lines) > 0
+    full = camera.photograph(sheet.painted(), [])
+    for number in np.unique(np.linspace(0, len(boxes) - 1, 3).round().astype(int)):
+        assert boxes[number].text == sheet.lines[number].text != IGNORED
+        difference = np.abs(full.astype(int) - camera.photograph(sheet.painted(number), [])).max(2)
+        seen = difference > 0.25 * difference.max()
+        assert seen.sum() > 10
+        inside = np.zeros(seen.shape, np.uint8)
+        cv2.fillConvexPoly(inside, boxes[number].points.astype(np.int32), 1)
+        assert not (seen & (cv2.dilate(inside, np.ones((3, 3), np.uint8)) == 0)).any(), boxes[number]
+        # back on the sheet, along the line's own directions, the ink reaches all four sides
+        pixels = np.argwhere(seen)[:, ::-1].astype(np.float64)
+        ink = cv2.perspectiveTransform(pixels[None], np.linalg.inv(camera.matrix))[0]
+        quad = sheet.lines[number].quad.astype(np.float64)
+        along = (quad[1] - quad[0]) / np.linalg.norm(quad[1] - quad[0])
+        across = np.array([-along[1], along[0]])
+        for direction in (along, across):
+            sides, reach = quad @ direction, ink @ direction
+            assert reach.min() - sides.min() < 5.0 and sides.max() - reach.max() < 5.0, (kind, boxes[number])
+
+
+def test_the_camera_takes_points_where_it_takes_ink():
+    """Lost otherwise: boxes beside the text on every tilted photograph."""
+    sheet = Sheet(np.full((600, 420, 3), 255, np.uint8))
+    places = np.array([(60, 70), (350, 90), (330, 520), (80, 500)])
+    for x, y in places:
+        sheet.add(Mark(np.full((9, 9), 255, np.uint8), int(x) - 4, int(y) - 4, (0, 0, 0)))
+    limits = CameraLimits(scan=0.0, crop=0.0, blur=0.3, shadow=0.0)
+    for seed in range(4):
+        camera = draw_camera(sheet, 700, limits, np.random.default_rng(seed))
+        picture = camera.photograph(sheet.painted(), []).mean(2)
+        for x, y in camera.project(places):
+            left, top = round(float(x)) - 12, round(float(y)) - 12
+            part = picture[top : top + 25, left : left + 25]
+            dark = np.clip(np.median(part) - 40 - part, 0, None)
+            found = [(dark.sum(axis) * np.arange(25)).sum() / dark.sum() for axis in (0, 1)]
+            assert np.allclose(found, [x - left, y - top], atol=0.6)
+
+
+def test_photographs_are_of_the_size_that_was_asked_for():
+    """Lost otherwise: pictures that a training has to scale once more."""
+    sheet = white_sheet()
+    for seed in range(20):
+        camera = draw_camera(sheet, 720, CameraLimits(), np.random.default_rng(seed))
+        assert max(camera.width, camera.height) == 720 and min(camera.width, camera.height) >= 360
+        corners = camera.project(np.array([(0, 0), (sheet.width, 0), (sheet.width, sheet.height)]))
+        assert cv2.contourArea(corners, oriented=True) > 0  # never seen from behind
+
+
+def test_text_never_lies_on_text():
+    """Lost otherwise: lines nobody can read, with two boxes for one place."""
+    sheet = white_sheet(("Họ và tên", 20, 50, 100))
+    again = printed("Ngày sinh", Face("Serif"), 20, 60, 108, (0, 0, 0))
+    assert sheet.add_line(again, "Ngày sinh") is None
+    assert sheet.add_line(again.shifted(0, 30), "Ngày sinh") is not None
+    assert sheet.add_line(again.shifted(400, 60), "Ngày sinh") is None  # it would leave the sheet
+    assert [line.text for line in sheet.lines] == ["Họ và tên", "Ngày sinh"] and len(sheet.marks) == 2
+
+
+def test_the_box_of_a_climbing_line_climbs():
+    """Lost otherwise: upright boxes around slanting lines, half of them paper."""
+    mask = np.zeros((60, 220), np.uint8)
+    cv2.line(mask, (10, 10), (210, 50), 255, 5)
+    quad = ink_quad(Mark(mask, 100, 200, (0, 0, 0)), 0.2)
+    assert np.linalg.norm(quad[3] - quad[0]) < 12 and abs(np.linalg.norm(quad[1] - quad[0]) - 209) < 8
+    assert np.all(np.abs(quad[0] - (109, 205)) < 5)  # the top left of the text comes first
+    assert ink_quad(Mark(np.zeros((9, 9), np.uint8), 0, 0, (0, 0, 0))) is None
+
+
+def test_what_cannot_be_read_is_ignored():
+    """Lost otherwise: a detector punished for not seeing what is hidden, cut off or too small."""
+    sheet = white_sheet(("Một dòng chữ", 20, 50, 60), ("Dòng bị che", 20, 50, 120), ("nhỏ", 5, 50, 180))
+    sheet.covers.append(np.array([(60, 95), (130, 95), (130, 130), (60, 130)], np.float64))
+    assert [box.text for box in boxes_of(sheet, straight(sheet), 12.0)] == ["Một dòng chữ", IGNORED, IGNORED]
+    sheet.covers.clear()
+    assert [box.text for box in boxes_of(sheet, straight(sheet), 0.0)] == [line.text for line in sheet.lines]
+    cut = boxes_of(sheet, straight(sheet, shift=(-90.0, 0.0)), 0.0)
+    assert [box.text for box in cut] == [IGNORED, IGNORED]  # the third line lies outside
+    for box in cut:
+        assert box.points.min() >= 0 and box.points[0, 0] < box.points[1, 0] and box.points[0, 1] < box.points[3, 1]
+    assert boxes_of(sheet, straight(sheet, shift=(-600.0, 0.0)), 0.0) == []
+
+
+def test_an_empty_page_gives_an_empty_list(maker):
+    """Lost otherwise: pages without text, from which a detector learns what is none."""
+    empty = PageMaker(PageOptions(kinds={"empty": 1.0}, longer_side=(400, 500)))
+    for index in range(6):
+        assert empty.make(1, 0, index).boxes == []
+    assert label_line("images/1.jpg", []) == "images/1.jpg\t[]\n"
+
+
+def test_label_lines_are_paddleocrs():
+    """Lost otherwise: labels that PaddleOCR's own tools cannot read."""
+    line = label_line("images/1.jpg", [Box("Hoà", np.array([[1, 2], [9, 2], [9, 5], [1, 5]]))])
+    assert line == 'images/1.jpg\t[{"transcription": "Hoà", "points": [[1, 2], [9, 2], [9, 5], [1, 5]]}]\n'
+
+
+def test_a_set_is_the_same_on_any_number_of_processes_and_reads_back(tmp_path):
+    """Lost otherwise: figures that nobody else can come to, and pictures whose labels point beside them."""
+    recipe = Recipe(5, PageOptions(longer_side=(360, 480)))
+    one = synthesize_pages(tmp_path / "one", 5, 1, recipe, 1, progress=False)
+    synthesize_pages(tmp_path / "two", 5, 1, recipe, 2, progress=False)
+    files = [path.relative_to(tmp_path / "one") for path in sorted((tmp_path / "one").rglob("*")) if path.is_file()]
+    assert len(files) == 6 + 3
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    boxes = 0
+    for split, count in (("train", 5), ("val", 1)):
+        lines = (tmp_path / "one" / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == count
+        for line in lines:
+            path, label = line.split("\t")
+            height, width = cv2.imread(str(tmp_path / "one" / path)).shape[:2]
+            assert 360 <= max(height, width) <= 480
+            for item in json.loads(label):
+                boxes += 1
+                text, points = item["transcription"], np.array(item["points"])
+                assert text and text == unicodedata.normalize("NFC", text) and "\t" not in text
+                assert points.shape == (4, 2) and points.dtype.kind == "i"
+                assert points.min() >= 0 and (points.max(0) < (width, height)).all()
+                # clockwise from the text's top left: text here is never turned by more than the camera's few degrees
+                if text != IGNORED:
+                    assert cv2.contourArea(points.astype(np.float32), oriented=True) > 0
+                    right, down = points[1] - points[0], points[3] - points[0]
+                    assert right[0] > abs(right[1]) * 1.5 and down[1] > abs(down[0])
+    assert boxes == one.lines > 20
+
+
+def test_real_rows_give_their_ink_and_their_text(tmp_path):
+    """Lost otherwise: experiments on how much real ink helps; rules and neighbours would come along as text."""
+    row = draw_row("Hà Nội 12", height=64, width=600)
+    ink, _ = row_ink(row)
+    bounds = cv2.boundingRect(cv2.findNonZero((ink > 40).astype(np.uint8)))
+    ruled = row.copy()
+    cv2.line(ruled, (0, 61), (599, 62), (40, 40, 40), 2)
+    cv2.line(ruled, (560, 0), (557, 63), (40, 40, 40), 2)
+    cv2.circle(ruled, (300, 1), 3, (40, 40, 40), -1)  # a tail from the row above
+    mask, colour = row_ink(ruled)
+    again = cv2.boundingRect(cv2.findNonZero((mask > 40).astype(np.uint8)))
+    assert np.abs(np.array(again) - bounds).max() <= 2 and max(colour) < 100
+    cv2.imwrite(str(tmp_path / "row.png"), ruled)
+    (tmp_path / "rows.txt").write_text("row.png\tHà Nội 12\nblank.png\t\n", encoding="utf-8")
+    rows = read_rows([tmp_path / "rows.txt"])
+    assert rows == [Row(tmp_path / "row.png", "Hà Nội 12")]
+    mark = row_mark(rows[0], 30.0, 80.0, 10.0, 400.0)
+    assert mark.x == 30 and 28 <= mark.mask.shape[0] <= 36
+    assert row_mark(rows[0], 30.0, 80.0, 10.0, 20.0) is None  # no room
+    pages = PageMaker(PageOptions(kinds={"letter": 1.0}, real=1.0, clutter=0), rows=[tmp_path / "rows.txt"])
+    sheet = pages.draw_sheet(800, np.random.default_rng(1))
+    assert "Hà Nội 12" in [line.text for line in sheet.lines]
+
+
+def test_bad_arguments_are_one_clear_error(tmp_path, monkeypatch):
+    """Lost otherwise: a traceback, or a folder of one's own pictures that is overwritten."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jpg").write_bytes(b"")
+    for out, count, recipe, said in (
+        ("made", 0, Recipe(1, PLAIN), "count 0: is too small; give 1 or more"),
+        ("made", 1, Recipe(-1, PLAIN), "seed -1: is too small; give 0 or more"),
+        ("made", 1, Recipe(1, PLAIN, rows=(Path("gone.txt"),)), "gone.txt: cannot be read"),
+        ("made", 1, Recipe(1, PLAIN, Path("gone")), "gone: no such font folder"),
+        (".", 1, Recipe(1, PLAIN), "holds something that this tool did not make"),
+    ):
+        with pytest.raises(SlimError, match=said):
+            synthesize_pages(Path(out), count, 0, recipe, 1, progress=False)
+    tool = [sys.executable, str(ROOT / "tools/synthesize_pages.py"), "--count", "1", "--kinds", "form", "poem"]
+    done = subprocess.run(tool, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: kinds: no page kind poem; there are form, ")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
+
+
+def test_options_that_make_no_sense_are_errors():
+    """Lost otherwise: a typo in an experiment that gives a set of something else."""
+    for options, said in (
+        ({"kinds": {}}, "needs a weight"),
+        ({"kinds": {"form": -1.0}}, "needs a weight"),
+        ({"longer_side": (900, 700)}, "longer side 900 to 700"),
+        ({"real": 1.5}, "real 1.5"),
+        ({"clutter": -1}, "clutter -1"),
+    ):
+        with pytest.raises(SlimError, match=said):
+            PageOptions(**options)
+
+
+def test_the_sheet_of_pages_shows_them_with_boxes():
+    """Lost otherwise: the picture by which one judges whether made pages look at home."""
+    sheet = page_sheet(Recipe(1, PageOptions(kinds={"card": 1.0}, longer_side=(400, 400))), 3, 2, 200)
+    assert sheet.shape == (400, 400, 3)
+    assert (np.abs(sheet[:200, :200].astype(int) - (60, 180, 0)).max(2) < 60).any()  # the boxes' green
