@@ -1,0 +1,239 @@
+"""The spelling of Vietnamese syllables: which are possible, where the tone mark stands, and what an impossible one
+was meant to be.
+
+A syllable is an onset, a rhyme and one of six tones. The tables follow the rules of the orthography (chữ quốc ngữ)
+as grammars give them, for instance L. C. Thompson, A Vietnamese Reference Grammar (1965), chapter 3. Names from other
+languages of the country (Đắk, Kon, Pleiku) do not obey them; what is known from the map is therefore never mended.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
+
+from ppocr_slim.errors import SlimError
+
+# Combining marks of the tones: huyền, sắc, hỏi, ngã, nặng. A word without one has the level tone.
+TONES = ("\u0300", "\u0301", "\u0309", "\u0303", "\u0323")
+_STOP_TONES = ("\u0301", "\u0323")
+STYLES = ("new", "old")
+
+_ONSETS = tuple("ngh ch gh gi kh ng nh ph qu th tr b c d đ g h k l m n p r s t v x".split()) + ("",)
+_RHYMES = frozenset(
+    (
+        "a ac ach ai am an ang anh ao ap at au ay ăc ăm ăn ăng ăp ăt âc âm ân âng âp ât âu ây "
+        "e ec em en eng eo ep et ê êch êm ên ênh êp êt êu i ia ich im in inh ip it iu "
+        "iêc iêm iên iêng iêp iêt iêu y yêm yên yêng yêt yêu "
+        "o oc oi om on ong op ot ooc oong ô ôc ôi ôm ôn ông ôp ôt ơ ơi ơm ơn ơp ơt "
+        "u ua uc ui um un ung up ut uôc uôi uôm uôn uông uôt ư ưa ưc ưi ưm ưn ưng ưt ưu "
+        "ươc ươi ươm ươn ương ươp ươt ươu"
+    ).split()
+)
+# Rhymes that begin with the glide /w/, written o or u
+_GLIDES = frozenset(
+    (
+        "oa oac oach oai oam oan oang oanh oao oap oat oay oăc oăm oăn oăng oăt oe oem oen oeo oet "
+        "uân uâng uât uây uê uêch uên uênh uêt uơ uy uya uych uyên uyêt uyn uynh uyp uyt uyu"
+    ).split()
+)
+# What follows "qu", whose u is the glide
+_AFTER_QU = frozenset(rhyme[1:] for rhyme in _GLIDES) | frozenset("au i in inh it ôc ăp ơi ơn".split())
+# What follows "gi", whose i is the vowel where no other follows
+_AFTER_GI = frozenset(rhyme for rhyme in _RHYMES if rhyme[0] not in "iy") | frozenset(
+    ("", "n", "m", *(rhyme[1:] for rhyme in _RHYMES if rhyme.startswith("iê")))
+)
+_NO_GLIDE = frozenset("b c g gh k m ngh p ph v".split())  # /kw/ is written qu
+_Y_ALONE = frozenset(("h", "k", "l", "m", "s", "t", "v", ""))  # onsets after which -i may be written -y
+
+_VOWELS = "aăâeêioôơuưy"
+_QUALITY_VOWELS = "ăâêôơư"
+_FAMILIES = ("aăâ", "eê", "i", "oôơ", "uư", "y", "dđ")
+_ALPHABET = "abcdeghiklmnopqrstuvxyăâđêôơư"
+
+
+def split_tone(word: str) -> Tuple[str, str]:
+    """(the word without its tone mark, the mark): "Hoà" gives "Hoa" and U+0300; "" where it has none.
+
+    Raises:
+        ValueError: it has two tone marks.
+    """
+    letters: List[str] = []
+    tone = ""
+    for character in unicodedata.normalize("NFC", word):
+        decomposed = unicodedata.normalize("NFD", character)
+        for mark in decomposed[1:]:
+            if mark in TONES:
+                if tone:
+                    raise ValueError(f"two tone marks in {word!r}")
+                tone = mark
+        plain = "".join(mark for mark in decomposed if mark not in TONES)
+        letters.append(unicodedata.normalize("NFC", plain))
+    return "".join(letters), tone
+
+
+@lru_cache(maxsize=65536)
+def _parts(letters: str) -> Optional[Tuple[str, str]]:
+    """(onset, rhyme) of a toneless lower-case syllable; None where it has no possible spelling."""
+    for onset in _ONSETS:  # the longest first; "gi" before "g": "gia" has the onset gi, "ghi" has gh
+        if not letters.startswith(onset):
+            continue
+        rhyme = letters[len(onset) :]
+        if _fits(onset, rhyme):
+            return onset, rhyme
+    return None
+
+
+def _fits(onset: str, rhyme: str) -> bool:
+    if onset == "qu":
+        return rhyme in _AFTER_QU
+    if onset == "gi":
+        return rhyme in _AFTER_GI
+    if rhyme in _GLIDES:
+        return onset not in _NO_GLIDE or (onset == "g" and rhyme.startswith("o"))  # goá
+    if rhyme not in _RHYMES:
+        return False
+    front = rhyme[0] in "eêiy"
+    if onset in ("k", "gh", "ngh"):
+        return front and (rhyme[0] != "y" or (onset == "k" and rhyme == "y"))
+    if onset in ("c", "g", "ng"):
+        return not front
+    if rhyme[0] == "y":
+        return onset in _Y_ALONE if rhyme == "y" else onset == ""
+    return onset != "" or not rhyme.startswith("iê")  # yên, not iên
+
+
+def _tone_position(onset: str, rhyme: str, style: str) -> int:
+    """Which letter of onset + rhyme carries the tone mark."""
+    start = len(onset)
+    if onset == "gi" and (not rhyme or rhyme[0] not in _VOWELS):
+        return 1  # gì, gìn
+    quality = [index for index, letter in enumerate(rhyme) if letter in _QUALITY_VOWELS]
+    if quality:
+        # ươ carries it on the ơ, ưa and ưu on the ư
+        return start + quality[-1]
+    vowels = next((index for index, letter in enumerate(rhyme) if letter not in _VOWELS), len(rhyme))
+    if vowels == 1:
+        return start
+    if vowels == 3 or vowels < len(rhyme):
+        return start + 1  # oai, uyu; oan, uynh
+    return start + (style == "new" and onset != "qu" and rhyme in ("oa", "oe", "uy"))
+
+
+def _with_tone(letters: str, parts: Tuple[str, str], tone: str, style: str) -> str:
+    """`letters` (of any case) with the mark where the style puts it."""
+    if not tone:
+        return letters
+    at = _tone_position(*parts, style)
+    return letters[:at] + unicodedata.normalize("NFC", letters[at] + tone) + letters[at + 1 :]
+
+
+def is_syllable(word: str) -> bool:
+    """Whether Vietnamese orthography allows the word, of any case, with its tone mark in either style.
+
+    Syllables that end in -p, -t, -c or -ch have the tone sắc or nặng only.
+    """
+    word = unicodedata.normalize("NFC", word).lower()
+    try:
+        letters, tone = split_tone(word)
+    except ValueError:
+        return False
+    parts = _parts(letters)
+    if parts is None or (parts[1].endswith(("p", "t", "c", "ch")) and tone not in _STOP_TONES):
+        return False
+    return any(word == _with_tone(letters, parts, tone, style) for style in STYLES)
+
+
+def place_tone_mark(word: str, style: str = "new") -> str:
+    """The word with its tone mark where the style puts it: "new" is hoà, khoẻ, thuỷ, "old" is hòa, khỏe, thủy.
+
+    The new style is the default, because the labels of the Kalapa rows have it (469 of 471 such syllables in
+    the training rows). Both styles agree on all other syllables, and a mark that stands on a wrong letter (Hòang)
+    is moved there, too. What is no syllable, or has two tone marks, comes back as it was.
+
+    Raises:
+        SlimError: an unknown style.
+    """
+    if style not in STYLES:
+        raise SlimError(f"tone marks have the style new (hoà) or old (hòa), not {style!r}")
+    composed = unicodedata.normalize("NFC", word)
+    try:
+        letters, tone = split_tone(composed)
+    except ValueError:
+        return word
+    lower = letters.lower()
+    parts = _parts(lower) if len(lower) == len(letters) else None
+    return word if parts is None or not tone else _with_tone(letters, parts, tone, style)
+
+
+def nearest_syllable(word: str, counts: Optional[Mapping[str, int]] = None, min_count: int = 1) -> Optional[str]:
+    """The one possible syllable nearest to an impossible word, in lower case; None where it is not the only one.
+
+    Nearest is a tone mark that has only moved, then one letter with another mark (a tone or â for a), then one
+    other letter, one more or one less. Nothing further is looked at.
+
+    Args:
+        counts: how often a (lower-case) word is used; with it, only those used `min_count` times are looked at.
+    """
+    word = unicodedata.normalize("NFC", word).lower()
+    moved = place_tone_mark(word)
+    for candidates in ([moved], _other_marks(word), _other_letters(word)):
+        found = {place_tone_mark(candidate) for candidate in candidates if is_syllable(candidate)}
+        if counts is not None:
+            found = {candidate for candidate in found if counts.get(candidate, 0) >= min_count}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def correct_syllable(word: str, known: FrozenSet[str], counts: Optional[Mapping[str, int]], min_count: int = 1) -> str:
+    """The word, or what `nearest_syllable` finds where it is impossible and not `known`, written in its case.
+
+    Words of one or two letters (house numbers and abbreviations), words without a vowel and words in which capitals
+    stand inside stay.
+    """
+    lower = unicodedata.normalize("NFC", word).lower()
+    in_case = _case_of(word)
+    if len(lower) < 3 or not _has_vowel(lower) or in_case is None or lower in known or is_syllable(lower):
+        return word
+    nearest = nearest_syllable(lower, counts, min_count)
+    return word if nearest is None else in_case(nearest)
+
+
+def _has_vowel(word: str) -> bool:
+    return any(unicodedata.normalize("NFD", letter)[0] in "aeiouy" for letter in word)
+
+
+def _case_of(word: str) -> Optional[Callable[[str], str]]:
+    for change in (str.lower, str.capitalize, str.upper):
+        if word == change(word):
+            return change
+    return None
+
+
+@lru_cache(maxsize=1)
+def _marked() -> Dict[str, Tuple[str, ...]]:
+    """Each letter, with or without marks: all letters that differ from it by marks only."""
+    families = []
+    for family in _FAMILIES:
+        tones = ("", *TONES) if family != "dđ" else ("",)
+        families.append(tuple(unicodedata.normalize("NFC", letter + tone) for letter in family for tone in tones))
+    return {letter: family for family in families for letter in family}
+
+
+def _other_marks(word: str) -> Iterator[str]:
+    for index, letter in enumerate(word):
+        for other in _marked().get(letter, ()):
+            if other != letter:
+                yield word[:index] + other + word[index + 1 :]
+
+
+def _other_letters(word: str) -> Iterator[str]:
+    alphabet = dict.fromkeys([*_ALPHABET, *_marked()])
+    for index in range(len(word) + 1):
+        for letter in alphabet:
+            yield word[:index] + letter + word[index:]
+            if index < len(word):
+                yield word[:index] + letter + word[index + 1 :]
+        if index < len(word):
+            yield word[:index] + word[index + 1 :]
