@@ -113,8 +113,11 @@ def _old_style(word: str) -> str:
     return _NEW_STYLE_ENDING.sub(lambda found: _OLD_STYLE[found.group(1)], word)
 
 
-def load_places() -> list[Place]:
-    """All wards of the 63-province structure in `vietnamadminunits`, less those with letters no label has."""
+def load_places(all_letters: bool = False) -> list[Place]:
+    """All wards of the 63-province structure in `vietnamadminunits`, less those with letters no label has.
+
+    With `all_letters` those too.
+    """
     spec = importlib.util.find_spec("vietnamadminunits")
     if spec is None or not spec.submodule_search_locations:
         raise SlimError("the package vietnamadminunits is not installed; run: pip install -r requirements.txt")
@@ -138,7 +141,7 @@ def load_places() -> list[Place]:
     for ward, ward_kind, district, district_kind, province in rows:
         ward, district = re.sub("^Phường ", "", ward), re.sub("^Quận ", "", district)
         names = [label_form(ward), label_form(district), label_form(province)]
-        if not _NEVER_WRITTEN.search(" ".join(names)):
+        if all_letters or not _NEVER_WRITTEN.search(" ".join(names)):
             places.append(Place(names[0], ward_kind, names[1], district_kind, names[2]))
     return places
 
