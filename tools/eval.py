@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -14,7 +15,8 @@ from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
+from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
+from ppocr_slim.tasks.evaluation import evaluate, open_recognizer, post_effects
 
 
 def main() -> int:
@@ -27,7 +29,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
     parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines here")
     parser.add_argument("--worst", type=int, default=24, help="lines on the sheet (default 24)")
+    parser.add_argument(
+        "--post", metavar="NAMES", help=f"what these corrections do, comma-separated: {', '.join(POST_PROCESSING)}"
+    )
     options = parser.parse_args()
+    names = post_processing_names(options.post) if options.post is not None else ()
     samples, findings = read_label_file(options.data, options.image_root)
     recognizer = open_recognizer(options.folder, options.backend, options.precision)
     result = evaluate(recognizer, samples, progress=sys.stderr.isatty())
@@ -42,8 +48,17 @@ def main() -> int:
         print(f"left out: {finding.where}: {finding.detail}")
     for _, reason in result.unreadable:
         print(f'counted as read "": {reason}')
+    effects = post_effects(result, names) if names else []
+    if effects:
+        print(f"\n{'post-processing':<32} {'CER':>7} {'WER':>7} {'changed':>8} {'better':>7} {'worse':>6}")
+    for effect in effects:
+        print(
+            f"{', '.join(effect.names) or 'none':<32} {effect.scores.cer:>7.4f} {effect.scores.wer:>7.4f} "
+            f"{effect.changed:>8} {effect.better:>7} {effect.worse:>6}"
+        )
     if options.json:
-        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1)
+        record = {**result.to_json(), **({"post": [asdict(effect) for effect in effects]} if effects else {})}
+        text = json.dumps(record, ensure_ascii=False, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {options.json}")
     if options.worst_sheet:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.bundle import shipped
+from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.images import find_images
 from ppocr_slim.runtime.predict import read_files
 from ppocr_slim.runtime.recognizer import Recognizer
@@ -27,7 +28,11 @@ def main() -> int:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     parser.add_argument("--batch-size", type=int, default=1, help="rows that are read together (default 1)")
+    parser.add_argument(
+        "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
+    )
     options = parser.parse_args()
+    post = post_processing_names(options.post) if options.post is not None else ()
     if options.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     paths = find_images(options.images)
@@ -38,7 +43,7 @@ def main() -> int:
     name_width = max(len(str(path)) for path in paths)
     if not options.json:
         print(f"{'path':<{name_width}}  {'conf':>5}  {'ms':>7}  text")
-    for reading in read_files(recognizer, paths, options.batch_size):
+    for reading in read_files(recognizer, paths, options.batch_size, post):
         failed += reading.error is not None
         if options.json:
             print(json.dumps(reading.to_json(), ensure_ascii=False), flush=True)

@@ -13,6 +13,7 @@ from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
+from ppocr_slim.runtime.correct import post_process
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.tasks.metrics import Scores, normal_form, score_lines
@@ -115,6 +116,50 @@ def evaluate(
     groups = sorted({line.group for line in lines})
     by_group = {group: _score([line for line in lines if line.group == group]) for group in groups}
     return Evaluation(tuple(lines), _score(lines), by_group, tuple(unreadable))
+
+
+@dataclass(frozen=True)
+class PostEffect:
+    """What corrections of the readings do to their figures.
+
+    Attributes:
+        names: of the corrections, in the order in which they are applied; none for the readings themselves.
+        scores: after them.
+        changed: lines that are not as they were read.
+        better, worse: lines with fewer and with more errors than before.
+    """
+
+    names: Tuple[str, ...]
+    scores: Scores
+    changed: int
+    better: int
+    worse: int
+
+
+def post_effects(evaluation: Evaluation, names: Sequence[str]) -> List[PostEffect]:
+    """The readings as they are, after each of the named corrections alone, and after all of them in this order.
+
+    The names are those of `POST_PROCESSING`.
+    """
+    ways = [(), *((name,) for name in names)]
+    if len(names) > 1:
+        ways.append(tuple(names))
+    effects = []
+    references = [line.reference for line in evaluation.lines]
+    before = [line.distance for line in evaluation.lines]
+    for way in ways:
+        texts = [post_process(line.reading, way) for line in evaluation.lines]
+        after = [Levenshtein.distance(a, b) for a, b in zip(references, texts)]
+        effects.append(
+            PostEffect(
+                names=way,
+                scores=score_lines(references, texts),
+                changed=sum(text != line.reading for text, line in zip(texts, evaluation.lines)),
+                better=sum(new < old for old, new in zip(before, after)),
+                worse=sum(new > old for old, new in zip(before, after)),
+            )
+        )
+    return effects
 
 
 def _score(lines: Sequence[EvaluatedLine]) -> Scores:

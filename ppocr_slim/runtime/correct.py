@@ -1,0 +1,87 @@
+"""Post-processing that a user can switch on: corrections of a text that was read, by name. None is on by default."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Callable, Dict, FrozenSet, Mapping, Sequence, Tuple
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.lexicon import Lexicon
+from ppocr_slim.runtime.place_names import KIND_WORDS, known_words, shipped_place_names, word_counts
+from ppocr_slim.runtime.stable import until_stable
+from ppocr_slim.runtime.syllables import correct_syllable, place_tone_mark
+
+# Letters alone: neither part of a house number (8d, C/c) nor of a name with an apostrophe
+_WORD = re.compile(r"(?<![\w/'’])[^\W\d_]+(?![\w/'’])")
+
+
+@lru_cache(maxsize=1)
+def _lexicon() -> Lexicon:
+    return Lexicon()
+
+
+@lru_cache(maxsize=1)
+def _words() -> Tuple[FrozenSet[str], Mapping[str, int]]:
+    """(known words, how often each is used in addresses)."""
+    tree = shipped_place_names()
+    return known_words(tree), {**word_counts(tree), **dict.fromkeys(KIND_WORDS, 1000)}
+
+
+def mend_places(text: str) -> str:
+    """Misread names of provinces, districts and wards, by the map; see `Lexicon`."""
+    return _lexicon().correct(text)
+
+
+def mend_syllables(text: str, frequent: bool = True, min_count: int = 1) -> str:
+    """Impossible syllables, where one possible one is nearest; see `nearest_syllable`.
+
+    Words of the map, kinds of places, abbreviations and what has a digit stay.
+
+    Args:
+        frequent: look only at syllables that are used in at least `min_count` place names.
+    """
+    known, counts = _words()
+
+    def once(line: str) -> str:
+        return _WORD.sub(
+            lambda found: correct_syllable(found.group(), known, counts if frequent else None, min_count), line
+        )
+
+    return until_stable(once, text)
+
+
+def place_tone_marks(text: str, style: str = "new") -> str:
+    """Tone marks where one style puts them: "new" is hoà, as the labels have it, "old" is hòa."""
+    return _WORD.sub(lambda found: place_tone_mark(found.group(), style), text)
+
+
+def place_tone_marks_old(text: str) -> str:
+    """Tone marks in the old style: hòa, khỏe, thủy."""
+    return place_tone_marks(text, "old")
+
+
+POST_PROCESSING: Dict[str, Callable[[str], str]] = {
+    "lexicon": mend_places,
+    "syllables": mend_syllables,
+    "tone_marks": place_tone_marks,
+    "tone_marks_old": place_tone_marks_old,
+}
+
+
+def post_processing_names(text: str) -> Tuple[str, ...]:
+    """The names in "lexicon,syllables", in their order. Raises SlimError at an unknown or repeated one."""
+    names = tuple(name.strip() for name in text.split(","))
+    for index, name in enumerate(names):
+        if name not in POST_PROCESSING:
+            raise SlimError(f"unknown post-processing {name!r}: known are {', '.join(POST_PROCESSING)}")
+        if name in names[:index]:
+            raise SlimError(f"post-processing {name!r} is named twice in {text!r}: once is enough")
+    return names
+
+
+def post_process(text: str, names: Sequence[str]) -> str:
+    """The text after each of the corrections, in their order; unchanged without any."""
+    for name in names:
+        text = POST_PROCESSING[name](text)
+    return text
