@@ -32,8 +32,9 @@ PROVINCE_SHORT_FORMS = {
     "hn": "Hà Nội",
     "brvt": "Bà Rịa Vũng Tàu",
     "br vt": "Bà Rịa Vũng Tàu",
-    "thừa thiên huế": "Huế",
 }
+# The table's name of a province whose longer name is written, too
+_OTHER_NAMES = {"Thừa Thiên Huế": "Huế"}
 _KINDS_OF_TWO_WORDS = frozenset(("thành phố", "thị xã", "thị trấn"))
 _KINDS_BEFORE_NAMES = frozenset("tp tt tx h q p x huyện quận phường tỉnh xã".split())
 _ROMAN_NUMBERS = frozenset("i ii iii iv v vi vii viii ix x xi xii".split())
@@ -53,13 +54,16 @@ class _Name:
 
 @dataclass(frozen=True)
 class _Match:
-    """Words [start, end) of the text that are `name`, as far as `score` says (100: surely)."""
+    """Words [start, end) of the text that are `name`, as far as `score` says (100: surely).
+
+    `as_it_is`: the name is known by them, but they are written otherwise on purpose: shortened, in another order.
+    """
 
     name: str
     start: int
     end: int
     score: float
-    swapped: bool = False
+    as_it_is: bool = False
 
 
 class Lexicon:
@@ -68,7 +72,8 @@ class Lexicon:
     Args:
         limit: similarity, 0 to 100, that a name needs to be put in the place of what was read. A sure match of the
             level above has found which few names there may be.
-        sure: similarity from which a name narrows the level below.
+        sure: similarity from which a name narrows the level below. A province less sure than that is believed where
+            one of its districts stands before it as surely.
         margin: by how much the second-best name must be worse.
         max_change: characters (Levenshtein) that may change in one name.
         word_limit: similarity that each single word of a name needs.
@@ -98,7 +103,7 @@ class Lexicon:
         self.limit, self.sure, self.margin, self.max_change = limit, sure, margin, max_change
         self.word_limit, self.known_limit = word_limit, known_limit
         self._tree = shipped_place_names() if tree is None else tree
-        self._provinces = _names([*self._tree, *(form.title() for form in PROVINCE_SHORT_FORMS)])
+        self._provinces = _names([*self._tree, *(name for name, short in _OTHER_NAMES.items() if short in self._tree)])
         self._districts = {
             province: _names(name for name in districts if name) for province, districts in self._tree.items()
         }
@@ -134,7 +139,7 @@ class Lexicon:
         old, new = _key(read), _key(match.name)
         # A known name is less likely to be misread than the map to be older than the address.
         limit = max(self.limit, self.known_limit) if old in self._known else self.limit
-        if match.swapped or match.score < limit or _same_letters(read, match.name):
+        if match.as_it_is or match.score < limit or _same_letters(read, match.name):
             return False
         pairs = list(zip(old.split(), new.split()))
         if len(pairs) == len(old.split()) == len(new.split()) and any(
@@ -146,8 +151,9 @@ class Lexicon:
     def _matches(self, words: Sequence[_Word]) -> List[_Match]:
         """The recognized names, from the province down to the ward."""
         best: List[Tuple[float, List[_Match], str]] = []
-        for match in self._candidates(self._provinces, words, len(words)):
-            province = PROVINCE_SHORT_FORMS.get(match.name.lower(), match.name)
+        short = self._short_form(words)
+        for match in [short] if short else self._candidates(self._provinces, words, len(words)):
+            province = _OTHER_NAMES.get(match.name, match.name)
             below = self._best(self._districts[province], words, _before_kinds(words, match.start))
             best.append((_evidence(match, below), [match] + ([below] if below else []), province))
         best.sort(key=lambda path: -path[0])
@@ -168,6 +174,13 @@ class Lexicon:
         end = _before_kinds(words, district.start)
         ward = self._best(self._wards[province, district.name], words, end)
         return found + ([ward] if ward else [])
+
+    def _short_form(self, words: Sequence[_Word]) -> Optional[_Match]:
+        for count in (1, 2):
+            province = PROVINCE_SHORT_FORMS.get(" ".join(word.text for word in words[-count:]).lower())
+            if province in self._tree and count <= len(words):
+                return _Match(province, len(words) - count, len(words), 100.0, as_it_is=True)
+        return None
 
     def _best(self, names: _Names, words: Sequence[_Word], end: int) -> Optional[_Match]:
         """The name that words before `end` are; None where there is none, or two that are equally near."""

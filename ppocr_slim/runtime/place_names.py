@@ -104,5 +104,12 @@ def word_counts(tree: PlaceTree) -> Mapping[str, int]:
 
 
 def known_words(tree: PlaceTree) -> FrozenSet[str]:
-    """Words that are no mistakes, however they look: those of the names, kinds of places and abbreviations."""
-    return frozenset(word_counts(tree)) | ABBREVIATIONS | KIND_WORDS
+    """Words that are no mistakes, however they look: those of the names, kinds of places and abbreviations.
+
+    Two words of a name that are written as one (Krông Ana) count as known, too.
+    """
+    names = {*tree, *(district for districts in tree.values() for district in districts)}
+    names.update(ward for districts in tree.values() for wards in districts.values() for ward in wards)
+    split = [name.lower().split() for name in names]
+    glued = {first + second for words in split for first, second in zip(words, words[1:])}
+    return frozenset(word for words in split for word in words) | glued | ABBREVIATIONS | KIND_WORDS

@@ -62,7 +62,7 @@ def split_tone(word: str) -> Tuple[str, str]:
     tone = ""
     for character in unicodedata.normalize("NFC", word):
         decomposed = unicodedata.normalize("NFD", character)
-        for mark in decomposed[1:]:
+        for mark in decomposed:
             if mark in TONES:
                 if tone:
                     raise ValueError(f"two tone marks in {word!r}")
@@ -169,15 +169,15 @@ def place_tone_mark(word: str, style: str = "new") -> str:
 def nearest_syllable(word: str, counts: Optional[Mapping[str, int]] = None, min_count: int = 1) -> Optional[str]:
     """The one possible syllable nearest to an impossible word, in lower case; None where it is not the only one.
 
-    Nearest is a tone mark that has only moved, then one letter with another mark (a tone or â for a), then one
-    other letter, one more or one less. Nothing further is looked at.
+    Nearest is a tone mark that has only moved, then one letter with another mark (a tone, or â for a), then one letter
+    with both others, then one other letter, one more or one less. Nothing further is looked at.
 
     Args:
         counts: how often a (lower-case) word is used; with it, only those used `min_count` times are looked at.
     """
     word = unicodedata.normalize("NFC", word).lower()
     moved = place_tone_mark(word)
-    for candidates in ([moved], _other_marks(word), _other_letters(word)):
+    for candidates in ([moved], _other_marks(word, False), _other_marks(word, True), _other_letters(word)):
         found = {place_tone_mark(candidate) for candidate in candidates if is_syllable(candidate)}
         if counts is not None:
             found = {candidate for candidate in found if counts.get(candidate, 0) >= min_count}
@@ -221,10 +221,12 @@ def _marked() -> Dict[str, Tuple[str, ...]]:
     return {letter: family for family in families for letter in family}
 
 
-def _other_marks(word: str) -> Iterator[str]:
+def _other_marks(word: str, both: bool) -> Iterator[str]:
+    """The word with one letter's tone or quality changed; with `both`, the two of them."""
     for index, letter in enumerate(word):
         for other in _marked().get(letter, ()):
-            if other != letter:
+            same = [a == b for a, b in zip(split_tone(letter), split_tone(other))]
+            if sum(same) == (0 if both else 1):
                 yield word[:index] + other + word[index + 1 :]
 
 
