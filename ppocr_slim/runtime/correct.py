@@ -10,7 +10,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.lexicon import Lexicon
 from ppocr_slim.runtime.place_names import KIND_WORDS, known_words, shipped_place_names, word_counts
 from ppocr_slim.runtime.stable import until_stable
-from ppocr_slim.runtime.syllables import correct_syllable, place_tone_mark
+from ppocr_slim.runtime.syllables import correct_syllable, is_syllable, place_tone_mark
 
 # Letters alone: neither part of a house number (8d, C/c) nor of a name with an apostrophe
 _WORD = re.compile(r"(?<![\w/'’])[^\W\d_]+(?![\w/'’])")
@@ -52,8 +52,17 @@ def mend_syllables(text: str, frequent: bool = True, min_count: int = 1) -> str:
 
 
 def place_tone_marks(text: str, style: str = "new") -> str:
-    """Tone marks where one style puts them: "new" is hoà, as the labels have it, "old" is hòa."""
-    return _WORD.sub(lambda found: place_tone_mark(found.group(), style), text)
+    """Tone marks where one style puts them: "new" is hoà, as the labels have it, "old" is hòa.
+
+    Only syllables that are right in one of the two styles are touched. A mark in a place of its own (Huà) is
+    mostly a misread letter (Hoà), and moving it would make two errors of one.
+    """
+
+    def moved(found: re.Match) -> str:
+        word = found.group()
+        return place_tone_mark(word, style) if is_syllable(word) else word
+
+    return _WORD.sub(moved, text)
 
 
 def place_tone_marks_old(text: str) -> str:

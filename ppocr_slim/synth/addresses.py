@@ -2,7 +2,7 @@
 labels.
 
 The places come from the PyPI package `vietnamadminunits` (MIT): its table of the 63-province structure, which
-is what people still write. Labels are NFC, every word in title case, tone marks in the old style (Hoà, Thuỷ),
+is what people still write. Labels are NFC, every word in title case, tone marks in the new style (Hoà, Thuỷ),
 no punctuation but '/' (and the apostrophe of names such as N'đir), digits 1 to 9 (0 never occurs on such
 forms).
 """
@@ -24,16 +24,16 @@ from ppocr_slim.errors import SlimError
 SHORTEST, LONGEST = 6, 68
 # Letters that no label of such forms has: the few places with them would only widen a dictionary.
 _NEVER_WRITTEN = re.compile(r"[jwWZÉÊÚƠẢẲỐỚỦỶỉ]")
-_OLD_STYLE = {
-    new + follower: old_base + old
-    for old_base, tones, follower, olds in (
+_NEW_STYLE = {
+    old + follower: base + new
+    for base, tones, follower, news in (
         ("o", "òóỏõọ", "a", "àáảãạ"),
         ("o", "òóỏõọ", "e", "èéẻẽẹ"),
         ("u", "ùúủũụ", "y", "ỳýỷỹỵ"),
     )
-    for new, old in zip(tones, olds)
+    for old, new in zip(tones, news)
 }
-_NEW_STYLE_ENDING = re.compile("(" + "|".join(_OLD_STYLE) + ")$")
+_OLD_STYLE_ENDING = re.compile("(" + "|".join(_NEW_STYLE) + ")$")
 
 ABBREVIATIONS = frozenset("Tp Tt Tx Tdp Kp Kdc Ql Tl Hcm Hn Cc".split())
 GENERIC_WORDS = frozenset("Thôn Ấp Xóm Bản Tổ Khu Phố Số Đường Ngõ Xã Phường Huyện Quận Thị Trấn Khóm Đội".split())
@@ -100,17 +100,17 @@ class Address:
 
 
 def label_form(name: str) -> str:
-    """A name as labels write it: NFC, title case word by word, old-style tone marks, no punctuation but '/'
+    """A name as labels write it: NFC, title case word by word, new-style tone marks, no punctuation but '/'
     and '.
     """
     name = unicodedata.normalize("NFC", name)
     name = re.sub(r"\(.*?\)", " ", name)
     words = re.sub(r"[^\w/' ]", " ", name).split()
-    return " ".join(_old_style(word.capitalize()) for word in words)
+    return " ".join(_new_style(word.capitalize()) for word in words)
 
 
-def _old_style(word: str) -> str:
-    return _NEW_STYLE_ENDING.sub(lambda found: _OLD_STYLE[found.group(1)], word)
+def _new_style(word: str) -> str:
+    return _OLD_STYLE_ENDING.sub(lambda found: _NEW_STYLE[found.group(1)], word)
 
 
 def load_places(all_letters: bool = False) -> list[Place]:
