@@ -26,7 +26,8 @@ from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import publish_folder, recover_folder
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.bundle import read_bundle
-from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import checkpoint_recognizer, load_model, load_weights, read_arrays, read_states
 from ppocr_slim.tasks.evaluation import evaluate
 

@@ -47,7 +47,7 @@ def test_one_box_over_two_lines_finds_neither():
 
 
 def test_ignored_texts_count_for_nothing():
-    """"###" marks what people cannot read: finding it or not must not move the figure."""
+    """ "###" marks what people cannot read: finding it or not must not move the figure."""
     left_half = rectangle(0, 40, 50, 20)
     for detections in ([A], [A, B], [A, left_half]):
         assert score([A, B], detections, ignored=[False, True]) == Found(1, 1, 1)
@@ -112,9 +112,7 @@ def test_a_point_is_no_text():
 def test_overlaps_are_right_for_any_two_rectangles(data):
     """Against a second program that clips polygons another way."""
     number = st.floats(10, 90)
-    a, b = (
-        rectangle(*[data.draw(number) for _ in range(4)], data.draw(st.floats(-180, 180))) for _ in range(2)
-    )
+    a, b = (rectangle(*[data.draw(number) for _ in range(4)], data.draw(st.floats(-180, 180))) for _ in range(2))
     common = intersection_area(a, b)
     assert common / (area(a) + area(b) - common) == pytest.approx(iou_of_quads(a, b), abs=0.01)
     assert common == pytest.approx(intersection_area(b, a), abs=1)

@@ -23,7 +23,8 @@ from ppocr_slim.runtime.bundle import read_bundle, shipped, write_card
 from ppocr_slim.runtime.ctc import greedy_decode
 from ppocr_slim.runtime.images import find_images, load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
-from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.synth.dataset import LineMaker
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -38,7 +38,8 @@ from ppocr_slim.runtime.bundle import (
 )
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
-from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.tasks.checkpoint import load_model
 from ppocr_slim.tasks.metrics import score_lines

@@ -15,7 +15,7 @@ import numpy as np
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 
-SHRINK_RATIO = 0.4  # r of the paper: by how much the regions are shrunk that a network learns
+SHRINK_RATIO = 0.4  # r of the paper
 SAME_LINE = 0.5  # share of the lower box's height that two boxes of one line have in common
 LEVEL = 30  # degrees; what is steeper does not tell how the page lies
 UPRIGHT = 1.5  # crops that are so many times as high as wide are turned, as PaddleOCR 2.x does
@@ -28,9 +28,10 @@ class BoxSettings:
     Attributes:
         threshold: a pixel above it is text.
         box_threshold: a box whose mean probability is lower is dropped.
-        unclip_ratio: regions grow by area * ratio / perimeter (the paper, with 1.5). That undoes the shrinking for
-            squares only: of a line ten times as long as high it gives back 58% of the height, of longer ones less
-            than half. None undoes it exactly, whatever the region's form (`shrunk_by`).
+        unclip_ratio: regions grow by area * ratio / perimeter (the paper, with 1.5). With a shrink ratio of 0.4 that
+            undoes the shrinking for squares only: of a line ten times as long as high it gives back 58% of the
+            height, of longer ones less than half. None undoes it exactly, whatever the region's form (`shrunk_by`).
+        shrink_ratio: r of the paper: by how much the regions that the network learned are shrunk.
         min_size: pixels of the map; a region whose short side has fewer is noise.
         max_candidates: of more regions the largest are looked at.
         polygons: outlines of any number of corners, for bent text, instead of quadrilaterals.
@@ -39,6 +40,7 @@ class BoxSettings:
     threshold: float = 0.3
     box_threshold: float = 0.6
     unclip_ratio: Optional[float] = 1.5
+    shrink_ratio: float = SHRINK_RATIO
     min_size: int = 3
     max_candidates: int = 1000
     polygons: bool = False
@@ -48,6 +50,8 @@ class BoxSettings:
             raise SlimError(f"threshold {self.threshold} and box_threshold {self.box_threshold} must be within 0 to 1")
         if self.unclip_ratio is not None and not 0 <= self.unclip_ratio < math.inf:
             raise SlimError(f"unclip_ratio is {self.unclip_ratio}: it must be 0 or more, or null to undo the shrinking")
+        if not 0 < self.shrink_ratio < 1:
+            raise SlimError(f"shrink_ratio is {self.shrink_ratio}: it must be within 0 to 1")
         if self.min_size < 1 or self.max_candidates < 1:
             raise SlimError(f"min_size {self.min_size} and max_candidates {self.max_candidates} must be at least 1")
 
@@ -143,7 +147,7 @@ def _grown(region: np.ndarray, settings: BoxSettings) -> Optional[np.ndarray]:
     if settings.unclip_ratio is None:
         # A slanting region has steps, and the rectangle around them is a pixel higher than it: of a fifth of a line's
         # height that is much. The region's own area tells its mean height.
-        by = shrunk_by(polygons.area(region), perimeter)
+        by = shrunk_by(polygons.area(region), perimeter, settings.shrink_ratio)
     else:
         by = area * settings.unclip_ratio / perimeter
     if not settings.polygons:

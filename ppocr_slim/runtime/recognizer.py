@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -14,22 +13,8 @@ from ppocr_slim.runtime.blank import is_blank
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.ctc import greedy_decode
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.types import TextLine
-
-
-@dataclass(frozen=True)
-class RecSpec:
-    """What a recognition network takes and gives.
-
-    Attributes:
-        height: of the input, pixels.
-        classes: what the K outputs mean: "" (the CTC blank), the dictionary, " ".
-        max_width: pixels; a longer row is squeezed to it.
-    """
-
-    height: int
-    classes: Tuple[str, ...]
-    max_width: int = 3200
 
 
 class Recognizer:

@@ -28,7 +28,7 @@ from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS
 from ppocr_slim.runtime.backends import usable_cores
 from ppocr_slim.runtime.bundle import ONNX
-from ppocr_slim.runtime.recognizer import RecSpec
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, find_groups, joined, remove

@@ -27,7 +27,8 @@ from ppocr_slim.folders import publish_folder, readable_folder
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.models.transforms import apply_transforms
-from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.recognition import RecognitionTask
 
 FORMAT = 1

@@ -10,7 +10,8 @@ from paddle.nn import functional
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.rows import Batch
-from ppocr_slim.runtime.recognizer import Recognizer, RecSpec
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 
 Outputs = Dict[str, paddle.Tensor]
 

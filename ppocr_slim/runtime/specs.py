@@ -1,0 +1,108 @@
+"""What networks take and give: a record for each of the three stages, in checkpoints and bundles alike."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, Mapping, Tuple, Type, Union
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.boxes import BoxSettings
+
+
+@dataclass(frozen=True)
+class RecSpec:
+    """A recognizer: x [N, 3, height, W] -> probabilities [N, T, K].
+
+    Attributes:
+        height: of the input, pixels.
+        classes: what the K outputs mean: "" (the CTC blank), the dictionary, " ".
+        max_width: pixels; a longer row is squeezed to it.
+    """
+
+    height: int
+    classes: Tuple[str, ...]
+    max_width: int = 3200
+
+    task = "rec"
+
+    def __post_init__(self):
+        if not _is_count(self.height) or not _is_count(self.max_width):
+            raise SlimError(f"a row of height {self.height!r} and at most {self.max_width!r} columns cannot be read")
+        if not all(isinstance(character, str) for character in self.classes):
+            raise SlimError("the characters are not all texts")
+
+    @property
+    def characters(self) -> Tuple[str, ...]:
+        """The dictionary, without the CTC blank and the space."""
+        return self.classes[1:-1]
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {"height": self.height, "max_width": self.max_width, "characters": list(self.characters)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> RecSpec:
+        classes = ("", *raw["characters"], " ")
+        return cls(raw["height"], classes, raw.get("max_width", cls.max_width))
+
+
+@dataclass(frozen=True)
+class DetSpec:
+    """A detector: x [N, 3, H, W], H and W multiples of 32 -> probability of text [N, 1, H, W].
+
+    Attributes:
+        longer_side: pixels; a picture with a longer one is scaled down to it.
+        boxes: how the map becomes boxes.
+    """
+
+    longer_side: int = 960
+    boxes: BoxSettings = field(default_factory=BoxSettings)
+
+    task = "det"
+
+    def __post_init__(self):
+        if not _is_count(self.longer_side) or self.longer_side < 32:
+            raise SlimError(f"longer_side is {self.longer_side!r}: it is a number of pixels, at least 32")
+
+    def to_dict(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> DetSpec:
+        return cls(raw["longer_side"], BoxSettings(**raw["boxes"]))
+
+
+@dataclass(frozen=True)
+class ClsSpec:
+    """A direction classifier: x [N, 3, height, width] -> probabilities [N, 2]: upright, upside down.
+
+    Attributes:
+        height, width: of the input, pixels; a crop keeps its proportions up to that width, and has zeros at its right.
+        threshold: a crop is turned if it is upside down with at least this probability, and left as it is otherwise.
+    """
+
+    height: int = 48
+    width: int = 192
+    threshold: float = 0.9
+
+    task = "cls"
+
+    def __post_init__(self):
+        if not _is_count(self.height) or not _is_count(self.width):
+            raise SlimError(f"a crop of {self.width!r} x {self.height!r} pixels cannot be looked at")
+        if isinstance(self.threshold, bool) or not 0.5 <= self.threshold <= 1:
+            raise SlimError(f"threshold is {self.threshold!r}: it is a probability from 0.5 to 1")
+
+    def to_dict(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ClsSpec:
+        return cls(**raw)
+
+
+Spec = Union[RecSpec, DetSpec, ClsSpec]
+SPECS: Dict[str, Type[Spec]] = {spec.task: spec for spec in (DetSpec, ClsSpec, RecSpec)}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
