@@ -13,7 +13,7 @@ from PIL import Image
 
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
-from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.runtime.backends import open_session
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
@@ -28,7 +28,7 @@ def bundle(tmp_path_factory):
     for number, text in enumerate(TEXTS):
         Image.fromarray(draw_row(text)).save(folder / f"{number}.png")
         samples.append(Sample(folder / f"{number}.png", text, "a"))
-    export_recognizer(folder / "checkpoint", folder / "bundle", ["onnx", "onnx_int8"], 5, samples, samples)
+    export_bundle(folder / "checkpoint", folder / "bundle", ["onnx", "onnx_int8"], 5, samples, samples)
     return read_bundle(folder / "bundle")
 
 

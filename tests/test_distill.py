@@ -23,7 +23,7 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
-from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.models import build_model
 from ppocr_slim.models.fake_quant import fake_quantize, quantized_layers
 from ppocr_slim.models.state import model_state
@@ -123,7 +123,7 @@ def test_a_teacher_says_what_its_checkpoint_does(checkpoint, teacher, tmp_path):
     write_rows(tmp_path, TEXTS[:2])
     samples, _ = read_label_file(tmp_path / "train.txt")
     bundle = tmp_path / "bundle"
-    export_recognizer(checkpoint, bundle, ["paddle", "onnx"], 50, samples)
+    export_bundle(checkpoint, bundle, ["paddle", "onnx"], 50, samples)
     expected = np.exp(log_probabilities(model, images()))
     features = model.outputs(paddle.to_tensor(images()))["features"].numpy()
     for opened in (teacher, open_teacher(bundle, card.charset.classes, HEIGHT, features=True)):
@@ -204,7 +204,7 @@ def test_a_digest_tells_a_teacher_by_all_that_makes_its_answers(checkpoint, teac
     write_rows(tmp_path, TEXTS[:2])
     samples, _ = read_label_file(tmp_path / "train.txt")
     bundle = tmp_path / "bundle"
-    export_recognizer(checkpoint, bundle, ["paddle"], 50, samples)
+    export_bundle(checkpoint, bundle, ["paddle"], 50, samples)
 
     def digest(source: Path) -> str:
         return open_teacher(source, CHARSET.classes, HEIGHT).digest

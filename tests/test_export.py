@@ -21,7 +21,8 @@ from ppocr_slim.bench.pictures import marked_spans, reading_sheet
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export import recognizer as export_module
-from ppocr_slim.export.recognizer import export_recognizer, measure_parity, parity_rows
+from ppocr_slim.export.bundle import export_bundle, measure_parity
+from ppocr_slim.export.exams import spread
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import publish_folder, recover_folder
 from ppocr_slim.models import build_model
@@ -41,7 +42,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     write_rows(folder, TEXTS, "val.txt")
     save_lively_checkpoint(folder / "checkpoint")
-    export_recognizer(folder / "checkpoint", folder / "bundle", FORMATS, 50, samples_of(folder))
+    export_bundle(folder / "checkpoint", folder / "bundle", FORMATS, 50, samples_of(folder))
     return folder
 
 
@@ -126,7 +127,7 @@ def test_a_wrong_export_is_not_written(place: Path, monkeypatch):
 
     monkeypatch.setattr(export_module, "open_session", disturbed)
     with pytest.raises(SlimError, match="checkpoint and onnx differ by 0.002"):
-        export_recognizer(place / "checkpoint", place / "bundle", FORMATS, 50, samples_of(place))
+        export_bundle(place / "checkpoint", place / "bundle", FORMATS, 50, samples_of(place))
     assert contents(place / "bundle") == before
     assert not (place / "bundle.new").exists()
 
@@ -168,11 +169,11 @@ def test_parity_compares_a_batch():
         measure_parity(good, {"onnx": mixing}, spec, [draw_row("a"), draw_row("abc"), draw_row("ab")])
 
 
-def test_parity_rows_are_spread_over_the_file():
+def test_spread_are_spread_over_the_file():
     """An export would be compared on one writer's rows, the first ones."""
-    assert parity_rows(range(100), 4) == [0, 33, 66, 99]
-    assert parity_rows(range(3), 32) == [0, 1, 2]
-    assert parity_rows([], 32) == []
+    assert spread(range(100), 4) == [0, 33, 66, 99]
+    assert spread(range(3), 32) == [0, 1, 2]
+    assert spread([], 32) == []
 
 
 DAMAGES = {
@@ -273,7 +274,7 @@ def test_a_folder_with_other_things_is_not_replaced(place: Path, tmp_path: Path)
     """`--out .` would delete the user's files."""
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(SlimError, match="thesis.txt"):
-        export_recognizer(place / "checkpoint", tmp_path, FORMATS, 50, samples_of(place))
+        export_bundle(place / "checkpoint", tmp_path, FORMATS, 50, samples_of(place))
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
@@ -281,11 +282,11 @@ def test_bad_arguments_are_refused(place: Path, tmp_path: Path):
     """A typo, an empty label file or a broken row would export something that was never compared."""
     samples = samples_of(place)
     with pytest.raises(SlimError, match="'tflite'"):
-        export_recognizer(place / "checkpoint", tmp_path / "out", ["onnx", "tflite"], 50, samples)
+        export_bundle(place / "checkpoint", tmp_path / "out", ["onnx", "tflite"], 50, samples)
     with pytest.raises(SlimError, match="one labelled row"):
-        export_recognizer(place / "checkpoint", tmp_path / "out", FORMATS, 50, [])
+        export_bundle(place / "checkpoint", tmp_path / "out", FORMATS, 50, [])
     with pytest.raises(SlimError, match="not a checkpoint"):
-        export_recognizer(place / "bundle", tmp_path / "out", FORMATS, 50, samples)
+        export_bundle(place / "bundle", tmp_path / "out", FORMATS, 50, samples)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -299,10 +300,10 @@ def test_paddle_imported_too_early_is_explained(place: Path, tmp_path: Path):
     """A script that imports paddle before this package would fail with a missing file."""
     code = (
         f"import sys, paddle; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from ppocr_slim.export.recognizer import export_recognizer\n"
+        "from ppocr_slim.export.bundle import export_bundle\n"
         "from ppocr_slim.data.labels import read_label_file\n"
         "samples, _ = read_label_file(sys.argv[3])\n"
-        "export_recognizer(sys.argv[1], sys.argv[2], ['onnx'], 50, samples)\n"
+        "export_bundle(sys.argv[1], sys.argv[2], ['onnx'], 50, samples)\n"
     )
     command = [sys.executable, "-c", code, place / "checkpoint", tmp_path / "out", place / "val.txt"]
     environment = {key: value for key, value in os.environ.items() if key != "FLAGS_enable_pir_api"}

@@ -22,13 +22,13 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from paddle import nn
 from PIL import Image
 
-import ppocr_slim.export.recognizer as export_module
+import ppocr_slim.export.bundle as export_module
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
+from ppocr_slim.export.bundle import export_bundle, write_network
 from ppocr_slim.export.calibration import activation_grid, calibrate
 from ppocr_slim.export.int8 import lstm_integers, write_int8
 from ppocr_slim.export.post_training import fused_operators, quantize_file
-from ppocr_slim.export.recognizer import export_recognizer, write_network
 from ppocr_slim.models.fake_quant import (
     MovingQuantizer,
     QuantizedAdd,
@@ -333,8 +333,8 @@ def place(tmp_path_factory):
     formats = ("paddle", "onnx", "onnx_int8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_module, "TIMED_ROUNDS", 1)
-        export_recognizer(folder / "trained", folder / "bundle", formats, 5, samples_of(folder))
-        export_recognizer(folder / "float", folder / "plain", formats, 5, samples_of(folder), samples_of(folder))
+        export_bundle(folder / "trained", folder / "bundle", formats, 5, samples_of(folder))
+        export_bundle(folder / "float", folder / "plain", formats, 5, samples_of(folder), samples_of(folder))
     return folder
 
 
@@ -470,14 +470,14 @@ def test_the_faster_precision_is_taken_unless_another_is_asked_for(place, tmp_pa
         choose_precision(bundle, "onnxruntime", "int4")
     with pytest.raises(SlimError, match="Paddle Inference"):
         choose_precision(bundle, "paddle", "int8")
-    export_recognizer(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place), samples_of(place))
+    export_bundle(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place), samples_of(place))
     alone = read_bundle(tmp_path / "b")
     assert set(alone.sizes) == {INT8}
     assert choose_precision(alone, "onnxruntime") == "int8"
     assert len(Recognizer.from_bundle(tmp_path / "b").read([draw_row("Hà")])) == 1
     with pytest.raises(SlimError, match="has no model.onnx"):
         Recognizer.from_bundle(tmp_path / "b", precision="fp32")
-    export_recognizer(place / "float", tmp_path / "c", ["onnx"], 5, samples_of(place))
+    export_bundle(place / "float", tmp_path / "c", ["onnx"], 5, samples_of(place))
     with pytest.raises(SlimError, match="has no model.int8.onnx"):
         Recognizer.from_bundle(tmp_path / "c", precision="int8")
 
@@ -489,7 +489,7 @@ def test_a_slower_int8_is_recorded_and_a_worse_one_refused(place, tmp_path, monk
     monkeypatch.setattr(
         export_module, "time_in_turns", lambda calls, rounds: {k: [1 + (k[1] == "int8")] for k in calls}
     )
-    report = export_recognizer(*arguments)
+    report = export_bundle(*arguments)
     assert set(report.precision.values()) == {"fp32"}
     assert any("INT8 takes 2.00 times as long" in message for message in caplog.messages)
     assert "INT8 in onnxruntime: CER" in str(report)
@@ -500,14 +500,14 @@ def test_a_slower_int8_is_recorded_and_a_worse_one_refused(place, tmp_path, monk
     broken = {"backbone.stem.0": LayerGrids((Grid(np.float32(9), 8, 128),), Grid(np.float32(9), 8))}
     monkeypatch.setattr(export_module, "calibrate", lambda source, inputs: broken)
     with pytest.raises(SlimError, match="INT8 reads with a CER of .* in onnxruntime, 0.0000 before"):
-        export_recognizer(place / "float", tmp_path / "b", ["onnx_int8"], 5, right, samples)
+        export_bundle(place / "float", tmp_path / "b", ["onnx_int8"], 5, right, samples)
     assert not (tmp_path / "b").exists()
 
 
 def test_int8_of_a_float_checkpoint_needs_rows(place, tmp_path):
     """Ranges taken from nothing would make a file that reads nothing."""
     with pytest.raises(SlimError, match="calibration needs"):
-        export_recognizer(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place))
+        export_bundle(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place))
 
 
 def test_the_tool_quantizes_a_file_and_says_what_came_out(place, tmp_path):

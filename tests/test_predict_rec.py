@@ -16,7 +16,7 @@ from exported import TEXTS, save_lively_checkpoint
 from PIL import Image
 
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.export.recognizer import export_recognizer
+from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 
@@ -29,7 +29,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     samples, _ = read_label_file(write_rows(folder, TEXTS))
     save_lively_checkpoint(folder / "checkpoint")
-    export_recognizer(folder / "checkpoint", folder / "bundle", ["paddle", "onnx"], 50, samples)
+    export_bundle(folder / "checkpoint", folder / "bundle", ["paddle", "onnx"], 50, samples)
     pictures = folder / "pictures"
     (pictures / "deep").mkdir(parents=True)
     for name, text in (("1.png", "Hà Nội"), ("2.jpg", "Thôn 7"), ("deep/5.png", "Tp Huế")):

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import run_tool
-from ppocr_slim.export.recognizer import FORMATS, export_recognizer, parity_rows
+from ppocr_slim.export.bundle import FORMATS, export_bundle
+from ppocr_slim.export.exams import spread
 
 
 def main() -> int:
@@ -33,10 +34,10 @@ def main() -> int:
         parser.error("--rows and --calibration-rows must be at least 1")
     samples, findings = read_label_file(options.data, options.image_root)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
-    rows = parity_rows(samples, options.rows)
+    rows = spread(samples, options.rows)
     calibration, more = read_label_file(options.calibration) if options.calibration else ([], [])
-    calibration, findings = parity_rows(calibration, options.calibration_rows), [*findings, *more]
-    report = export_recognizer(
+    calibration, findings = spread(calibration, options.calibration_rows), [*findings, *more]
+    report = export_bundle(
         options.checkpoint, options.out, formats, options.budget_mb, rows, calibration, options.weight_bits
     )
 

@@ -10,9 +10,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
+from ppocr_slim.export.exams import spread
 from ppocr_slim.export.int8 import WEIGHT_BITS
 from ppocr_slim.export.post_training import quantize_file
-from ppocr_slim.export.recognizer import parity_rows
 from ppocr_slim.runtime.images import find_images
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.rows < 1 or (options.height is not None and options.height < 1):
         parser.error("--rows and --height must be at least 1")
-    images = parity_rows(find_images(options.images), options.rows)
+    images = spread(find_images(options.images), options.rows)
     report = quantize_file(
         options.model,
         options.out,

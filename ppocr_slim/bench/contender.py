@@ -33,6 +33,7 @@ from ppocr_slim.models.db import DB, db_mv3_slim
 from ppocr_slim.models.mobilenet_v3 import InvertedResidual, MobileNetV3
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.metrics import Scores
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -196,8 +197,8 @@ def contend(spec: Mapping[str, Any]) -> None:
         samples = [s for s in samples if needed_steps(s.text) <= steps_for_width(spec["width"])]
         charset = Charset.from_texts(sample.text for sample in samples)
         model = build_model(spec["model"], spec["args"], len(charset.classes))
-        card = ModelCard(spec["model"], spec["args"], charset, model.height)
-        task = RecognitionTask(charset, model.height)
+        rec = RecSpec(model.height, charset.classes)
+        card, task = ModelCard(spec["model"], spec["args"], rec), RecognitionTask(rec)
         rows = PausedRows(
             gate,
             samples=samples,

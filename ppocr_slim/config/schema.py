@@ -42,8 +42,28 @@ class Architecture(Section):
     args: Dict[str, Union[bool, int, float, str]] = Field(default_factory=dict)
 
 
-class Loss(Section):
-    name: Literal["ctc"] = "ctc"
+class Ctc(Section):
+    """Of recognition."""
+
+    name: Literal["ctc"]
+
+
+class Db(Section):
+    """Of detection; the names are PaddleOCR's."""
+
+    name: Literal["db"]
+    alpha: float = Field(5.0, gt=0)  # weight of the probability map's cross-entropy
+    beta: float = Field(10.0, ge=0)  # weight of the threshold map's L1
+    ohem_ratio: float = Field(3.0, gt=0)  # at most so many pixels without text count for one with text
+
+
+class CrossEntropy(Section):
+    """Of direction."""
+
+    name: Literal["cross_entropy"]
+
+
+Loss = Annotated[Union[Ctc, Db, CrossEntropy], Field(discriminator="name")]
 
 
 class Optimizer(Section):
@@ -58,18 +78,51 @@ class Optimizer(Section):
     ema_decay: float = Field(0.999, ge=0, lt=1)  # 0: evaluate and save the raw weights
 
 
-class PostProcess(Section):
-    name: Literal["ctc_greedy"] = "ctc_greedy"
+class CtcGreedy(Section):
+    """Of recognition."""
+
+    name: Literal["ctc_greedy"]
+
+
+class DbBoxes(Section):
+    """Of detection (see `runtime.boxes.BoxSettings`); the names are PaddleOCR's where it has one."""
+
+    name: Literal["db"]
+    longer_side: int = Field(960, ge=32)  # pixels; larger pages are scaled down to it
+    thresh: float = Field(0.3, gt=0, lt=1)
+    box_thresh: float = Field(0.6, ge=0, le=1)
+    unclip_ratio: Optional[float] = Field(None, ge=0)  # None: what undoes the shrinking exactly
+    shrink_ratio: float = Field(0.6, gt=0, lt=1)  # of the maps that are learned, too
+    min_size: int = Field(3, ge=1)
+    max_candidates: int = Field(1000, ge=1)
+    polygons: bool = False
+
+
+class DirectionThreshold(Section):
+    """Of direction; the name is PaddleOCR's cls_thresh."""
+
+    name: Literal["direction"]
+    thresh: float = Field(0.9, ge=0.5, le=1)  # a crop is turned if it is upside down with at least this probability
+
+
+PostProcess = Annotated[Union[CtcGreedy, DbBoxes, DirectionThreshold], Field(discriminator="name")]
 
 
 class Metric(Section):
-    """The figure by which best/ is kept; lower is better for cer and wer, higher for the others."""
+    """The figure by which best/ is kept; lower is better for cer and wer, higher for the others.
 
-    name: Literal["cer", "wer", "line_accuracy", "edit_similarity", "kalapa_score"] = "cer"
+    Each task has its own: recognition the first five, detection the next three, direction the last.
+    """
+
+    name: Literal[
+        "cer", "wer", "line_accuracy", "edit_similarity", "kalapa_score",
+        "hmean", "precision", "recall",
+        "accuracy",
+    ]  # fmt: skip
 
 
 class EvalFile(Section):
-    """A label file: a `path<TAB>text` line for each image."""
+    """A label file: a line for each image, `path<TAB>text` for rows, `path<TAB>JSON` for pages (`data.page_labels`)."""
 
     path: Path
     image_root: Optional[Path] = None  # None: the label file's folder
@@ -96,6 +149,7 @@ class TrainData(Section):
     workers: int = Field(1, ge=1)  # threads that decode and augment
     cache_mb: float = Field(1000, ge=0)  # memory, of all processes together, for decoded rows
     augment: List[Augmentation] = Field(default_factory=list)
+    crop: int = Field(640, ge=64, multiple_of=32)  # side of the part of a page that detection trains on, pixels
 
 
 class EvalData(Section):
@@ -274,10 +328,10 @@ class Config(Section):
 
     run: Global = Field(alias="Global")
     architecture: Architecture = Field(alias="Architecture")
-    loss: Loss = Field(default_factory=Loss, alias="Loss")
+    loss: Optional[Loss] = Field(None, alias="Loss")  # None, here and below: what the network's task has
     optimizer: Optimizer = Field(default_factory=Optimizer, alias="Optimizer")
-    post_process: PostProcess = Field(default_factory=PostProcess, alias="PostProcess")
-    metric: Metric = Field(default_factory=Metric, alias="Metric")
+    post_process: Optional[PostProcess] = Field(None, alias="PostProcess")
+    metric: Optional[Metric] = Field(None, alias="Metric")
     train: TrainData = Field(alias="Train")
     eval: EvalData = Field(alias="Eval")
     recipe: List[Stage] = Field(min_length=1, alias="Recipe")

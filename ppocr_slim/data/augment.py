@@ -222,13 +222,16 @@ TRANSFORMS: Dict[str, Callable[[float], Transform]] = {
 }  # fmt: skip
 
 
-def check_names(augmentations: Sequence[Augmentation], where: str = "Train.augment") -> None:
-    """WrongKeyError where an augmentation is not known, with the nearest right name."""
+def check_names(
+    augmentations: Sequence[Augmentation], allowed: Sequence[str] = tuple(TRANSFORMS), where: str = "Train.augment"
+) -> None:
+    """WrongKeyError where an augmentation is not one of the `allowed`, with the nearest right name."""
     for index, item in enumerate(augmentations):
-        if item.name not in TRANSFORMS:
-            near = difflib.get_close_matches(item.name, TRANSFORMS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TRANSFORMS)}"
-            raise WrongKeyError(f"{where}.{index}.name", f"no augmentation is called {item.name!r}; {hint}")
+        if item.name not in allowed:
+            near = difflib.get_close_matches(item.name, allowed, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(allowed)}"
+            problem = "no augmentation is called" if item.name not in TRANSFORMS else "this task has no augmentation"
+            raise WrongKeyError(f"{where}.{index}.name", f"{problem} {item.name!r}; {hint}")
 
 
 class Augmenter:

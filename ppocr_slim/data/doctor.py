@@ -6,13 +6,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 from tqdm import tqdm
 
 from ppocr_slim.config.schema import Config, EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset, needed_steps
 from ppocr_slim.data.labels import Finding, Sample, read_label_file
+from ppocr_slim.data.page_labels import PageSample, read_page_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import steps_for_width
@@ -20,13 +21,15 @@ from ppocr_slim.runtime.preprocess import steps_for_width
 SHOWN = 5  # findings of a kind that a report shows unless it is asked for more; the counts are of all
 BLANK_ROW = "blank row"  # the one kind of line that is left out of training without being bad
 Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
+Read = Callable[[Path, Optional[Path]], Tuple[List[Any], List[Finding]]]  # a label file, the folder of its images
+Problem = Callable[[Any, int, int], Optional[Finding]]  # a sample, width and height of its image in pixels
 
 
 @dataclass(frozen=True)
 class CheckedSample:
     """A sample that can be used, and what the config says of its label file (see `TrainFile`)."""
 
-    sample: Sample
+    sample: Any  # `Sample` or `PageSample`
     ratio: float = 1.0
     one_writer: bool = True  # its folder holds the rows of one writer
 
@@ -98,8 +101,8 @@ def steps_for_height(model_height: int) -> Steps:
 
 def examine(
     label_files: Sequence[EvalFile],
-    charset: Charset,
-    steps: Steps,
+    read: Read,
+    problem: Problem,
     for_training: bool = True,
     threads: int = 2,
     progress: bool = True,
@@ -107,16 +110,20 @@ def examine(
     """Check every line of the label files; every image is decoded whole.
 
     Left out are lines that are none, missing and broken images, an image that was listed before, and, for training,
-    blank rows (they are legal, see `Diagnosis.bad`) and labels with characters outside the dictionary or longer than
-    the model's output. Such labels stay in an evaluation, as notes: the model cannot read them right, and leaving them
-    out would flatter it.
+    what has a `problem`. In an evaluation such samples stay, as notes: the model cannot get them right, and leaving
+    them out would flatter it.
+
+    Args:
+        read: reads a label file into samples and findings.
+        problem: what is wrong with a sample whose image has the size (width, height), or None.
+
     Raises SlimError if a label file cannot be read.
     """
     diagnosis = Diagnosis()
     unique: List[CheckedSample] = []
-    first_of: Dict[Path, Sample] = {}
+    first_of: Dict[Path, Any] = {}
     for label_file in label_files:
-        samples, findings = read_label_file(label_file.path, label_file.image_root)
+        samples, findings = read(label_file.path, label_file.image_root)
         diagnosis.findings += findings
         ratio, one_writer = 1.0, True
         if isinstance(label_file, TrainFile):
@@ -131,27 +138,77 @@ def examine(
             diagnosis.findings.append(Finding("duplicate", sample.where, detail))
     sizes = _decode([one.sample for one in unique], threads, progress)
     for checked, size in zip(unique, sizes):
-        if isinstance(size, Finding):
-            diagnosis.findings.append(size)
+        found = size if isinstance(size, Finding) else problem(checked.sample, *size)
+        if isinstance(size, Finding) or (found and for_training):
+            diagnosis.findings.append(found)
             continue
-        if for_training and not checked.sample.text:
-            detail = f"{checked.sample.path} has no text to learn from"
-            diagnosis.findings.append(Finding(BLANK_ROW, checked.sample.where, detail))
-            continue
-        problem = _label_problem(checked.sample, charset, steps(*size))
-        if problem and for_training:
-            diagnosis.findings.append(problem)
-            continue
-        if problem:
-            diagnosis.notes.append(problem)
+        if found and found.kind != BLANK_ROW:
+            diagnosis.notes.append(found)
         diagnosis.samples.append(checked)
     return diagnosis
 
 
-def compare(train: Diagnosis, evaluation: Diagnosis) -> List[Finding]:
+def examine_rows(config: Config, charset: Charset, steps: Steps, progress: bool = True) -> Tuple[Diagnosis, Diagnosis]:
+    """A recognizer's training and evaluation data; what both share is among the evaluation's notes.
+
+    Wrong with a row is, for training, that it is blank (which is legal, see `Diagnosis.bad`), or a label with
+    characters outside the dictionary or longer than the model's output.
+    """
+    return _examine_both(config, read_label_file, row_problem(charset, steps), progress)
+
+
+def examine_crops(config: Config, progress: bool = True) -> Tuple[Diagnosis, Diagnosis]:
+    """A direction classifier's training and evaluation data, rows of which only blank ones are of no use."""
+    return _examine_both(config, read_label_file, lambda row, width, height: _blank(row), progress)
+
+
+def examine_pages(config: Config, progress: bool = True) -> Tuple[Diagnosis, Diagnosis]:
+    """A detector's training and evaluation data. Wrong with a page is a box that lies beside it."""
+    train, evaluation = _examine_both(config, read_page_file, _beside, progress, writers=False)
+    if not any(one.sample.outlines for one in train.samples):
+        paths = ", ".join(str(label_file.path) for label_file in config.train.label_files)
+        raise SlimError(f"no page of {paths} has a box: a label line is 'path<TAB>[{{\"transcription\": ...}}]'")
+    return train, evaluation
+
+
+def _examine_both(
+    config: Config, read: Read, problem: Problem, progress: bool, writers: bool = True
+) -> Tuple[Diagnosis, Diagnosis]:
+    train = examine(config.train.label_files, read, problem, progress=progress)
+    evaluation = examine(config.eval.label_files, read, problem, for_training=False, progress=progress)
+    evaluation.notes += compare(train, evaluation, writers)
+    return train, evaluation
+
+
+def row_problem(charset: Charset, steps: Steps) -> Problem:
+    """What `examine` asks of a recognizer's rows."""
+
+    def problem(row: Sample, width: int, height: int) -> Optional[Finding]:
+        return _blank(row) or _label_problem(row, charset, steps(width, height))
+
+    return problem
+
+
+def _blank(row: Sample) -> Optional[Finding]:
+    if row.text:
+        return None
+    return Finding(BLANK_ROW, row.where, f"{row.path} has no text to learn from")
+
+
+def _beside(page: PageSample, width: int, height: int) -> Optional[Finding]:
+    for number, points in enumerate(page.outlines):
+        low, high = points.min(axis=0), points.max(axis=0)
+        if (high < 0).any() or low[0] >= width or low[1] >= height:
+            detail = f"box {number} of {page.path} lies beside its {width} x {height} pixels"
+            return Finding("box beside the page", page.where, detail)
+    return None
+
+
+def compare(train: Diagnosis, evaluation: Diagnosis, writers: bool = True) -> List[Finding]:
     """What training and evaluation share, though they must not: images, and writers, told by folder.
 
-    Training files whose folders say nothing of writers (`TrainFile.writer_folders`) share none.
+    Training files whose folders say nothing of writers (`TrainFile.writer_folders`) share none; without `writers` no
+    folder does.
     """
     findings = []
     trained = {one.sample.path.resolve(): one.sample for one in train.samples}
@@ -160,6 +217,8 @@ def compare(train: Diagnosis, evaluation: Diagnosis) -> List[Finding]:
         if twin:
             detail = f"{one.sample.path} is trained on too, in {twin.where}"
             findings.append(Finding("image on both sides", one.sample.where, detail))
+    if not writers:
+        return findings
     train_folders, evaluation_folders = _folders(train), _folders(evaluation)
     told: Set[str] = set()
     for key, samples in evaluation_folders.items():
@@ -172,16 +231,6 @@ def compare(train: Diagnosis, evaluation: Diagnosis) -> List[Finding]:
             )
             findings.append(Finding("writer on both sides", samples[0].where, detail))
     return findings
-
-
-def examine_config(
-    config: Config, charset: Charset, steps: Steps, progress: bool = True
-) -> Tuple[Diagnosis, Diagnosis]:
-    """Diagnose a config's training and evaluation data; what both share is among the evaluation's notes."""
-    train = examine(config.train.label_files, charset, steps, progress=progress)
-    evaluation = examine(config.eval.label_files, charset, steps, for_training=False, progress=progress)
-    evaluation.notes += compare(train, evaluation)
-    return train, evaluation
 
 
 def config_charset(config: Config) -> Charset:
@@ -199,7 +248,7 @@ def config_charset(config: Config) -> Charset:
     return Charset.from_texts(texts)
 
 
-def _decode(samples: Sequence[Sample], threads: int, progress: bool) -> Iterable[Union[Tuple[int, int], Finding]]:
+def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[Union[Tuple[int, int], Finding]]:
     """(width, height) of each sample's image, or why it has none."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(_image_size, samples)
@@ -208,7 +257,7 @@ def _decode(samples: Sequence[Sample], threads: int, progress: bool) -> Iterable
         )
 
 
-def _image_size(sample: Sample) -> Union[Tuple[int, int], Finding]:
+def _image_size(sample: Any) -> Union[Tuple[int, int], Finding]:
     if not sample.path.is_file():
         return Finding("missing image", sample.where, f"there is no file {sample.path}")
     try:

@@ -4,13 +4,43 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import Mapping
+import math
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 
 from ppocr_slim.errors import WrongKeyError
-from ppocr_slim.models.crnn import ALLOWED, crnn_mv3_slim, crnn_teacher
+from ppocr_slim.models.crnn import crnn_mv3_slim, crnn_teacher
+from ppocr_slim.models.db import LEVELS, db_mv3_slim, db_teacher
+from ppocr_slim.models.direction import dir_cls_mv3_slim
+from ppocr_slim.models.mobilenet_v3 import TABLES
 from ppocr_slim.models.state import name_parameters
 
-MODELS = {"crnn_mv3_slim": crnn_mv3_slim, "crnn_teacher": crnn_teacher}
+
+class Builder(NamedTuple):
+    """A network by name: the task that it is for ("det", "cls" or "rec"), and the function that builds it."""
+
+    task: str
+    build: Callable
+
+
+MODELS: Dict[str, Builder] = {
+    "crnn_mv3_slim": Builder("rec", crnn_mv3_slim),
+    "crnn_teacher": Builder("rec", crnn_teacher),
+    "db_mv3_slim": Builder("det", db_mv3_slim),
+    "db_teacher": Builder("det", db_teacher),
+    "dir_cls_mv3_slim": Builder("cls", dir_cls_mv3_slim),
+}
+
+# What the builders' arguments may be: argument -> (whether a value is right, the same in words)
+ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
+    "height": (lambda value: 32 <= value <= 64, "32 to 64"),
+    "width": (lambda value: 64 <= value <= 640, "64 to 640"),
+    "backbone": (lambda value: value in TABLES, " or ".join(TABLES)),
+    "scale": (lambda value: 0 < value < math.inf, "more than 0"),
+    "channels": (lambda value: value >= LEVELS and value % LEVELS == 0, f"a multiple of {LEVELS}"),
+    "hidden": (lambda value: value >= 1, "1 or more"),
+    "layers": (lambda value: value >= 1, "1 or more"),
+    "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),
+}
 
 
 def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect.BoundArguments:
@@ -25,7 +55,8 @@ def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect
         near = difflib.get_close_matches(name, MODELS, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODELS)}"
         raise WrongKeyError(f"{where}.name", f"no model is called {name!r}; {hint}")
-    known = inspect.signature(MODELS[name]).parameters
+    signature = inspect.signature(MODELS[name].build)
+    known = signature.parameters
     for key, value in args.items():
         if key not in known or key == "classes":
             options = [k for k in known if k != "classes"]
@@ -38,15 +69,20 @@ def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect
             raise WrongKeyError(f"{where}.args.{key}", f"{value!r} is not a {wanted.__name__}")
         if key in ALLOWED and not ALLOWED[key][0](value):
             raise WrongKeyError(f"{where}.args.{key}", f"{value!r} is not allowed; it may be {ALLOWED[key][1]}")
-    bound = inspect.signature(MODELS[name]).bind(classes=0, **args)
+    bound = signature.bind(**({"classes": 0} if "classes" in known else {}), **args)
     bound.apply_defaults()
     return bound
 
 
-def build_model(name: str, args: Mapping, classes: int, where: str = "Architecture"):
-    """The network `name` with `args` for `classes` output classes; bad values raise SlimError."""
+def build_model(name: str, args: Mapping, classes: int = 0, where: str = "Architecture"):
+    """The network `name` with `args`; bad values raise SlimError.
+
+    Args:
+        classes: output classes of a recognizer; other networks have none to be told.
+    """
     bound = bind_model(name, args, where)
-    bound.arguments["classes"] = classes
-    model = MODELS[name](**bound.arguments)
+    if "classes" in bound.arguments:
+        bound.arguments["classes"] = classes
+    model = MODELS[name].build(**bound.arguments)
     name_parameters(model)
     return model

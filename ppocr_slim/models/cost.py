@@ -8,8 +8,6 @@ import paddle
 from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
-TYPICAL_ASPECT = 15  # width over height of an address row, on which figures are given
-
 
 class Cost(NamedTuple):
     """Of one forward pass.
@@ -42,6 +40,8 @@ def measure_cost(model: nn.Layer, shape: Sequence[int]) -> Cost:
         activations += int(result.size) * 4
         if isinstance(layer, (nn.Conv2D, QuantizedConv2D)):
             flops += int(result.size) * int(layer.weight.size) // int(layer.weight.shape[0])
+        elif isinstance(layer, nn.Conv2DTranspose):
+            flops += int(inputs[0].size) * int(layer.weight.size) // int(layer.weight.shape[0])
         elif isinstance(layer, (nn.Linear, QuantizedLinear)):
             flops += int(result.size) * int(layer.weight.shape[0])
         elif isinstance(layer, nn.LSTM):

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Callable, Dict, Tuple
+from typing import Dict
 
 import paddle
 from paddle import nn
 from paddle.nn import functional
 
-from ppocr_slim.models.mobilenet_v3 import TABLES, MobileNetV3
+from ppocr_slim.models.mobilenet_v3 import MobileNetV3
 
 LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
-
-# What the builders' arguments may be: argument -> (whether a value is right, the same in words)
-ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
-    "height": (lambda value: 32 <= value <= 64, "32 to 64"),
-    "backbone": (lambda value: value in TABLES, " or ".join(TABLES)),
-    "scale": (lambda value: 0 < value < math.inf, "more than 0"),
-    "hidden": (lambda value: value >= 1, "1 or more"),
-    "layers": (lambda value: value >= 1, "1 or more"),
-    "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),
-}
+TYPICAL_ASPECT = 15  # width over height of an address row, on which figures are given
 
 
 class TimeSteps(nn.Layer):
@@ -54,6 +44,9 @@ class CRNN(nn.Layer):
     image [N, 3, height, W] float32 in [-1, 1] -> logits [N, T, classes] float32, T = ceil(W / 4) (see
     `runtime.preprocess.steps_for_width`), class 0 the CTC blank. Every width is legal; the height is
     fixed when the model is built.
+
+    Attributes:
+        typical_input: the shape on which figures are given.
     """
 
     def __init__(self, backbone: MobileNetV3, height: int, hidden: int, layers: int, dropout: float, classes: int):
@@ -62,6 +55,7 @@ class CRNN(nn.Layer):
         for _ in range(5):  # the trunk's five halvings, each rounding up
             rows = (rows + 1) // 2
         self.height = height
+        self.typical_input = (1, 3, height, TYPICAL_ASPECT * height)
         self.backbone = backbone
         features = backbone.out_channels * LAST_EXPANSION
         # MobileNetV3's last 1x1 convolution, but over the rows that are left: a mean over them would forget whether

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Dict, Sequence
 
 import paddle
 from paddle import nn
@@ -28,15 +28,16 @@ class FeaturePyramid(nn.Layer):
         self.lateral = nn.LayerList([nn.Conv2D(n, channels, 1, bias_attr=False) for n in inputs])
         quarter = channels // len(inputs)
         self.smooth = nn.LayerList([nn.Conv2D(channels, quarter, 3, padding=1, bias_attr=False) for _ in inputs])
+        self.twice = nn.Upsample(scale_factor=2, mode="nearest")
+        self.enlarge = nn.LayerList([nn.Upsample(scale_factor=2**i, mode="nearest") for i in range(1, len(inputs))])
 
     def forward(self, maps):
         joined = [lateral(x) for lateral, x in zip(self.lateral, maps)]
         for level in reversed(range(len(joined) - 1)):
-            joined[level] = joined[level] + functional.interpolate(joined[level + 1], scale_factor=2, mode="nearest")
+            joined[level] = joined[level] + self.twice(joined[level + 1])
         smooth = [smooth(x) for smooth, x in zip(self.smooth, joined)]
-        for level in range(1, len(smooth)):
-            smooth[level] = functional.interpolate(smooth[level], scale_factor=2**level, mode="nearest")
-        return paddle.concat(smooth[::-1], axis=1)
+        enlarged = [smooth[0], *(enlarge(x) for enlarge, x in zip(self.enlarge, smooth[1:]))]
+        return paddle.concat(enlarged[::-1], axis=1)
 
 
 class MapHead(nn.Sequential):
@@ -59,27 +60,46 @@ class DB(nn.Layer):
 
     image [N, 3, H, W] float32, H and W multiples of 32 -> probability [N, 1, H, W] float32 in evaluation mode; in
     training mode [N, 3, H, W]: probability, threshold, and the approximate binary map of the two.
+
+    Attributes:
+        typical_input: the shape on which figures are given.
+        training_only: see `models.state.training_only`.
     """
+
+    training_only = ("threshold.",)
 
     def __init__(self, backbone: MobileNetV3, channels: int):
         super().__init__()
+        self.typical_input = (1, 3, 640, 640)
         self.backbone = backbone
         self.neck = FeaturePyramid(backbone.map_channels[-LEVELS:], channels)
         self.probability = MapHead(channels)
         self.threshold = MapHead(channels)
 
     def forward(self, image):
-        features = self.neck(self.backbone.maps(image)[-LEVELS:])
-        probability = self.probability(features)
-        if not self.training:
-            return probability
-        threshold = self.threshold(features)
+        return self.outputs(image)["maps"] if self.training else self.probability(self.features(image))
+
+    def outputs(self, image) -> Dict[str, paddle.Tensor]:
+        """{"features" [N, channels, H/4, W/4] of the neck, "maps" [N, 3, H, W] as in training mode}."""
+        features = self.features(image)
+        probability, threshold = self.probability(features), self.threshold(features)
         binary = functional.sigmoid(STEEPNESS * (probability - threshold))
-        return paddle.concat([probability, threshold, binary], axis=1)
+        return {"features": features, "maps": paddle.concat([probability, threshold, binary], axis=1)}
+
+    def features(self, image) -> paddle.Tensor:
+        """[N, channels, H/4, W/4]: what both heads look at."""
+        return self.neck(self.backbone.maps(image)[-LEVELS:])
 
 
 def db_mv3_slim(
     backbone: str = "large", scale: float = 0.5, se: bool = False, hard_swish: bool = False, channels: int = 96
 ) -> DB:
     """The small detector."""
+    return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)
+
+
+def db_teacher(
+    backbone: str = "large", scale: float = 1.0, se: bool = True, hard_swish: bool = True, channels: int = 256
+) -> DB:
+    """The large detector that slim ones learn from."""
     return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Tuple
 
 import numpy as np
 import paddle
@@ -36,3 +36,8 @@ def name_parameters(model: nn.Layer, prefix: str = "") -> None:
     """
     for name, tensor in model_state(model).items():
         tensor.name = f"{prefix}.{name}" if prefix else name
+
+
+def training_only(model: nn.Layer) -> Tuple[str, ...]:
+    """How the names of those weights begin that a network uses in training alone: no bundle has them."""
+    return tuple(getattr(model, "training_only", ()))

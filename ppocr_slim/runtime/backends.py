@@ -1,4 +1,5 @@
-"""The engines that run a bundle: each turns `x [N, 3, H, W] float32` into probabilities [N, T, K] float32.
+"""The engines that run a bundle: each turns `x [N, 3, H, W] float32` into probabilities float32, [N, T, K] of a
+recognizer, [N, 1, H, W] of a detector, [N, 2] of a direction classifier.
 
 A session computes the rows of a batch as if each were alone.
 """
@@ -17,7 +18,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.runtime.bundle import INT8, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, Bundle
 
 Session = Callable[[np.ndarray], np.ndarray]
-"""`x [N, 3, H, W] float32` -> probabilities [N, T, K] float32, softmax already applied."""
+"""`x [N, 3, H, W] float32` -> probabilities float32: [N, T, K], [N, 1, H, W] or [N, 2]."""
 
 
 def usable_cores() -> int:
@@ -150,9 +151,10 @@ def open_session(
         return PaddleSession(bundle.file(PADDLE_PROGRAM), bundle.file(PADDLE_WEIGHTS), threads)
     path = bundle.file(INT8 if chosen == "int8" else ONNX)
     session = OpenVinoSession(path, threads) if backend == "openvino" else OnnxSession(path, threads, chosen == "int8")
-    if session.classes != len(bundle.classes):
+    classes = len(getattr(bundle.spec, "classes", ()))
+    if classes and session.classes != classes:
         raise SlimError(
-            f"{path} has {session.classes} classes and its inference.yml {len(bundle.classes)}: "
+            f"{path} has {session.classes} classes and its inference.yml {classes}: "
             "they do not belong together; export the bundle again"
         )
     return session

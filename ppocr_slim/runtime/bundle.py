@@ -10,17 +10,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple, Union
+from typing import Any, Dict, List, Mapping, Union
 
 import yaml
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
+from ppocr_slim.runtime.specs import SPECS, ClsSpec, DetSpec, RecSpec, Spec
 
 FORMAT = 1
 CARD = "inference.yml"
 PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
+UNCLIP_RATIO = 1.5  # what other runtimes grow boxes by, which do not know how to undo the shrinking exactly
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
@@ -30,27 +33,19 @@ class Bundle:
 
     Attributes:
         folder: where the files are.
-        height, max_width: of the input, pixels.
-        characters: the dictionary, without the CTC blank and the space.
-        architecture: name (of `models.MODELS`) and args, which rebuild the network for training.
+        spec: what the network takes and gives.
+        architecture: name (of `models.MODELS`), args and transforms, which rebuild the network for training.
         parity: figures measured at export.
         sizes: bytes by file name.
         precision: "int8" or "fp32" by backend: which of the two was faster where the bundle was exported.
     """
 
     folder: Path
-    height: int
-    max_width: int
-    characters: Tuple[str, ...]
+    spec: Spec
     architecture: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     precision: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> Tuple[str, ...]:
-        """What the K outputs mean: "" (the CTC blank), the dictionary, " "."""
-        return ("", *self.characters, " ")
 
     def file(self, name: str) -> Path:
         """The path of one of the bundle's files; SlimError where it was exported without that format."""
@@ -60,10 +55,10 @@ class Bundle:
 
 
 def shipped(task: str) -> Path:
-    """The folder of the bundle that ships with the package for `task` ("rec"); SlimError if there is none."""
+    """The folder of the bundle that ships with the package for "det", "cls" or "rec"; SlimError if there is none."""
     folder = PRETRAINED / task
     if not (folder / CARD).is_file():
-        raise SlimError(f"no {task} bundle ships with this version (no {folder}): name one with --bundle")
+        raise SlimError(f"no {task} bundle ships with this version (no {folder}): name one of your own")
     return folder
 
 
@@ -75,9 +70,7 @@ def sha256(path: Path) -> str:
 def write_card(
     folder: Path,
     architecture: Mapping[str, Any],
-    height: int,
-    max_width: int,
-    characters: Tuple[str, ...],
+    spec: Spec,
     parity: Mapping[str, Any],
     files: List[str],
     precision: Mapping[str, str],
@@ -88,25 +81,11 @@ def write_card(
     """
     card = {
         "Global": {"model_name": architecture["name"]},
-        "PreProcess": {
-            # As PaddleOCR does it: keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. Its
-            # runtimes pad rows to at least the width named here.
-            "transform_ops": [
-                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
-                {"RecResizeImg": {"image_shape": [3, height, 320]}},
-            ]
-        },
-        "PostProcess": {"name": "CTCLabelDecode", "character_dict": list(characters)},
+        **paddleocr_sections(spec),
         "Bundle": {
             "format": FORMAT,
-            "task": "rec",
-            "input": {
-                "name": "x",
-                "height": height,
-                "max_width": max_width,
-                "mean": [0.5] * 3,
-                "std": [0.5] * 3,
-            },
+            "task": spec.task,
+            "input": {"name": "x", **own_section(spec)},
             "architecture": dict(architecture),
             "parity": dict(parity),
             "precision": dict(precision),
@@ -120,8 +99,63 @@ def write_card(
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
+def paddleocr_sections(spec: Spec) -> Dict[str, Any]:
+    """PreProcess and PostProcess as PaddleOCR's own exports have them."""
+    decode = {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}}
+    if isinstance(spec, DetSpec):
+        operations = [
+            decode,
+            {"DetResizeForTest": {"limit_side_len": spec.longer_side, "limit_type": "max"}},
+            {
+                "NormalizeImage": {
+                    "scale": "1./255.",
+                    "mean": list(PAGE_MEAN),
+                    "std": list(PAGE_STD),
+                    "order": "hwc",
+                }
+            },
+            {"ToCHWImage": None},
+        ]
+        boxes = spec.boxes
+        after = {
+            "name": "DBPostProcess",
+            "thresh": boxes.threshold,
+            "box_thresh": boxes.box_threshold,
+            "max_candidates": boxes.max_candidates,
+            "unclip_ratio": UNCLIP_RATIO if boxes.unclip_ratio is None else boxes.unclip_ratio,
+        }
+    elif isinstance(spec, ClsSpec):
+        operations = [decode, {"ClsResizeImg": {"image_shape": [3, spec.height, spec.width]}}]
+        after = {"name": "ClsPostProcess", "label_list": ["0", "180"], "thresh": spec.threshold}
+    else:
+        # Keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. PaddleOCR's runtimes pad rows to at least
+        # the width named here.
+        operations = [decode, {"RecResizeImg": {"image_shape": [3, spec.height, 320]}}]
+        after = {"name": "CTCLabelDecode", "character_dict": list(spec.characters)}
+    return {"PreProcess": {"transform_ops": operations}, "PostProcess": after}
+
+
+def own_section(spec: Spec) -> Dict[str, Any]:
+    """What those sections do not say of the input and of how the output is used."""
+    if isinstance(spec, RecSpec):
+        return {"height": spec.height, "max_width": spec.max_width, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return spec.to_dict()
+
+
+def _spec(card: Mapping[str, Any]) -> Spec:
+    """The spec that `write_card` wrote. KeyError, TypeError or ValueError where it is damaged."""
+    own = {key: value for key, value in card["Bundle"]["input"].items() if key not in ("name", "mean", "std")}
+    kind = SPECS[card["Bundle"]["task"]]
+    if kind is RecSpec:
+        own["characters"] = card["PostProcess"]["character_dict"]
+    try:
+        return kind.from_dict(own)
+    except SlimError as error:
+        raise ValueError(str(error)) from error
+
+
 def read_bundle(folder: Union[str, Path]) -> Bundle:
-    """Read a recognizer's bundle and verify every file in it.
+    """Read a bundle and verify every file in it.
 
     Raises:
         SlimError: no bundle there, a card of another format or task, a file that is missing or was changed.
@@ -136,14 +170,12 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
         raise SlimError(f"{path} is damaged: it is not YAML in UTF-8; export the bundle again") from error
     try:
         own = card["Bundle"]
-        if own["format"] != FORMAT or own["task"] != "rec":
+        if own["format"] != FORMAT or own["task"] not in SPECS:
             raise SlimError(f"{path}: format {own['format']!r}, task {own['task']!r} is not known here")
         files = own["files"]
         bundle = Bundle(
             folder=folder,
-            height=int(own["input"]["height"]),
-            max_width=int(own["input"]["max_width"]),
-            characters=tuple(card["PostProcess"]["character_dict"]),
+            spec=_spec(card),
             architecture=dict(own["architecture"]),
             parity=dict(own["parity"]),
             sizes={name: int(entry["bytes"]) for name, entry in files.items()},
@@ -152,8 +184,6 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
         checksums: Dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SlimError(f"{path} is damaged ({error!r}): export the bundle again") from error
-    if not all(isinstance(character, str) for character in bundle.characters) or bundle.height < 1:
-        raise SlimError(f"{path} is damaged: unusable characters or height; export the bundle again")
     for name, checksum in checksums.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():

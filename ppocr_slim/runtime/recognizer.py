@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
+from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.blank import is_blank
 from ppocr_slim.runtime.bundle import read_bundle
@@ -34,8 +35,9 @@ class Recognizer:
     ) -> Recognizer:
         """Open an exported bundle (see `open_session`); SlimError where it is damaged or not a recognizer's."""
         bundle = read_bundle(folder)
-        spec = RecSpec(bundle.height, bundle.classes, bundle.max_width)
-        return cls(open_session(bundle, backend, threads, precision), spec)
+        if not isinstance(bundle.spec, RecSpec):
+            raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: rows are read with a rec one")
+        return cls(open_session(bundle, backend, threads, precision), bundle.spec)
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
         """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.

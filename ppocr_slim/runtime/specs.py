@@ -37,7 +37,9 @@ class RecSpec:
         return self.classes[1:-1]
 
     def to_dict(self) -> Dict[str, Any]:
-        return {"height": self.height, "max_width": self.max_width, "characters": list(self.characters)}
+        usual = self.max_width == type(self).max_width
+        most = {} if usual else {"max_width": self.max_width}
+        return {"height": self.height, **most, "characters": list(self.characters)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RecSpec:

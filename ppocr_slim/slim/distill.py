@@ -13,10 +13,11 @@ from ppocr_slim.config.schema import Distill, DistillLoss
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import losses
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, open_teacher, row_widths
-from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
+from ppocr_slim.tasks.task import Outputs, Task
 
 CACHE = "teacher"  # folder of a stage where a teacher's answers are kept
 PROBE_WIDTH = 64  # pixels of an empty image that shows how many channels the student's features have
@@ -33,7 +34,7 @@ class DistillStep(SlimStep):
         self.settings = settings
         self.supervised_weight = settings.supervised_weight
         self.adapter: nn.Layer
-        self.task: RecognitionTask
+        self.task: Task
         self._teacher: Union[Teacher, CachedTeacher]
 
     @property
@@ -48,6 +49,8 @@ class DistillStep(SlimStep):
                 "set Train.augment to [] or cache to false"
             )
         spec, self.task = context.task.spec, context.task
+        if not isinstance(spec, RecSpec):
+            raise SlimError(f"distill: its losses compare letters; a network of task {spec.task} has none")
         teacher = open_teacher(self.settings.teacher, spec.classes, spec.height, self._wants_features)
         self._teacher = CachedTeacher(teacher, context.folder / CACHE) if self.settings.cache else teacher
         if self._wants_features:

@@ -20,15 +20,15 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Fpgm
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.export.recognizer import save_inference_model
+from ppocr_slim.export.bundle import save_inference_model
 from ppocr_slim.folders import write_json
-from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost, watch
+from ppocr_slim.models.cost import measure_cost, watch
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS
 from ppocr_slim.runtime.backends import usable_cores
 from ppocr_slim.runtime.bundle import ONNX
-from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, find_groups, joined, remove
@@ -79,14 +79,14 @@ class FpgmStep(SlimStep):
         if settings.max_latency:
             plan = _plan_for_latency(planner, plan, settings.max_latency, context.card.spec)
         small = planner.pruned(plan)
-        shape = _typical_input(model.height)
+        shape = list(model.typical_input)
         costs = {"before": measure_cost(model, shape), "after": measure_cost(small, shape)}
         ms = latencies(model, small, context.card.spec)
         share = costs["after"].flops / costs["before"].flops
         title = f"FPGM: {100 * share:.0f}% of the multiply-adds, {100 * ms['ratio']:.0f}% of the time are left"
         plot_sensitivity(groups, losses, plan, title, folder / PLOT)
         logger.info(
-            "fpgm: %.2f of %.2f M parameters are left, %.1f of %.1f M multiply-adds, %.1f of %.1f ms a row",
+            "fpgm: %.2f of %.2f M parameters are left, %.1f of %.1f M multiply-adds, %.1f of %.1f ms an input",
             *(costs[when].parameters / 1e6 for when in ("after", "before")),
             *(costs[when].flops / 1e6 for when in ("after", "before")),
             ms["ms"],
@@ -119,10 +119,6 @@ def _remove(path: Path) -> None:
         raise SlimError(f"cannot replace {path}: {error.strerror}") from error
 
 
-def _typical_input(height: int) -> List[int]:
-    return [1, 3, height, TYPICAL_ASPECT * height]
-
-
 class Planner:
     """Finds what to remove of each group so that the loss suffers least.
 
@@ -132,7 +128,7 @@ class Planner:
 
     def __init__(self, model: nn.Layer, groups: Sequence[Group], harm: Mapping[str, Mapping[int, float]]):
         self.model, self.groups, self.harm = model, groups, harm
-        self._positions = matrix_positions(model, _typical_input(model.height))
+        self._positions = matrix_positions(model, model.typical_input)
         self._shapes = {name: list(model_state(model)[name].shape) for name in self._positions}
         self._saved = {
             group.name: {number: 1 - self.share({group.name: number}) for number in harm[group.name] if number}
@@ -223,7 +219,7 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
     return positions
 
 
-def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: RecSpec) -> Plan:
+def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Spec) -> Plan:
     """The plan that removes least and whose network takes at most that share of the time; `plan`, if that will do.
 
     Which FLOPs to give up is the planner's; how many is found by timing.
@@ -256,14 +252,14 @@ def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Re
     return best
 
 
-def latencies(before: nn.Layer, after: nn.Layer, spec: RecSpec) -> Dict[str, float]:
-    """Both networks in ONNX Runtime, in turns, one typical row at a time: {"ms": of `after`, "base_ms", "ratio"}."""
-    image = np.zeros(_typical_input(spec.height), np.float32)
+def latencies(before: nn.Layer, after: nn.Layer, spec: Spec) -> Dict[str, float]:
+    """Both networks in ONNX Runtime, in turns, one typical input at a time: {"ms": of `after`, "base_ms", "ratio"}."""
+    image = np.zeros(before.typical_input, np.float32)
     times = time_in_turns({name: _onnx_run(m, spec, image) for name, m in (("base", before), ("own", after))}, ROUNDS)
     return compared(times["own"], times["base"])
 
 
-def _onnx_run(model: nn.Layer, spec: RecSpec, image: np.ndarray) -> Callable[[], Any]:
+def _onnx_run(model: nn.Layer, spec: Spec, image: np.ndarray) -> Callable[[], Any]:
     model = copy.deepcopy(model)  # which is trained after this: whatever exporting does to it
     name_parameters(model)
     options = onnxruntime.SessionOptions()

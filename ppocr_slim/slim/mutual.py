@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict
+from typing import Any, Dict
 
 import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Mutual
-from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
-from ppocr_slim.export.recognizer import FAKE_QUANT
+from ppocr_slim.export.bundle import FAKE_QUANT
 from ppocr_slim.models import bind_model
 from ppocr_slim.slim.losses import frames
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
-from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
+from ppocr_slim.tasks.task import Outputs, Task
 
 SEED = 1_000_003  # added to the experiment's seed for the peer's initial weights: two equal students teach nothing
+SIZE = ("height", "width")  # arguments that say what a network sees
 
 
 class MutualStep(SlimStep):
@@ -35,18 +35,20 @@ class MutualStep(SlimStep):
     def __init__(self, settings: Mutual):
         self.settings = settings
         self.peer: nn.Layer
-        self.task: RecognitionTask
+        self.task: Task
 
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Build the peer. Raises SlimError where the config's peer cannot be."""
         student, asked, self.task = context.card, self.settings.peer, context.task
         card = replace(student, transforms=[step for step in student.transforms if step["name"] != FAKE_QUANT])
         if asked:
-            args = {"height": student.height, **asked.args}
-            card = ModelCard(asked.name, args, student.charset, student.height)
-        height = bind_model(card.name, card.args, "mutual.peer").arguments["height"]
-        if height != student.height:
-            raise SlimError(f"mutual.peer has height {height}, the student {student.height}: both see the same rows")
+            own = bind_model(student.name, student.args).arguments
+            size = {key: own[key] for key in SIZE if key in own}
+            card = ModelCard(asked.name, {**size, **asked.args}, student.spec)
+            theirs = bind_model(card.name, card.args, "mutual.peer").arguments
+            for key, value in size.items():
+                if theirs.get(key) != value:
+                    raise SlimError(f"mutual.peer has {key} {theirs.get(key)}, the student {value}: both see the same")
         paddle.seed(context.seed + SEED)
         self.peer = card.build("mutual.peer")
 
@@ -54,7 +56,7 @@ class MutualStep(SlimStep):
         """The peer."""
         return {"peer": self.peer}
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> Dict[str, paddle.Tensor]:
         """What the student loses to its peer, "mutual", and the peer's own losses, "peer_<name>"."""
         settings, own = self.settings, outputs["logits"]
         theirs = self.task.outputs(self.peer, batch)

@@ -43,7 +43,7 @@ from ppocr_slim.models.state import name_parameters
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.step import Context, SlimStep, Transform
-from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
+from ppocr_slim.tasks.task import Outputs, Task
 
 REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the stage's folder
 NAMED = 5  # most sensitive layers that an error names
@@ -247,9 +247,7 @@ class Tensor:
         return {**grid, "fixed": True} if self.image else grid
 
 
-def look(
-    model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: RecognitionTask
-) -> Dict[str, List[Tensor]]:
+def look(model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: Task) -> Dict[str, List[Tensor]]:
     """What each of the layers at `paths` reads, in the order in which they run; LSTMs: nothing.
 
     Layers that read the same tensor have the same `Tensor`. Layers that do not run are left out.

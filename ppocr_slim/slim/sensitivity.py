@@ -20,7 +20,7 @@ from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, silence
-from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.tasks.task import Task
 
 ALIGNMENT = 8  # channels; what is left of a layer is a multiple of it, which kernels for vectors like
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of a group's channels that are tried
@@ -35,7 +35,7 @@ def numbers_to_try(size: int, max_ratio: float) -> List[int]:
     return sorted(size - left for left in kept if 0 < size - left <= max_ratio * size)
 
 
-def mean_loss(model: nn.Layer, task: RecognitionTask, batches: Sequence[Batch]) -> float:
+def mean_loss(model: nn.Layer, task: Task, batches: Sequence[Batch]) -> float:
     """The task's loss, mean over the rows, of the network in evaluation mode."""
     was_training, total = model.training, 0.0
     model.eval()
@@ -54,7 +54,7 @@ def measure_sensitivity(
     model: nn.Layer,
     groups: Sequence[Group],
     max_ratio: float,
-    task: RecognitionTask,
+    task: Task,
     batches: Sequence[Batch],
     path: Path,
 ) -> Losses:
@@ -87,7 +87,7 @@ def measure_sensitivity(
     }
 
 
-def _loss_without(model: nn.Layer, cut: Cut, task: RecognitionTask, batches: Sequence[Batch]) -> float:
+def _loss_without(model: nn.Layer, cut: Cut, task: Task, batches: Sequence[Batch]) -> float:
     before = silence(model, cut)
     try:
         return mean_loss(model, task, batches)

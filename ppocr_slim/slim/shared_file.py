@@ -23,7 +23,6 @@ from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 
-from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
 from ppocr_slim.tasks.checkpoint import ModelCard
@@ -78,8 +77,7 @@ def read_shared(path: Path) -> Tuple[ModelCard, Dict[str, np.ndarray]]:
         body = data[body_at:]
         if hashlib.sha256(body).hexdigest() != header["sha256"]:
             raise ValueError("its checksum is another")
-        raw = header["card"]
-        card = ModelCard.from_architecture(raw["architecture"], Charset(tuple(raw["characters"])), raw["height"])
+        card = ModelCard.from_dict(header["card"], Path(path))
         weights, at = {}, 0
         for entry in header["tensors"]:
             weights[entry["name"]] = _unpack(body[at : at + entry["bytes"]], entry)

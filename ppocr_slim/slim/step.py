@@ -9,10 +9,8 @@ from typing import Any, Callable, Dict, List
 import paddle
 from paddle import nn
 
-from ppocr_slim.data.rows import Batch
 from ppocr_slim.tasks.checkpoint import ModelCard
-from ppocr_slim.tasks.metrics import Scores
-from ppocr_slim.tasks.recognition import Outputs, RecognitionTask
+from ppocr_slim.tasks.task import Outputs, Task
 
 Transform = Dict[str, Any]
 """How a network's structure differs from what its builder makes (see `models.transforms`)."""
@@ -25,11 +23,11 @@ class Context:
     Attributes:
         folder: the stage's, for what a step keeps: measurements, plots, caches.
         card: of the network as it comes into the stage.
-        task: its loss and how its network reads.
-        calibration: that many training rows without augmentation, spread over all of them, in batches.
-        score: the network's scores on the evaluation rows, shared out: all processes must call it. Nothing may be
+        task: its loss, its data and its figures.
+        calibration: that many training samples without augmentation, spread over all of them, in batches.
+        score: the network's scores on the evaluation samples, shared out: all processes must call it. Nothing may be
             tuned by it, only stopped and reported.
-        augmented: whether the training rows are augmented.
+        augmented: whether the training samples are augmented.
         seed: of the experiment.
         is_first: whether this process writes files.
         wait: returns when all processes have called it; within half a minute, or the run ends.
@@ -37,9 +35,9 @@ class Context:
 
     folder: Path
     card: ModelCard
-    task: RecognitionTask
-    calibration: Callable[[int], List[Batch]]
-    score: Callable[[nn.Layer], Scores]
+    task: Task
+    calibration: Callable[[int], List[Any]]
+    score: Callable[[nn.Layer], Any]
     augmented: bool
     seed: int
     is_first: bool
@@ -72,7 +70,7 @@ class SlimStep:
         """Networks trained beside the model: kept for resuming, no part of the checkpoint's weights."""
         return {}
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> Dict[str, paddle.Tensor]:
         """Weighted losses to be added to the task's own, by name."""
         return {}
 

@@ -20,13 +20,14 @@ import onnxruntime
 from paddle import nn
 
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.export.recognizer import write_network
+from ppocr_slim.export.bundle import write_network
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.models.fake_quant import quantized_layers, strip
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, steps_for_width
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim.losses import log_softmax
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
 from ppocr_slim.tasks.checks import folder_card, is_bundle
@@ -200,11 +201,13 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
         model.eval()
     else:
         model, card = load_model(source)
+    if not isinstance(card.spec, RecSpec):
+        raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: it must be a rec one")
     digest = _digest(model, card)
     if quantized_layers(model):
         logger.info("the teacher %s is fake-quantized: it teaches with its float weights, without its grids", source)
         strip(model)
-    graph = as_onnx(model, card.height, card.charset.characters, features)
+    graph = as_onnx(model, card.spec, features)
     return Teacher(graph, classes, height, str(source), digest, features)
 
 
@@ -228,10 +231,10 @@ class _Told(nn.Layer):
         return (outputs["logits"], outputs["features"]) if self.features else outputs["logits"]
 
 
-def as_onnx(model: nn.Layer, height: int, characters: Sequence[str], features: bool = False) -> bytes:
+def as_onnx(model: nn.Layer, spec: RecSpec, features: bool = False) -> bytes:
     """An ONNX graph of a network in evaluation mode: image -> logits (and features), batch and width dynamic."""
     with tempfile.TemporaryDirectory() as folder:
-        write_network(_Told(model, features), height, characters, Path(folder), onnx_too=True)
+        write_network(_Told(model, features), spec, Path(folder), onnx_too=True)
         return (Path(folder) / ONNX).read_bytes()
 
 

@@ -1,6 +1,6 @@
 """Checkpoint folders that describe themselves, written whole or not at all, and read without executing anything.
 
-model.yml        architecture, transforms of its structure, characters, height: enough to build the network
+model.yml        architecture, transforms of its structure, what it takes and gives: enough to build the network
 model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
 model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
 model.states     step, best score and what else training keeps of itself, as JSON
@@ -24,12 +24,10 @@ from paddle import nn
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import publish_folder, readable_folder
-from ppocr_slim.models import build_model
+from ppocr_slim.models import MODELS, build_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.models.transforms import apply_transforms
-from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.runtime.specs import SPECS, Spec
 
 FORMAT = 1
 CARD, WEIGHTS, OPTIMIZER, STATES = "model.yml", "model.pdparams", "model.pdopt", "model.states"
@@ -40,18 +38,19 @@ class ModelCard:
     """What a checkpoint folder says of its network.
 
     Attributes:
+        spec: what the network takes and gives.
         transforms: how its structure differs from what the builder `name` makes with `args` (`models.transforms`).
     """
 
     name: str
     args: Dict[str, Any]
-    charset: Charset
-    height: int
+    spec: Spec
     transforms: List[Dict[str, Any]] = field(default_factory=list)
 
     @property
-    def spec(self) -> RecSpec:
-        return RecSpec(height=self.height, classes=self.charset.classes)
+    def charset(self) -> Charset:
+        """A recognizer's characters."""
+        return Charset(self.spec.characters)
 
     @property
     def architecture(self) -> Dict[str, Any]:
@@ -59,41 +58,53 @@ class ModelCard:
 
     def build(self, where: str) -> nn.Layer:
         """The network with its initial weights; SlimError naming `where` if that cannot be."""
-        model = build_model(self.name, self.args, len(self.charset.classes), where)
+        model = build_model(self.name, self.args, len(getattr(self.spec, "classes", ())), where)
         apply_transforms(model, self.transforms, where)
         return model
 
     @classmethod
-    def from_architecture(cls, architecture: Mapping[str, Any], charset: Charset, height: int) -> ModelCard:
+    def from_architecture(cls, architecture: Mapping[str, Any], spec: Spec) -> ModelCard:
         """The card of what `architecture` says; a folder written before there were transforms has none."""
         name, args, transforms = architecture["name"], architecture["args"], architecture.get("transforms", [])
-        if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(height, int) or height < 1:
-            raise TypeError("unusable architecture or height")
+        if not isinstance(name, str) or not isinstance(args, dict):
+            raise TypeError("unusable architecture")
         if not isinstance(transforms, list) or not all(isinstance(transform, dict) for transform in transforms):
             raise TypeError("unusable transforms")
-        return cls(name, args, charset, height, transforms)
+        if name in MODELS and MODELS[name].task != spec.task:
+            raise TypeError(f"{name} is no network of task {spec.task}")
+        return cls(name, args, spec, transforms)
 
     def to_dict(self) -> Dict[str, Any]:
         return {
             "format": FORMAT,
-            "task": "rec",
+            "task": self.spec.task,
             "architecture": self.architecture,
-            "height": self.height,
-            "characters": list(self.charset.characters),
+            **self.spec.to_dict(),
         }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], where: Path) -> ModelCard:
+        """What `to_dict` gave. Raises SlimError naming `where` for another format or task; KeyError, TypeError or
+        ValueError where it is damaged.
+        """
+        if raw["format"] != FORMAT or raw["task"] not in SPECS:
+            raise SlimError(f"{where}: format {raw['format']} of task {raw['task']!r} is not known to this version")
+        own = {key: value for key, value in raw.items() if key not in ("format", "task", "architecture")}
+        try:
+            spec = SPECS[raw["task"]].from_dict(own)
+        except SlimError as error:
+            raise ValueError(str(error)) from error
+        return cls.from_architecture(raw["architecture"], spec)
 
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
         """The card of a checkpoint folder. Raises SlimError if there is none or it is damaged."""
         path = Path(folder) / CARD
         try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if raw["format"] != FORMAT or raw["task"] != "rec":
-                raise SlimError(f"{path}: format {raw['format']} of task {raw['task']!r} is not known to this version")
-            return cls.from_architecture(raw["architecture"], Charset(tuple(raw["characters"])), raw["height"])
+            return cls.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")), path)
         except OSError as error:
             raise SlimError(f"{folder} is not a checkpoint folder: cannot read {CARD} ({error.strerror})") from error
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
 
 
@@ -210,16 +221,10 @@ def save_checkpoint(
 
 
 def load_model(folder) -> Tuple[nn.Layer, ModelCard]:
-    """The network of a checkpoint folder, in evaluation mode, giving logits [N, T, K]; and its card."""
+    """The network of a checkpoint folder, in evaluation mode; and its card."""
     folder = readable_folder(Path(folder))
     card = ModelCard.read(folder)
     model = card.build(str(folder / CARD))
     load_weights(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
     model.eval()
     return model, card
-
-
-def checkpoint_recognizer(folder) -> Recognizer:
-    """A checkpoint folder that reads rows, just as its exported bundle would."""
-    model, card = load_model(folder)
-    return RecognitionTask(card.charset, card.height).recognizer(model)

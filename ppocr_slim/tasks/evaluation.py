@@ -16,6 +16,7 @@ from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.correct import post_process
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.metrics import Scores, normal_form, score_lines
 
 
@@ -69,12 +70,16 @@ def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime", prec
     place = readable_folder(Path(folder))
     if (place / BUNDLE_CARD).is_file():
         return Recognizer.from_bundle(place, backend, precision=precision)
-    # Here, because it imports paddle, which a bundle does not need.
-    from ppocr_slim.tasks.checkpoint import CARD, checkpoint_recognizer
+    # Here, because they import paddle, which a bundle does not need.
+    from ppocr_slim.tasks.checkpoint import CARD, load_model
+    from ppocr_slim.tasks.recognition import RecognitionTask
 
-    if (place / CARD).is_file():
-        return checkpoint_recognizer(place)
-    raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
+    if not (place / CARD).is_file():
+        raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
+    model, card = load_model(place)
+    if not isinstance(card.spec, RecSpec):
+        raise SlimError(f"{folder} holds a {card.spec.task} network: rows are read with a rec one")
+    return RecognitionTask(card.spec).recognizer(model)
 
 
 def evaluate(

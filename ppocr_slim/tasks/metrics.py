@@ -1,14 +1,15 @@
-"""How well lines were read: the five figures that a config's Metric section may name."""
+"""How well a network does: the figures that a config's Metric section may name."""
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import List, Sequence, Tuple
 
 from rapidfuzz.distance import Levenshtein
 
 from ppocr_slim.errors import SlimError
+from ppocr_slim.tasks.hmean import Found
 
 HIGHER_IS_BETTER = {
     "cer": False,
@@ -16,6 +17,10 @@ HIGHER_IS_BETTER = {
     "line_accuracy": True,
     "edit_similarity": True,
     "kalapa_score": True,
+    "hmean": True,
+    "precision": True,
+    "recall": True,
+    "accuracy": True,
 }
 
 
@@ -40,6 +45,63 @@ class Scores:
     kalapa_score: float
     lines: int
     characters: int
+
+
+@dataclass(frozen=True)
+class PageScores:
+    """Figures over a set of pages; see `Found`.
+
+    Attributes:
+        pages: number of pages.
+        lines: number of lines that are not ignored.
+    """
+
+    hmean: float
+    precision: float
+    recall: float
+    pages: int
+    lines: int
+
+    @classmethod
+    def of(cls, found: Found, pages: int) -> PageScores:
+        """Raises SlimError if there are no pages."""
+        if not pages:
+            raise SlimError("no pages cannot be scored: give at least one")
+        return cls(found.hmean, found.precision, found.recall, pages, found.truths)
+
+
+@dataclass(frozen=True)
+class DirectionScores:
+    """Figures over a set of rows, each seen both ways up.
+
+    Attributes:
+        accuracy: share of the pictures whose direction was told.
+        wrongly_turned: share of the upright ones that would be turned, since the answer was sure enough.
+        left: share of those upside down that would be left, wrong or not sure enough.
+        pictures: number of pictures, two a row.
+    """
+
+    accuracy: float
+    wrongly_turned: float
+    left: float
+    pictures: int
+
+    @classmethod
+    def of(cls, judged: Sequence[Tuple[bool, bool, float]], threshold: float) -> DirectionScores:
+        """(whether it is upside down, whether that was told, with what probability) of each picture.
+
+        Raises SlimError if there is none, or none of either kind.
+        """
+        upright = [one for one in judged if not one[0]]
+        turned = [one for one in judged if one[0]]
+        if not upright or not turned:
+            raise SlimError("directions are scored on pictures of both ways up: give at least one row")
+        return cls(
+            accuracy=sum(right for _, right, _ in judged) / len(judged),
+            wrongly_turned=sum(not right and score >= threshold for _, right, score in upright) / len(upright),
+            left=sum(not (right and score >= threshold) for _, right, score in turned) / len(turned),
+            pictures=len(judged),
+        )
 
 
 def better(name: str, a: float, b: float) -> bool:

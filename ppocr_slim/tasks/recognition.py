@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
 import paddle
-from paddle.nn import functional
+from paddle import nn
 
+from ppocr_slim.config.schema import Config, Ctc
+from ppocr_slim.data.augment import TRANSFORMS
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.doctor import Diagnosis, config_charset, examine_rows, steps_for_height
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.models import bind_model
+from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.tasks.evaluation import evaluate
+from ppocr_slim.tasks.metrics import Scores, score_lines
+from ppocr_slim.tasks.task import Data, Outputs, Task, WithSoftmax
 
-Outputs = Dict[str, paddle.Tensor]
 
-
-class RecognitionTask:
+class RecognitionTask(Task[RecSpec]):
     """CTC (Graves et al. 2006) over the time steps of a text-line network, whose class 0 is the blank."""
 
-    def __init__(self, charset: Charset, height: int):
-        self.charset = charset
-        self.spec = RecSpec(height=height, classes=charset.classes)
-        self.criterion = paddle.nn.CTCLoss(blank=0)
+    loss_name, post_process = "ctc", "ctc_greedy"
+    metrics = ("cer", "wer", "line_accuracy", "edit_similarity", "kalapa_score")
+    augmentations = tuple(TRANSFORMS)
 
-    def outputs(self, model: paddle.nn.Layer, batch: Batch) -> Outputs:
+    def __init__(self, spec: RecSpec, loss: Optional[Ctc] = None):
+        super().__init__(spec, loss)
+        self.charset = Charset(spec.characters)
+        self.criterion = nn.CTCLoss(blank=0)
+
+    @staticmethod
+    def examine(config: Config, pretrained: Optional[Callable[[], RecSpec]], progress: bool = True) -> Data:
+        """The time steps are those of the config's own model."""
+        height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
+        charset = choose_charset(config, pretrained)
+        found = examine_rows(config, charset, steps_for_height(height), progress)
+        return Data(RecSpec(height, charset.classes), *found)
+
+    def training_data(self, config: Config, train: Diagnosis, part: Tuple[int, int]) -> TrainingRows:
+        return TrainingRows(
+            samples=[checked.sample for checked in train.samples],
+            ratios=[checked.ratio for checked in train.samples],
+            charset=self.charset,
+            height=self.spec.height,
+            steps=steps_for_width,
+            batch_size=config.train.batch_size,
+            augment=config.train.augment,
+            seed=config.run.seed,
+            workers=config.train.workers,
+            part=part,
+            cache_mb=config.train.cache_mb / part[1],
+            one_writer=[checked.one_writer for checked in train.samples],
+        )
+
+    def outputs(self, model: nn.Layer, batch: Batch) -> Outputs:
         """What the network makes of a batch: "logits" [N, T, K] and what it made them from (`CRNN.outputs`)."""
         return model.outputs(paddle.to_tensor(batch.image))
 
@@ -35,17 +69,27 @@ class RecognitionTask:
         labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
         return {"ctc": self.criterion(logits, labels, steps, lengths)}
 
-    def recognizer(self, model: paddle.nn.Layer) -> Recognizer:
+    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> List[Tuple[str, str]]:
+        """(reference, reading) of each row."""
+        lines = evaluate(self.recognizer(model), samples, batch_size).lines if samples else ()
+        return [(line.reference, line.reading) for line in lines]
+
+    def scores(self, judged: Sequence[Tuple[str, str]]) -> Scores:
+        return score_lines(*zip(*judged))
+
+    @staticmethod
+    def as_exported(model: nn.Layer) -> nn.Layer:
+        return WithSoftmax(model)
+
+    def recognizer(self, model: nn.Layer) -> Recognizer:
         """`model`, in evaluation mode while it reads, behind the runtime's own pre- and post-processing."""
+        return Recognizer(self.session(model), self.spec)
 
-        def session(images: np.ndarray) -> np.ndarray:
-            was_training = model.training
-            model.eval()
-            try:
-                with paddle.no_grad():
-                    return functional.softmax(model(paddle.to_tensor(images)), axis=-1).numpy()
-            finally:
-                if was_training:
-                    model.train()
 
-        return Recognizer(session, self.spec)
+def choose_charset(config: Config, pretrained: Optional[Callable[[], RecSpec]] = None) -> Charset:
+    """The dictionary that the config names; else that of Global.pretrained if it covers the labels; else theirs."""
+    charset = config_charset(config)
+    if config.run.character_dict_path is not None or pretrained is None:
+        return charset
+    known = Charset(pretrained().characters)
+    return known if set(charset.characters) <= set(known.characters) else charset

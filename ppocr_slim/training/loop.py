@@ -16,7 +16,7 @@ from paddle import nn
 from paddle.utils import unique_name
 
 from ppocr_slim.config.schema import Config
-from ppocr_slim.data.rows import TrainingRows
+from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import recover_folder
 from ppocr_slim.models.state import assign_state, model_state, name_parameters
@@ -30,7 +30,7 @@ from ppocr_slim.tasks.checkpoint import (
     read_states,
     save_checkpoint,
 )
-from ppocr_slim.tasks.metrics import Scores, better
+from ppocr_slim.tasks.metrics import better
 from ppocr_slim.training.kernels.accelerate import accelerated
 from ppocr_slim.training.kernels.many import kernels_can_work_on
 from ppocr_slim.training.memory import keep_freed_memory
@@ -82,8 +82,8 @@ class Job:
     model: nn.Layer
     card: ModelCard
     task: Any
-    rows: TrainingRows
-    evaluate: Callable[[nn.Layer], Scores]
+    rows: TrainingData
+    evaluate: Callable[[nn.Layer], Any]
     processes: Processes
     steps: Sequence[SlimStep] = ()
     origin: Mapping[str, str] = field(default_factory=dict)

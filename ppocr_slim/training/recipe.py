@@ -8,30 +8,27 @@ from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import paddle
 from paddle import nn
 
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, ExportStage, Optimizer, Stage, TrainStage
-from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.export.recognizer import export_recognizer, parity_rows
+from ppocr_slim.export.bundle import export_bundle
+from ppocr_slim.export.exams import spread
 from ppocr_slim.folders import recover_folder, replacing
-from ppocr_slim.models import bind_model
-from ppocr_slim.models.cost import TYPICAL_ASPECT, measure_cost
+from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.state import name_parameters
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim import build_steps
 from ppocr_slim.slim.quantize import keep_grids
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
-from ppocr_slim.tasks.checks import Data, check_config, diagnose
-from ppocr_slim.tasks.evaluation import evaluate
-from ppocr_slim.tasks.metrics import Scores, score_lines
-from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.tasks.checks import check_config, diagnose
+from ppocr_slim.tasks.table import task_class
+from ppocr_slim.tasks.task import Data
 from ppocr_slim.training.loop import BEST, LAST, Job, fit, is_trained
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.starting import (
@@ -43,8 +40,8 @@ from ppocr_slim.training.starting import (
 
 CONFIG_FILE = "config.yml"
 LOCK_FILE = ".lock"
-EXPORT_ROWS = 200  # rows on which an export must read as the checkpoint does
-CALIBRATION_ROWS = 64  # training rows that ranges are taken from, for INT8 of a float network
+EXPORT_SAMPLES = 200  # on which an export must read as the checkpoint does
+CALIBRATION_SAMPLES = 64  # of the training, that ranges are taken from, for INT8 of a float network
 
 
 def run_recipe(config: Config) -> None:
@@ -57,7 +54,7 @@ def run_recipe(config: Config) -> None:
         SlimError: the config, the data or a stage's outcome are not right.
         training.loop.Stopped: a signal ended a training, which has saved.
     """
-    check_config(config)
+    config = check_config(config)
     processes = Processes()
     if processes.count != config.run.processes:
         raise SlimError(
@@ -166,8 +163,7 @@ def _train(
     stage: TrainStage, folder: Path, config: Config, data: Data, start_folder: Optional[Path], processes: Processes
 ) -> Path:
     """Train from `start_folder`'s weights, or from random ones; gives the best checkpoint."""
-    charset, train, val = data
-    for title, diagnosis in (("training data", train), ("evaluation data", val)):
+    for title, diagnosis in (("training data", data.train), ("evaluation data", data.evaluation)):
         logger.info("%s", diagnosis.report(title))
         diagnosis.require_clean(config.run.max_bad_fraction)
     last = folder / LAST
@@ -177,7 +173,7 @@ def _train(
     resumed = ModelCard.read(last) if last.exists() else None
     # What a stage started from may be gone when it resumes.
     start = read_starting_weights(start_folder) if start_folder and (start_folder.exists() or not resumed) else None
-    card = _card(config, charset, (resumed or (start and start.card) or None))
+    card = _card(config, data.spec, (resumed or (start and start.card) or None))
     if start and not resumed:
         require_same_network(start, card)
     paddle.seed(config.run.seed)  # the initial weights are part of the experiment
@@ -186,29 +182,14 @@ def _train(
         load_starting_weights(model, start, card)
     if processes.is_first:
         save_config(config)
-    task = RecognitionTask(charset, card.height)
-    val_samples = [checked.sample for checked in val.samples]
+    task = task_class(card.name)(card.spec, config.loss)
+    val_samples = [checked.sample for checked in data.evaluation.samples]
 
-    def score(network: nn.Layer) -> Scores:
+    def score(network: nn.Layer) -> Any:
         mine = processes.share(val_samples)
-        lines = evaluate(task.recognizer(network), mine, config.eval.batch_size).lines if mine else ()
-        lines = processes.gather([(line.reference, line.reading) for line in lines])
-        return score_lines(*zip(*lines))
+        return task.scores(processes.gather(task.judge(network, mine, config.eval.batch_size)))
 
-    rows = TrainingRows(
-        samples=[checked.sample for checked in train.samples],
-        ratios=[checked.ratio for checked in train.samples],
-        charset=charset,
-        height=card.height,
-        steps=steps_for_width,
-        batch_size=config.train.batch_size,
-        augment=config.train.augment,
-        seed=config.run.seed,
-        workers=config.train.workers,
-        part=(processes.rank, processes.count),
-        cache_mb=config.train.cache_mb / processes.count,
-        one_writer=[checked.one_writer for checked in train.samples],
-    )
+    rows = task.training_data(config, data.train, (processes.rank, processes.count))
     context = Context(
         folder=folder,
         card=card,
@@ -248,11 +229,10 @@ def _finish(steps: Sequence[SlimStep], best: Path, context: Context) -> Path:
     return best
 
 
-def _card(config: Config, charset: Charset, origin: Optional[ModelCard]) -> ModelCard:
+def _card(config: Config, spec: Spec, origin: Optional[ModelCard]) -> ModelCard:
     """The card of the config's network, with the structure that `origin`'s has."""
     name, args = config.architecture.name, dict(config.architecture.args)
-    height = bind_model(name, args).arguments["height"]
-    return ModelCard(name, args, charset, height, list(origin.transforms) if origin else [])
+    return ModelCard(name, args, spec, list(origin.transforms) if origin else [])
 
 
 def _optimizer(stage: TrainStage, optimizer: Optimizer) -> Optimizer:
@@ -262,12 +242,11 @@ def _optimizer(stage: TrainStage, optimizer: Optimizer) -> Optimizer:
 
 
 def _log_cost(model: nn.Layer, card: ModelCard, config: Config) -> None:
-    shape = [1, 3, card.height, TYPICAL_ASPECT * card.height]
+    shape = model.typical_input
     cost = measure_cost(model, shape)
     logger.info(
-        "%s: %d characters, %.2f M parameters (%.1f MB); a row of %s: %.0f M multiply-adds, %.1f MB of activations",
+        "%s: %.2f M parameters (%.1f MB); an input of %s: %.0f M multiply-adds, %.1f MB of activations",
         card.name,
-        len(card.charset.characters),
         cost.parameters / 1e6,
         cost.parameters * 4 / 1e6,
         "x".join(map(str, shape[1:])),
@@ -285,13 +264,13 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
     save_config(config)
     samples = [checked.sample for checked in data.evaluation.samples]
     training = [checked.sample for checked in data.train.samples]
-    report = export_recognizer(
+    report = export_bundle(
         checkpoint,
         folder,
         stage.formats,
         stage.budget_mb,
-        parity_rows(samples, EXPORT_ROWS),
-        parity_rows(training, CALIBRATION_ROWS),
+        spread(samples, EXPORT_SAMPLES),
+        spread(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
     )
     logger.info("%s", report)

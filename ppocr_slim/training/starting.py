@@ -12,11 +12,13 @@ from paddle import nn
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import bind_model
-from ppocr_slim.models.state import model_state
+from ppocr_slim.models.state import model_state, training_only
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.tasks.checks import folder_card, is_bundle
 
-FREE_ARGUMENTS = {"classes", "height", "dropout"}  # what may differ; shapes that do not fit are found all the same
+# What may differ; shapes that do not fit are found all the same
+FREE_ARGUMENTS = {"classes", "height", "width", "dropout"}
 
 
 class StartingWeights(NamedTuple):
@@ -48,7 +50,7 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
     So another dictionary keeps what it shares. Raises SlimError where any other shape differs.
     """
     state = dict(start.state)
-    if card.charset != start.card.charset:
+    if isinstance(card.spec, RecSpec) and card.charset != start.card.charset:
         old = {character: index for index, character in enumerate(start.card.charset.classes)}
         shared = [(new, old[c]) for new, c in enumerate(card.charset.classes) if c in old]
         targets, sources = map(list, zip(*shared))
@@ -59,6 +61,10 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
                 state[name] = fresh
         untrained = len(card.charset.classes) - len(shared)
         logger.info("%d of %d characters start untrained", untrained, len(card.charset.characters))
+    missing = [name for name in model_state(model) if name.startswith(training_only(model)) and name not in state]
+    if missing:
+        logger.info("%s has no %s...: a bundle lacks what training alone uses, it starts anew", start.where, missing[0])
+        state.update({name: model_state(model)[name].numpy() for name in missing})
     load_weights(model, state, start.where)
     logger.info("starting from the weights of %s", start.where)
 
@@ -69,7 +75,13 @@ def require_same_network(start: StartingWeights, card: ModelCard) -> None:
     Weights of the same shapes can belong to another network: one with other activations, say. What pruning or
     quantization made of a head is for its own characters.
     """
-    if start.card.transforms and start.card.charset != card.charset:
+    if start.card.spec.task != card.spec.task:
+        raise SlimError(
+            f"Global.pretrained: {start.where} holds a network of task {start.card.spec.task}, {card.name} is one of "
+            f"{card.spec.task}"
+        )
+    is_reader = isinstance(card.spec, RecSpec)
+    if is_reader and start.card.transforms and start.card.charset != card.charset:
         raise SlimError(
             f"the network in {start.where} was pruned or quantized for its {len(start.card.charset.characters)} "
             f"characters, here are {len(card.charset.characters)}, not the same ones: give it its own dictionary "

@@ -26,13 +26,16 @@ from ppocr_slim.models.fake_quant import (
 )
 from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual, SqueezeExcite
 from ppocr_slim.training.kernels.ctc import ctc_loss
+from ppocr_slim.training.kernels.dense import DenseFunction
 from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
 from ppocr_slim.training.kernels.fake_quant import ClipFunction, StepFunction, WeightFunction
 from ppocr_slim.training.kernels.lstm import fast_lstm, suits_lstm
+from ppocr_slim.training.kernels.mkl import SGEMM
 from ppocr_slim.training.kernels.norm import NormFunction
 from ppocr_slim.training.kernels.planes import HARD_SWISH, LINEAR, RELU
 from ppocr_slim.training.kernels.squeeze import SqueezeExciteFunction
 from ppocr_slim.training.kernels.steps import MaskFunction, StepsFunction
+from ppocr_slim.training.kernels.upsample import RepeatFunction
 
 ACTIVATIONS = {nn.ReLU: RELU, nn.Hardswish: HARD_SWISH}
 
@@ -102,6 +105,11 @@ def _depthwise(layer: nn.Layer) -> Callable:
             return type(layer).forward(layer, x)  # it says what is wrong
         return DepthwiseFunction.apply(x, tuple(layer._stride), layer._padding, None, None, weight)
 
+    return _convolution(layer, convolve)
+
+
+def _convolution(layer: nn.Layer, convolve: Callable) -> Callable:
+    """`convolve(x, weight)` with the layer's weight, both fake-quantized where the layer does it."""
     if type(layer) is nn.Conv2D:
         return lambda x: convolve(x, layer.weight)
 
@@ -114,6 +122,48 @@ def _depthwise(layer: nn.Layer) -> Callable:
         return convolve(x, layer._fake_quant_weight(weight))
 
     return quantized
+
+
+def _suits_dense(layer: nn.Layer) -> bool:
+    if type(layer) not in (nn.Conv2D, QuantizedConv2D) or layer._groups != 1:
+        return False
+    height, width = layer.weight.shape[2:]
+    return (
+        height == width
+        and height % 2 == 1
+        and height > 1  # a 1x1 convolution is one product already
+        and layer.bias is None
+        and list(layer._stride) == [1, 1]
+        and list(layer._dilation) == [1, 1]
+        and layer._padding_mode == "zeros"
+        and layer._data_format == "NCHW"
+        and layer._padding == height // 2
+        and layer.weight.dtype == paddle.float32
+        and SGEMM != 0
+    )
+
+
+def _dense(layer: nn.Layer) -> Callable:
+    def convolve(x, weight):
+        if x.ndim != 4 or x.shape[1] != weight.shape[1] or not x.size:
+            return type(layer).forward(layer, x)  # it says what is wrong
+        return DenseFunction.apply(x, weight)
+
+    return _convolution(layer, convolve)
+
+
+def _suits_upsampling(layer: nn.Layer) -> bool:
+    return (
+        type(layer) is nn.Upsample
+        and layer.mode == "nearest"
+        and isinstance(layer.scale_factor, int)
+        and layer.size is None
+        and layer.data_format == "NCHW"
+    )
+
+
+def _upsampling(layer: nn.Upsample) -> Callable:
+    return lambda x: RepeatFunction.apply(x, layer.scale_factor)
 
 
 def _suits_norm(layer: nn.Layer) -> bool:
@@ -251,6 +301,8 @@ def _ctc(layer: nn.CTCLoss) -> Callable:
 # What is looked for in a layer, the first that suits is taken
 KINDS = (
     ("depthwise convolutions", _suits_depthwise, _depthwise),
+    ("dense convolutions", _suits_dense, _dense),
+    ("upsamplings", _suits_upsampling, _upsampling),
     ("batch norms", _suits_norm, _normalized),
     ("time steps", _suits_steps, _steps),
     ("dropouts", _suits_dropout, _dropout),

@@ -21,7 +21,7 @@ from paddle.autograd import PyLayer
 
 from ppocr_slim.models.fake_quant import QuantizedLSTM
 from ppocr_slim.training.kernels.exponential import EXACT, exp
-from ppocr_slim.training.kernels.memory import view, writable
+from ppocr_slim.training.kernels.memory import aligned, view, writable
 from ppocr_slim.training.kernels.mkl import SGEMM, multiply
 
 BLOCK = 512  # rows of a block of steps
@@ -168,18 +168,10 @@ def _backward(sgemm, x, weight_ih, weight_hh, zeros, d, kept, grad_out, grad_sta
             multiply(sgemm, (grad[lower - first :], -4 * size), states, (grad_weight_hh, size), shape, 1.0)
 
 
-def _aligned(*shape: int) -> np.ndarray:
-    """Uninitialised float32 memory that begins where a vector register's does: MKL then always sums in one order."""
-    count = int(np.prod(shape))
-    memory = np.empty(count + 16, np.float32)
-    first = -memory.ctypes.data % 64 // 4
-    return memory[first : first + count].reshape(shape)
-
-
 def _swapped(array: np.ndarray) -> np.ndarray:
     """A copy of [A, B, ...] as [B, A, ...]."""
     turned = array.swapaxes(0, 1)
-    copy = _aligned(*turned.shape)
+    copy = aligned(*turned.shape)
     np.copyto(copy, turned)
     return copy
 
@@ -197,9 +189,9 @@ def _run(x, weights, directions: int, keep: bool):
     kept = []
     below = _swapped(view(x))
     for layer in range(layers):
-        out = _aligned(steps, batch, directions, size)
-        gates = [_aligned(steps if keep else min(steps, block_steps(batch)), batch, 4, size) for _ in range(directions)]
-        cells = [_aligned(steps if keep else 2, batch, size) for _ in range(directions)]
+        out = aligned(steps, batch, directions, size)
+        gates = [aligned(steps if keep else min(steps, block_steps(batch)), batch, 4, size) for _ in range(directions)]
+        cells = [aligned(steps if keep else 2, batch, size) for _ in range(directions)]
         for d in range(directions):
             index = layer * directions + d
             w_ih, w_hh, b_ih, b_hh = (view(weight) for weight in weights[4 * index : 4 * index + 4])
@@ -234,14 +226,14 @@ class LSTMFunction(PyLayer):
         size = weights[1].shape[1]
         batch, steps, _ = grad_y.shape
         zeros = np.zeros((batch, size), np.float32)
-        scratch = _aligned(min(steps, block_steps(batch)), batch, 4, size)
-        row = _aligned(4, size)
+        scratch = aligned(min(steps, block_steps(batch)), batch, 4, size)
+        row = aligned(4, size)
         last_hidden, last_cell = (view(grad).copy() for grad in (grad_h, grad_c))
         grads = [paddle.zeros_like(weight) for weight in weights]
         above = _swapped(view(grad_y))
         for layer in reversed(range(len(ctx.kept))):
             x, gates, cells, out = ctx.kept[layer]
-            grad_x = _aligned(*x.shape if layer or ctx.input_needs_gradient else (0, 0, 0))
+            grad_x = aligned(*x.shape if layer or ctx.input_needs_gradient else (0, 0, 0))
             for d in range(directions):
                 index = layer * directions + d
                 w_ih, w_hh = (view(weight) for weight in weights[4 * index : 4 * index + 2])

@@ -28,6 +28,14 @@ def writable(tensor) -> np.ndarray:
     return np.ctypeslib.as_array(memory).reshape(tensor.shape)
 
 
+def aligned(*shape: int) -> np.ndarray:
+    """Uninitialised float32 memory that begins where a vector register's does: MKL then always sums in one order."""
+    count = int(np.prod(shape))
+    memory = np.empty(count + 16, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    return memory[first : first + count].reshape(shape)
+
+
 # What follows spares a network's hundreds of calls a step the making of arrays, which costs a twentieth of it.
 
 

@@ -1,0 +1,75 @@
+"""Training batches of lines that stand upright or upside down."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Sequence, Tuple
+
+import numpy as np
+
+from ppocr_slim.config.schema import Augmentation
+from ppocr_slim.data.augment import Augmenter, Row
+from ppocr_slim.data.batches import TrainingData
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.data.rows import WORK_SCALE, ImageCache
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
+from ppocr_slim.runtime.specs import ClsSpec
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """image [N, 3, height, width] float32, labels [N] int64 (1: upside down), and where the rows came from."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    sources: Tuple[str, ...]
+
+
+class TrainingCrops(TrainingData):
+    """Upright rows as batches, every other one of which is turned by 180 degrees, by chance.
+
+    Args:
+        samples, ratios, batch_size, seed, workers, part: see `TrainingData`.
+        cache_mb: megabytes for rows that are decoded and resized already; the others are decoded each time.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        ratios: Sequence[float],
+        spec: ClsSpec,
+        batch_size: int,
+        augment: Sequence[Augmentation],
+        seed: int,
+        workers: int = 1,
+        part: Tuple[int, int] = (0, 1),
+        cache_mb: float = 0,
+    ):
+        super().__init__(samples, ratios, batch_size, seed, workers, part)
+        self.spec, self.augment = spec, list(augment)
+        self._local, self._cache = threading.local(), ImageCache(cache_mb)
+
+    def _item(self, index: int, rng: np.random.Generator) -> Tuple[np.ndarray, int, str]:
+        if not hasattr(self._local, "augmenter"):
+            self._local.augmenter = Augmenter(self.augment)
+        image = self._image(index)
+        row = Row(image, "", lambda rng: Row(image, "", None))
+        image = self._local.augmenter(row, rng, lambda row: min(row.image.shape[:2]) > 0).image
+        return self._made(image, index, turned=bool(rng.random() < 0.5))
+
+    def _plain_item(self, index: int) -> Tuple[np.ndarray, int, str]:
+        return self._made(self._image(index), index, turned=bool(index % 2))
+
+    def _made(self, image: np.ndarray, index: int, turned: bool) -> Tuple[np.ndarray, int, str]:
+        image = np.ascontiguousarray(image[::-1, ::-1]) if turned else image
+        return resize_to_height(image, self.spec.height, self.spec.width), int(turned), self.samples[index].where
+
+    def _image(self, index: int) -> np.ndarray:
+        path = self.samples[index].path
+        return self._cache.get(index, lambda: resize_to_height(load_image(path), round(self.spec.height * WORK_SCALE)))
+
+    def _batch(self, items: Sequence[Tuple[np.ndarray, int, str]]) -> CropBatch:
+        images, labels, sources = zip(*items)
+        return CropBatch(to_batch(images, self.spec.width), np.array(labels, np.int64), sources)

@@ -1,0 +1,90 @@
+"""PaddleOCR's detection label files: a `path<TAB>[{"transcription": ..., "points": [[x, y], ...]}, ...]` a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, List, Optional, Tuple, Union
+
+import numpy as np
+
+from ppocr_slim.data.labels import Finding, Sample, read_label_file
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime import polygons
+
+IGNORED = ("###", "*")  # transcriptions of what counts neither for nor against a detector
+
+
+@dataclass(frozen=True, eq=False)
+class PageSample:
+    """A labelled page; none of its lines is a page without text.
+
+    Attributes:
+        outlines: corners [P, 2] float32 of each line, pixels.
+        texts: what each says.
+        where: "train.txt:12", for messages.
+    """
+
+    path: Path
+    outlines: Tuple[np.ndarray, ...]
+    texts: Tuple[str, ...]
+    where: str
+
+    @property
+    def ignored(self) -> Tuple[bool, ...]:
+        """Which of the lines are marked to be ignored."""
+        return tuple(text in IGNORED for text in self.texts)
+
+    @property
+    def text(self) -> str:
+        """All that is written, a line a line."""
+        return "\n".join(self.texts)
+
+    @property
+    def group(self) -> str:
+        """The name of the image's folder."""
+        return self.path.parent.name
+
+
+def read_page_file(
+    path: Union[str, Path], image_root: Optional[Union[str, Path]] = None
+) -> Tuple[List[PageSample], List[Finding]]:
+    """Read a detection label file into samples and findings; every line ends up in exactly one of the two.
+
+    `image_root` as in `read_label_file`. Raises SlimError if the file cannot be read at all, is not UTF-8 or has no
+    line.
+    """
+    lines, findings = read_label_file(path, image_root)
+    pages = []
+    for line in lines:
+        try:
+            pages.append(_page(line))
+        except SlimError as error:
+            findings.append(Finding("unusable boxes", line.where, str(error)))
+    return pages, findings
+
+
+def _page(line: Sample) -> PageSample:
+    try:
+        entries = json.loads(line.text)
+    except ValueError as error:
+        raise SlimError(f"what follows {line.path} is no JSON ({error})") from error
+    if not isinstance(entries, list):
+        raise SlimError(f"what follows {line.path} is no JSON list of boxes")
+    outlines, texts = [], []
+    for number, entry in enumerate(entries):
+        text, points = _entry(entry, f"box {number} of {line.path}")
+        outlines.append(points)
+        texts.append(text)
+    return PageSample(line.path, tuple(outlines), tuple(texts), line.where)
+
+
+def _entry(entry: Any, what: str) -> Tuple[str, np.ndarray]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("transcription"), str) or "points" not in entry:
+        raise SlimError(f'{what} is not {{"transcription": text, "points": [[x, y], ...]}}')
+    try:
+        points = np.asarray(entry["points"], np.float32)
+    except (TypeError, ValueError) as error:
+        raise SlimError(f"{what} has points that are no numbers") from error
+    return entry["transcription"], polygons.checked(points, what)

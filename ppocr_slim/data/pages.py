@@ -1,0 +1,145 @@
+"""Training batches of pages: random crops with the maps that DB learns from."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, List, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from ppocr_slim.config.schema import Augmentation
+from ppocr_slim.data.augment import Augmenter, Row
+from ppocr_slim.data.batches import TrainingData
+from ppocr_slim.data.maps import Maps, db_maps
+from ppocr_slim.data.page_labels import PageSample
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import pages_to_batch
+from ppocr_slim.runtime.specs import DetSpec
+
+ZOOM = (0.5, 1.5)  # pages are scaled by so much, against the size at which the detector sees them
+TURN = 10.0  # degrees to either side
+ON_TEXT = 0.9  # share of crops that are laid over a line; the others lie anywhere
+
+
+@dataclass(frozen=True)
+class PageBatch:
+    """image [N, 3, S, S] float32, the maps of `data.maps` [N, S, S] float32 each, and where the pages came from."""
+
+    image: np.ndarray
+    shrink: np.ndarray
+    shrink_mask: np.ndarray
+    threshold: np.ndarray
+    threshold_mask: np.ndarray
+    sources: Tuple[str, ...]
+
+
+class TrainingPages(TrainingData):
+    """Pages as batches of crops.
+
+    A page is scaled, turned and cropped in any case; `augment` adds what changes no geometry. Lines that the crop cuts
+    stay text: on a page that is photographed in part, half a line is a line, too.
+
+    Args:
+        samples, ratios, batch_size, seed, workers, part: see `TrainingData`.
+        spec: says at what size the detector sees a page, and by how much regions are shrunk.
+        crop: side S of a crop, pixels.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[PageSample],
+        ratios: Sequence[float],
+        spec: DetSpec,
+        crop: int,
+        batch_size: int,
+        augment: Sequence[Augmentation],
+        seed: int,
+        workers: int = 1,
+        part: Tuple[int, int] = (0, 1),
+    ):
+        super().__init__(samples, ratios, batch_size, seed, workers, part)
+        self.spec, self.crop, self.augment = spec, crop, list(augment)
+        self._local = threading.local()
+
+    def _told_by(self, sample: PageSample) -> Tuple[Any, ...]:
+        return str(sample.path), sample.texts, [points.tolist() for points in sample.outlines]
+
+    def _item(self, index: int, rng: np.random.Generator) -> Tuple[np.ndarray, Maps, str]:
+        sample = self.samples[index]
+        image = load_image(sample.path)
+        zoom = np.exp(rng.uniform(*np.log(ZOOM)))
+        image, outlines = self._scaled(image, sample, zoom)
+        image, outlines = self._crop(image, outlines, sample.ignored, rng)
+        if not hasattr(self._local, "augmenter"):
+            self._local.augmenter = Augmenter(self.augment)
+        row = Row(image, "", lambda rng: Row(image, "", None))
+        image = self._local.augmenter(row, rng, lambda row: True).image
+        return image, self._maps(outlines, sample), sample.where
+
+    def _plain_item(self, index: int) -> Tuple[np.ndarray, Maps, str]:
+        """The middle of the page, as the detector sees it."""
+        sample = self.samples[index]
+        image, outlines = self._scaled(load_image(sample.path), sample, 1.0)
+        height, width = image.shape[:2]
+        image, outlines = _warped(image, outlines, 0.0, (width / 2, height / 2), (0.5, 0.5), self.crop)
+        return image, self._maps(outlines, sample), sample.where
+
+    def _batch(self, items: Sequence[Tuple[np.ndarray, Maps, str]]) -> PageBatch:
+        images, maps, sources = zip(*items)
+        names = ("shrink", "shrink_mask", "threshold", "threshold_mask")
+        return PageBatch(
+            pages_to_batch(images), *(np.stack([getattr(one, name) for one in maps]) for name in names), sources
+        )
+
+    def _scaled(self, image: np.ndarray, sample: PageSample, zoom: float) -> Tuple[np.ndarray, List[np.ndarray]]:
+        height, width = image.shape[:2]
+        scale = min(1.0, self.spec.longer_side / max(height, width)) * zoom
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        factors = np.array([size[0] / width, size[1] / height], np.float32)
+        return image, [points * factors for points in sample.outlines]
+
+    def _crop(
+        self, image: np.ndarray, outlines: List[np.ndarray], ignored: Sequence[bool], rng: np.random.Generator
+    ) -> Tuple[np.ndarray, List[np.ndarray]]:
+        height, width = image.shape[:2]
+        wanted = [points for points, ignore in zip(outlines, ignored) if not ignore]
+        if wanted and rng.random() < ON_TEXT:
+            points = wanted[int(rng.integers(len(wanted)))]
+            low, high = points.min(axis=0), points.max(axis=0)
+            middle = tuple(float(v) for v in rng.uniform(low, high))
+        else:
+            middle = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+        place = tuple(float(v) for v in rng.uniform(0.1, 0.9, 2))
+        return _warped(image, outlines, float(rng.uniform(-TURN, TURN)), middle, place, self.crop)
+
+    def _maps(self, outlines: List[np.ndarray], sample: PageSample) -> Maps:
+        return db_maps(outlines, sample.ignored, (self.crop, self.crop), self.spec.boxes.shrink_ratio)
+
+
+def _warped(
+    image: np.ndarray,
+    outlines: Sequence[np.ndarray],
+    degrees: float,
+    middle: Tuple[float, float],
+    place: Tuple[float, float],
+    side: int,
+) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """The image turned around `middle`, which comes to lie at `place` (shares of the sides) of a square of `side`
+    pixels. As much of the square as can be lies on the image; what does not has the image's mean colour.
+    """
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+    matrix[:, 2] += np.array(place) * side - middle
+    # Where the page is as large as the crop, no part of the crop lies beside it, but for what turning uncovers.
+    corners = cv2.transform(np.array([[[0, 0], [width, height]]], np.float64), matrix)[0]
+    for axis, size in enumerate((width, height)):
+        low, high = corners[:, axis].min(), corners[:, axis].max()
+        if size >= side:
+            matrix[axis, 2] += min(0.0, -low) if low > 0 else max(0.0, side - high)
+    fill = cv2.mean(image)[:3]
+    warped = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=fill)
+    moved = [cv2.transform(points[None].astype(np.float64), matrix)[0].astype(np.float32) for points in outlines]
+    return warped, moved

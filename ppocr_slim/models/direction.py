@@ -1,0 +1,48 @@
+"""Which way up a line of text is: PP-OCR's direction classifier (arXiv:2009.09941) on MobileNetV3."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import paddle
+from paddle import nn
+
+from ppocr_slim.models.mobilenet_v3 import ConvNormAct, MobileNetV3, scaled
+
+CLASSES = 2  # upright, upside down
+LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
+STRIDES = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 2))  # a crop is four times as wide as high
+
+
+class DirectionClassifier(nn.Layer):
+    """image [N, 3, height, width] float32 in [-1, 1] -> logits [N, 2] float32: upright, upside down."""
+
+    def __init__(self, backbone: MobileNetV3, height: int, width: int):
+        super().__init__()
+        self.height, self.width = height, width
+        self.typical_input = (1, 3, height, width)
+        self.backbone = backbone
+        features = scaled(backbone.out_channels * LAST_EXPANSION, 1.0)
+        self.last = ConvNormAct(backbone.out_channels, features, 1, activation=nn.ReLU)
+        self.pool = nn.AdaptiveAvgPool2D(1)
+        self.head = nn.Linear(features, CLASSES)
+
+    def forward(self, image):
+        return self.outputs(image)["logits"]
+
+    def outputs(self, image) -> Dict[str, paddle.Tensor]:
+        """{"features" [N, C], "logits" [N, 2]}."""
+        features = self.pool(self.last(self.backbone(image))).flatten(1)
+        return {"features": features, "logits": self.head(features)}
+
+
+def dir_cls_mv3_slim(
+    height: int = 48,
+    width: int = 192,
+    backbone: str = "small",
+    scale: float = 0.35,
+    se: bool = False,
+    hard_swish: bool = False,
+) -> DirectionClassifier:
+    """The classifier that ships."""
+    return DirectionClassifier(MobileNetV3(backbone, scale, se, hard_swish, STRIDES), height, width)
