@@ -1,14 +1,17 @@
-"""From a text row's pixels to the network's input; training and every runtime share these four functions."""
+"""From pixels to the networks' inputs, of rows and crops and of whole pages; training and every runtime share these
+functions.
+"""
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 WIDTH_MULTIPLE = 32  # pixels; 8 time steps of the recognizer
 WIDTH_STRIDE = 4  # input columns that an output step of a recognizer stands for
+PAGE_MULTIPLE = 32  # pixels; a detector halves its input five times
 
 
 def resize_to_height(image: np.ndarray, height: int, max_width: Optional[int] = None) -> np.ndarray:
@@ -30,6 +33,13 @@ def resize_to_height(image: np.ndarray, height: int, max_width: Optional[int] = 
 # (x / 255 - 0.5) / 0.5, PaddleOCR's for text rows, of every value: looking up is four times as fast as computing
 NORMALIZED = np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
+# (x / 255 - mean) / std for the planes B, G, R of a page. The figures are ImageNet's for R, G, B: PaddleOCR's
+# detectors take them in this order.
+PAGE_MEAN, PAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAGE_NORMALIZED = tuple(
+    ((np.arange(256) / 255 - mean) / std).astype(np.float32) for mean, std in zip(PAGE_MEAN, PAGE_STD)
+)
+
 
 def padded_width(width: int) -> int:
     """The next width in pixels that is a multiple of `WIDTH_MULTIPLE`."""
@@ -48,4 +58,35 @@ def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
     for row, image in zip(batch, images):
         for plane, channel in zip(row, cv2.split(image)):
             plane[:, : image.shape[1]] = cv2.LUT(channel, NORMALIZED)
+    return batch
+
+
+def page_size(height: int, width: int, longer_side: int) -> Tuple[int, int]:
+    """The (height, width) that a detector sees of a page: the longer side scaled down to `longer_side`, never up, and
+    each side rounded to a multiple of 32, at least 32: PaddleOCR's sizes.
+    """
+    scale = min(1.0, longer_side / max(height, width))
+    rows, columns = (
+        max(PAGE_MULTIPLE, round(int(side * scale) / PAGE_MULTIPLE) * PAGE_MULTIPLE) for side in (height, width)
+    )
+    return rows, columns
+
+
+def resize_page(image: np.ndarray, longer_side: int) -> np.ndarray:
+    """Scale [h, w, 3] uint8 to `page_size`, each side by itself: the result's map covers the whole page."""
+    height, width = image.shape[:2]
+    rows, columns = page_size(height, width, longer_side)
+    if (rows, columns) == (height, width):
+        return image
+    # Photographs shrink several times: without the mean over an area, thin strokes would be lost.
+    shrinks = rows * columns < height * width
+    return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def pages_to_batch(pages: Sequence[np.ndarray]) -> np.ndarray:
+    """Pages [H, W, 3] uint8 BGR of one size -> [N, 3, H, W] float32, normalized as PaddleOCR's detectors expect it."""
+    batch = np.empty((len(pages), 3, *pages[0].shape[:2]), np.float32)
+    for planes, page in zip(batch, pages):
+        for plane, channel, table in zip(planes, cv2.split(page), PAGE_NORMALIZED):
+            plane[:] = cv2.LUT(channel, table)
     return batch

@@ -1,0 +1,76 @@
+"""Telling which crops of text stand upside down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.backends import Session, open_session
+from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
+from ppocr_slim.runtime.specs import ClsSpec
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How a crop stands.
+
+    Attributes:
+        angle: 0, or 180 where it is rather upside down.
+        score: the probability of that angle, 0.5 to 1.
+        turned: whether that is sure enough to turn the crop before it is read.
+    """
+
+    angle: int
+    score: float
+    turned: bool
+
+
+class DirectionClassifier:
+    """Looks at crops with any session: an exported bundle's or a checkpoint's."""
+
+    def __init__(self, session: Session, spec: ClsSpec):
+        self.session = session
+        self.spec = spec
+
+    @classmethod
+    def from_bundle(
+        cls,
+        folder: Union[str, Path],
+        backend: str = "onnxruntime",
+        threads: Optional[int] = None,
+        precision: str = "auto",
+    ) -> DirectionClassifier:
+        """Open an exported bundle (see `open_session`); SlimError where it is damaged or not a classifier's."""
+        bundle = read_bundle(folder)
+        if not isinstance(bundle.spec, ClsSpec):
+            raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: directions are told with a cls one")
+        return cls(open_session(bundle, backend, threads, precision), bundle.spec)
+
+    def classify(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> List[Direction]:
+        """One Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
+        found: List[Direction] = []
+        for start in range(0, len(crops), batch_size):
+            rows = [
+                resize_to_height(crop, self.spec.height, self.spec.width) for crop in crops[start : start + batch_size]
+            ]
+            for upright, upside_down in self.session(to_batch(rows, self.spec.width)).tolist():
+                turned = upside_down >= self.spec.threshold
+                if upside_down > upright:
+                    found.append(Direction(180, upside_down, turned))
+                else:
+                    found.append(Direction(0, upright, False))
+        return found
+
+    def upright(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> Tuple[List[np.ndarray], List[Direction]]:
+        """The crops, those that surely stand upside down turned by 180 degrees, and what was found of each."""
+        directions = self.classify(crops, batch_size)
+        turned = [
+            np.ascontiguousarray(crop[::-1, ::-1]) if direction.turned else crop
+            for crop, direction in zip(crops, directions)
+        ]
+        return turned, directions
