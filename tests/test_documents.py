@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from papers import pdf, pdf_with_marks, write
 from PIL import Image
 
+from ppocr_slim.runtime import documents
 from ppocr_slim.runtime.documents import find_documents, read_pages
 from ppocr_slim.runtime.images import MAX_PIXELS, find_images, load_image
+from ppocr_slim.runtime.predict_pages import read_documents
 
 RED = [0, 0, 255]  # BGR
 
@@ -155,18 +158,23 @@ def test_broken_pictures_are_named_with_a_reason(tmp_path: Path):
     assert "No such file" in error
 
 
-def test_pages_are_made_when_they_are_asked_for(tmp_path: Path):
-    """A long document would fill the memory, and its first page wait for the last."""
+def test_one_page_is_in_memory_at_a_time(tmp_path: Path, monkeypatch):
+    """A long document of large pages would fill the memory, and its first page wait for the last."""
     Image.new("L", (40, 30)).save(tmp_path / "a.tif", save_all=True, append_images=[Image.new("L", (40, 30))] * 3)
-    for path in (write(tmp_path / "a.pdf", pdf_with_marks([(72, 72)] * 4)), tmp_path / "a.tif"):
-        pages = read_pages(path)
-        gone = []
-        for page in pages:
-            assert all(reference() is None for reference in gone)
-            gone.append(weakref.ref(page.image))
-            del page
-            gc.collect()
-        assert len(gone) == 4
+    paths = [write(tmp_path / "a.pdf", pdf_with_marks([(72, 72)] * 4)), tmp_path / "a.tif"]
+    seen: list = []
+    make = documents._page
+
+    def make_when_the_last_is_gone(*arguments):
+        gc.collect()
+        assert all(reference() is None for reference in seen)
+        return make(*arguments)
+
+    monkeypatch.setattr(documents, "_page", make_when_the_last_is_gone)
+    for page in read_documents(SimpleNamespace(read=lambda image: None), paths):
+        seen.append(weakref.ref(page.source.image))
+        del page
+    assert len(seen) == 8
 
 
 def test_documents_are_found_where_pages_are_wanted_and_not_where_rows_are(tmp_path: Path):

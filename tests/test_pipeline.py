@@ -23,11 +23,13 @@ from ppocr_slim.bench.page_pictures import PictureFolder, boxes_picture, reading
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import detector as detector_module
 from ppocr_slim.runtime import direction as direction_module
+from ppocr_slim.runtime import pipeline as pipeline_module
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.pipeline import PageReading, Pipeline
 from ppocr_slim.runtime.preprocess import page_size, pages_to_batch, resize_page
+from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.runtime.types import TextLine
 
@@ -120,6 +122,15 @@ def test_a_page_is_read():
     assert reading.ms["total"] >= reading.ms["det"] + reading.ms["cls"] + reading.ms["rec"] > 0
 
 
+def test_a_page_that_stands_upside_down_is_read_from_its_other_end():
+    """A sheet that lay the wrong way in the scanner would be read from its last line to its first."""
+    strips = [(480, 110, strip("b", 330)), (60, 100, strip("a", 360)), (60, 700, strip("c")), (60, 900, strip("d"))]
+    page = page_with(strips)
+    reading = fake_pipeline().read(upside_down(page))
+    assert [line.text for line in reading.lines] == ["a", "b", "c", "d"]
+    assert reading.lines[0].box[0] == pytest.approx((900 - 420, 1400 - 148), abs=3)
+
+
 def test_without_a_direction_classifier_nothing_is_turned():
     """Who switched it off would still wait for it, or be told directions that nobody looked at."""
     reading = fake_pipeline(direction=False).read(page_of_strips())
@@ -189,6 +200,42 @@ def test_each_bundle_is_opened_for_its_task(monkeypatch):
     for kind, folder in ((Detector, "c"), (DirectionClassifier, "r")):
         with pytest.raises(SlimError, match=f"{folder} holds a (cls|rec) bundle"):
             kind.from_bundle(folder)
+
+
+def test_a_pipeline_is_made_of_the_bundles_that_are_named(monkeypatch):
+    """A bundle that somebody trained would be passed over for the shipped one, or --cls none still turn lines."""
+    opened: List[tuple] = []
+    for kind in (Recognizer, Detector, DirectionClassifier):
+        monkeypatch.setattr(kind, "from_bundle", lambda *arguments: opened.append(arguments))
+    monkeypatch.setattr(pipeline_module, "shipped", lambda task: f"shipped {task}")
+    engine = ("openvino", 2, "fp32")
+    settings = {"backend": "openvino", "threads": 2, "precision": "fp32"}
+    pipeline = Pipeline.from_bundles(**settings, post=["lexicon"], batch_size=3)
+    assert opened == [(f"shipped {task}", *engine) for task in ("rec", "det", "cls")]
+    assert (pipeline.post, pipeline.batch_size) == (("lexicon",), 3)
+    opened.clear()
+    Pipeline.from_bundles("r", "d", "c", with_direction=False, **settings)
+    assert opened == [("r", *engine), ("d", *engine)]
+
+
+def test_the_tools_options_reach_the_pipeline(tmp_path: Path, monkeypatch, capsys):
+    """An option would be accepted and change nothing."""
+    asked: List[tuple] = []
+    monkeypatch.setattr(
+        Pipeline,
+        "from_bundles",
+        staticmethod(lambda *bundles, **rest: asked.append((bundles, rest)) or fake_pipeline()),
+    )
+    Image.fromarray(page_of_strips()).save(tmp_path / "a.png")
+    words = "--rec r --det d --cls none --backend openvino --precision fp32 --threads 2 --batch-size 3 --post lexicon"
+    run_tool(monkeypatch, capsys, "predict_system.py", *words.split(), tmp_path)
+    run_tool(monkeypatch, capsys, "predict_system.py", "--cls", "c", tmp_path)
+    engine = {"backend": "openvino", "threads": 2, "precision": "fp32"}
+    assert asked[0] == (
+        (Path("r"), Path("d"), None),
+        {"with_direction": False, "post": ("lexicon",), "batch_size": 3, **engine},
+    )
+    assert asked[1][0] == (None, None, "c") and asked[1][1]["with_direction"]
 
 
 def run_tool(monkeypatch, capsys, name: str, *arguments) -> tuple:

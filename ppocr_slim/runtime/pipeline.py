@@ -108,7 +108,11 @@ class Pipeline:
         )
 
     def read(self, image: np.ndarray) -> PageReading:
-        """Read a page [H, W, 3] uint8 BGR; one without text gives no lines."""
+        """Read a page [H, W, 3] uint8 BGR; one without text gives no lines.
+
+        Where most lines stand upside down, so does the page: it is read from its other end, and the boxes stay in the
+        pixels of the picture as it is.
+        """
         began = time.perf_counter()
         boxes = self.detector.detect(image)
         found = time.perf_counter()
@@ -133,6 +137,8 @@ class Pipeline:
             )
             for line, box, quad, direction in zip(texts, boxes, quads, directions)
         ]
+        if 2 * directions.count(180) > len(lines):
+            lines.reverse()  # the whole page stands upside down
         ended = time.perf_counter()
         seconds = {
             "det": found - began,
