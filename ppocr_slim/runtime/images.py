@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List, Sequence, Set, Union
+from typing import AbstractSet, Iterator, List, Sequence, Set, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,12 +28,15 @@ def load_image(path: Union[str, Path]) -> np.ndarray:
         SlimError: the file is missing, damaged, cut short, of an unknown format, or over 50 megapixels (which
             is checked in the header, before any pixel is decoded).
     """
-    path = Path(path)
+    with told_of(path), Image.open(Path(path), formats=FORMATS) as image:
+        return as_bgr(image, str(path))
+
+
+@contextmanager
+def told_of(path: Union[str, Path]) -> Iterator[None]:
+    """Whatever opening or decoding the file raises within becomes a SlimError with its name and the reason."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise SlimError(f"{path} is too large: {image.width} x {image.height}, at most 50 megapixels")
-            return np.ascontiguousarray(_as_rgb(ImageOps.exif_transpose(image))[:, :, ::-1])
+        yield
     except SlimError:
         raise
     except Image.DecompressionBombError as error:
@@ -43,6 +47,13 @@ def load_image(path: Union[str, Path]) -> np.ndarray:
         raise SlimError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise SlimError(f"{path} is damaged ({error})") from error
+
+
+def as_bgr(image: Image.Image, name: str) -> np.ndarray:
+    """The current frame of an opened image as `load_image` gives it; SlimError with its `name` if it is too large."""
+    if image.width * image.height > MAX_PIXELS:
+        raise SlimError(f"{name} is too large: {image.width} x {image.height}, at most 50 megapixels")
+    return np.ascontiguousarray(_as_rgb(ImageOps.exif_transpose(image))[:, :, ::-1])
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
@@ -56,9 +67,9 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def find_images(arguments: Sequence[Union[str, Path]]) -> List[Path]:
+def find_images(arguments: Sequence[Union[str, Path]], suffixes: AbstractSet[str] = SUFFIXES) -> List[Path]:
     """The files that a command line names: a folder stands for all images in it and below (also in
-    linked folders), sorted by path.
+    linked folders), sorted by path. Images are what ends in one of `suffixes`.
 
     A file is taken as it is, even if it does not exist: reading it will say so.
 
@@ -68,16 +79,16 @@ def find_images(arguments: Sequence[Union[str, Path]]) -> List[Path]:
     files: List[Path] = []
     for path in map(Path, arguments):
         if path.is_dir():
-            files += _images_below(path)
+            files += _images_below(path, suffixes)
         else:
             files.append(path)
     if not files:
         names = ", ".join(map(str, arguments))
-        raise SlimError(f"no image in {names}: known are {', '.join(sorted(SUFFIXES))}")
+        raise SlimError(f"no image in {names}: known are {', '.join(sorted(suffixes))}")
     return files
 
 
-def _images_below(folder: Path) -> List[Path]:
+def _images_below(folder: Path, suffixes: AbstractSet[str]) -> List[Path]:
     found: List[Path] = []
     seen: Set[str] = set()  # a link may lead back up
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -88,5 +99,5 @@ def _images_below(folder: Path) -> List[Path]:
         seen.add(real)
         folders.sort()
         paths = (Path(place, name) for name in names)
-        found += (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+        found += (path for path in paths if path.suffix.lower() in suffixes and path.is_file())
     return sorted(found)

@@ -1,0 +1,152 @@
+"""Pictures for people: pages with the boxes found on them, and what was read at its place."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import List, Optional, Sequence, Set, Tuple
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import replacing
+from ppocr_slim.runtime.boxes import UPRIGHT
+from ppocr_slim.runtime.pipeline import PageReading
+from ppocr_slim.runtime.types import TextLine
+
+LONGER_SIDE = 1800  # pixels of a drawn page
+FOUND, EMPTY, PALE, INK = (40, 120, 20), (150, 150, 150), (215, 230, 210), (20, 20, 20)  # BGR
+# Comes with matplotlib, and has all Vietnamese letters with their marks.
+FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+def reading_picture(image: np.ndarray, reading: PageReading) -> np.ndarray:
+    """The page [H, W, 3] uint8 BGR with its boxes, and at its right each text where it was read, as large as it fits.
+
+    Boxes without text are grey. A page of more than 1800 pixels is made smaller.
+    """
+    page, scale = _drawable(image)
+    texts = np.full_like(page, 255)
+    for line in reading.empty:
+        _outline(page, _corners(line) * scale, EMPTY)
+    for line in reading.lines:
+        corners = _corners(line) * scale
+        _outline(page, corners, FOUND)
+        _outline(texts, corners, PALE)
+        _write(texts, line, corners)
+    gap = np.full((page.shape[0], 8, 3), 128, np.uint8)
+    return np.hstack([page, gap, texts])
+
+
+def boxes_picture(image: np.ndarray, outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """The page [H, W, 3] uint8 BGR with outlines [P, 2] in its pixels, numbered from 1 in their order."""
+    page, scale = _drawable(image)
+    for number, points in enumerate(outlines, 1):
+        _outline(page, points * scale, FOUND)
+        x, y = np.rint(points[0] * scale).astype(int)
+        cv2.putText(page, str(number), (max(0, x - 4), max(10, y - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, FOUND, 1)
+    return page
+
+
+class PictureFolder:
+    """A folder of drawn pages, each with a name of its own, whatever folders and documents they come from.
+
+    Args:
+        spared: files that are never written over: those that are read.
+    """
+
+    def __init__(self, folder: Path, spared: Sequence[Path] = ()):
+        self.folder = folder
+        self._taken: Set[str] = {_same_name(path.resolve()) for path in spared}
+
+    def save(self, source: Path, page: Optional[int], picture: np.ndarray) -> Path:
+        """Write the picture of a file's page, as JPEG; gives its path. SlimError where it cannot be written.
+
+        page.jpg becomes page.jpg.read.jpg, the third page of scan.pdf scan.pdf.3.read.jpg, and a page.jpg of another
+        folder page.jpg-2.read.jpg.
+        """
+        stem = source.name if page is None else f"{source.name}.{page}"
+        path = self.folder / f"{stem}.read.jpg"
+        number = 2
+        while _same_name(path.resolve()) in self._taken:
+            path = self.folder / f"{stem}-{number}.read.jpg"
+            number += 1
+        self._taken.add(_same_name(path.resolve()))
+        with replacing(path) as new:
+            Image.fromarray(np.ascontiguousarray(picture[:, :, ::-1])).save(new, format="JPEG", quality=85)
+        return path
+
+
+def _same_name(path: Path) -> str:
+    """Some file systems take a.jpg and A.jpg for one."""
+    return str(path).lower()
+
+
+def _drawable(image: np.ndarray) -> Tuple[np.ndarray, float]:
+    """(a copy of the page to draw on, how much smaller it is)."""
+    height, width = image.shape[:2]
+    scale = LONGER_SIDE / max(height, width)
+    if scale >= 1:
+        return image.copy(), 1.0
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
+
+
+def _corners(line: TextLine) -> np.ndarray:
+    if line.box is None:
+        raise SlimError(f"the line {line.text!r} has no box: it cannot be drawn at its place")
+    return np.array(line.box, np.float32)
+
+
+def _outline(canvas: np.ndarray, points: np.ndarray, colour: Tuple[int, int, int]) -> None:
+    cv2.polylines(canvas, [np.rint(points).astype(np.int32)], True, colour, 2, cv2.LINE_AA)
+
+
+def _write(canvas: np.ndarray, line: TextLine, corners: np.ndarray) -> None:
+    """The line's text within its box, along it: as it was cut out to be read (`boxes.rectify`), the other way round."""
+    quad = corners
+    width, height = _sides(quad)
+    if height >= UPRIGHT * width:  # it runs downwards
+        quad = np.roll(quad, -1, axis=0)
+        width, height = height, width
+    if line.direction == 180:
+        quad = np.roll(quad, -2, axis=0)
+    tile = _tile(line.text, max(4, round(width)), max(4, round(height)))
+    left, top = np.floor(quad.min(axis=0)).astype(int)
+    right, bottom = np.ceil(quad.max(axis=0)).astype(int) + 1
+    left, top = max(0, left), max(0, top)
+    right, bottom = min(canvas.shape[1], right), min(canvas.shape[0], bottom)
+    if right <= left or bottom <= top:
+        return
+    tile_height, tile_width = tile.shape
+    place = np.array([[0, 0], [tile_width, 0], [tile_width, tile_height], [0, tile_height]], np.float32)
+    warp = cv2.getPerspectiveTransform(place, (quad - [left, top]).astype(np.float32))
+    ink = cv2.warpPerspective(tile, warp, (int(right - left), int(bottom - top)), flags=cv2.INTER_AREA)
+    part = canvas[top:bottom, left:right]
+    share = ink[:, :, None].astype(np.float32) / 255
+    part[:] = np.rint(part * (1 - share) + np.array(INK, np.float32) * share).astype(np.uint8)
+
+
+def _sides(quad: np.ndarray) -> List[float]:
+    """[width, height] in pixels: the longer ones of opposite sides."""
+    sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
+    return [float(max(sides[i], sides[i + 2])) for i in (0, 1)]
+
+
+def _tile(text: str, width: int, height: int) -> np.ndarray:
+    """The text in the middle of [height, width] uint8, 255 where there is ink, as large as it fits."""
+    size = max(4, round(height * 0.72))
+    long = _font(size).getlength(text)
+    if long > width:
+        size = max(4, int(size * width / long))
+    tile = Image.new("L", (width, height))
+    ImageDraw.Draw(tile).text((0, height / 2), text, fill=255, font=_font(size), anchor="lm")
+    return np.asarray(tile)
+
+
+@lru_cache(maxsize=256)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT_FILE), size)

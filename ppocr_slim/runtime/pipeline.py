@@ -1,0 +1,155 @@
+"""Reading whole pages: find the lines, cut them out, turn what is upside down, read.
+
+>>> from ppocr_slim.runtime.images import load_image
+>>> from ppocr_slim.runtime.pipeline import Pipeline
+>>> for line in Pipeline.from_bundles().read(load_image("page.jpg")).lines:
+...     print(line.text)
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime import polygons
+from ppocr_slim.runtime.boxes import rectify
+from ppocr_slim.runtime.bundle import shipped
+from ppocr_slim.runtime.correct import POST_PROCESSING, post_process
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.types import TextLine
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class PageReading:
+    """What was read from a page.
+
+    Attributes:
+        width, height: of the page, pixels.
+        lines: in reading order, each with its box.
+        empty: the boxes in which nothing was read, as lines with the text "": rules, stamps and blank fields that the
+            detector took for text.
+        ms: milliseconds of the stages det, cls (0.0 without a direction classifier) and rec, and of all together
+            ("total"), which has cutting the lines out and corrections in it, too.
+    """
+
+    width: int
+    height: int
+    lines: List[TextLine]
+    empty: List[TextLine]
+    ms: Dict[str, float]
+
+
+class Pipeline:
+    """Reads pages.
+
+    Args:
+        direction: None: every line is taken to be upright.
+        post: names of `POST_PROCESSING`, corrections of each text, in this order.
+        batch_size: crops that go through a network together; it changes speed and nothing else.
+
+    Raises:
+        SlimError: an unknown correction or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        detector: Detector,
+        direction: Optional[DirectionClassifier] = None,
+        post: Sequence[str] = (),
+        batch_size: int = BATCH_SIZE,
+    ):
+        unknown = [name for name in post if name not in POST_PROCESSING]
+        if unknown:
+            raise SlimError(f"unknown post-processing {unknown[0]!r}: known are {', '.join(POST_PROCESSING)}")
+        if batch_size < 1:
+            raise SlimError(f"batches of {batch_size} lines cannot be read; give at least 1")
+        self.recognizer = recognizer
+        self.detector = detector
+        self.direction = direction
+        self.post = tuple(post)
+        self.batch_size = batch_size
+
+    @staticmethod
+    def from_bundles(
+        rec: Union[str, Path, None] = None,
+        det: Union[str, Path, None] = None,
+        cls: Union[str, Path, None] = None,
+        *,
+        with_direction: bool = True,
+        post: Sequence[str] = (),
+        batch_size: int = BATCH_SIZE,
+        backend: str = "onnxruntime",
+        threads: Optional[int] = None,
+        precision: str = "auto",
+    ) -> Pipeline:
+        """A pipeline of exported bundles, None being those that come with the project.
+
+        `backend`, `threads` and `precision` are `open_session`'s and hold for each of the networks. Without
+        `with_direction` no classifier is opened. Raises SlimError for a bundle that is missing, damaged or of another
+        task.
+        """
+        engine = (backend, threads, precision)
+        return Pipeline(
+            Recognizer.from_bundle(rec or shipped("rec"), *engine),
+            Detector.from_bundle(det or shipped("det"), *engine),
+            DirectionClassifier.from_bundle(cls or shipped("cls"), *engine) if with_direction else None,
+            post,
+            batch_size,
+        )
+
+    def read(self, image: np.ndarray) -> PageReading:
+        """Read a page [H, W, 3] uint8 BGR; one without text gives no lines.
+
+        Where most lines stand upside down, so does the page: it is read from its other end, and the boxes stay in the
+        pixels of the picture as it is.
+        """
+        began = time.perf_counter()
+        boxes = self.detector.detect(image)
+        found = time.perf_counter()
+        bent = self.detector.spec.boxes.polygons  # then the line is read within the rectangle around its outline
+        quads = [polygons.around(box.points) if bent else box.points for box in boxes]
+        crops = [rectify(image, quad) for quad in quads]
+        cut = time.perf_counter()
+        directions: List[Optional[int]] = [None] * len(crops)
+        if self.direction is not None:
+            crops, seen = self.direction.upright(crops, self.batch_size)
+            directions = [180 if direction.turned else 0 for direction in seen]
+        turned = time.perf_counter()
+        texts = self.recognizer.read(crops, self.batch_size)
+        read = time.perf_counter()
+        lines = [
+            replace(
+                line,
+                text=post_process(line.text, self.post),
+                box=tuple((float(x), float(y)) for x, y in quad),
+                score=box.score,
+                direction=direction,
+            )
+            for line, box, quad, direction in zip(texts, boxes, quads, directions)
+        ]
+        if 2 * directions.count(180) > len(lines):
+            lines.reverse()  # the whole page stands upside down
+        ended = time.perf_counter()
+        seconds = {
+            "det": found - began,
+            "cls": turned - cut if self.direction is not None else 0.0,
+            "rec": read - turned,
+            "total": ended - began,
+        }
+        return PageReading(
+            width=image.shape[1],
+            height=image.shape[0],
+            lines=[line for line in lines if line.text],
+            empty=[line for line in lines if not line.text],
+            ms={stage: 1000 * value for stage, value in seconds.items()},
+        )

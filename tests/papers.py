@@ -1,0 +1,125 @@
+"""Pages, documents and fake networks for the tests of the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Sequence, Tuple
+
+import numpy as np
+from drawing import draw_row
+
+from ppocr_slim.runtime.boxes import BoxSettings
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.pipeline import Pipeline
+from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
+
+CLASSES = ("", *"abcdefgh", "?", " ")
+HEIGHT = 48  # pixels of a strip
+
+
+def strip(letter: str, width: int = 300, band: int = 100) -> np.ndarray:
+    """A row on grey paper [48, width, 3], with a darker band of that many grey levels along its lower edge: the fake
+    networks read the letter from the paper's grey, and see by the band how the row stands.
+    """
+    paper = 110 + 10 * "abcdefgh".index(letter)
+    row = draw_row("nnn", HEIGHT, ink=0, paper=paper)[:, :width]
+    row = np.hstack([row, np.full((HEIGHT, width - row.shape[1], 3), paper, np.uint8)])
+    row[-12:] = paper - band
+    return row
+
+
+def page_with(strips: Sequence[Tuple[int, int, np.ndarray]], height: int = 1400, width: int = 900) -> np.ndarray:
+    """White paper [height, width, 3] with strips whose top left corners are at (x, y)."""
+    page = np.full((height, width, 3), 255, np.uint8)
+    for x, y, row in strips:
+        page[y : y + len(row), x : x + row.shape[1]] = row
+    return page
+
+
+def finds_grey(x: np.ndarray) -> np.ndarray:
+    """A fake detector [N, 3, H, W] -> [N, 1, H, W]: what is darker than white paper is text."""
+    grey = x[:, :1] * PAGE_STD[0] + PAGE_MEAN[0]
+    return np.where(grey < 0.85, np.float32(0.9), np.float32(0.1))
+
+
+def sees_the_band(x: np.ndarray) -> np.ndarray:
+    """A fake direction classifier [N, 3, H, W] -> [N, 2]: a strip with its band of 100 levels above is upside down with
+    a probability of about 0.95, with one of 40 levels of about 0.7.
+    """
+    below, above = (x[:, 0, rows, 4:20].mean(axis=(1, 2)) for rows in (slice(-9, -4), slice(4, 9)))
+    darker_above = below - above  # 1 is 127.5 levels
+    upside_down = np.clip(0.5 + 0.6 * darker_above, 0.04, 0.96)
+    return np.stack([1 - upside_down, upside_down], axis=1).astype(np.float32)
+
+
+def reads_the_grey(x: np.ndarray) -> np.ndarray:
+    """A fake recognizer [N, 3, H, W] -> [N, W / 4, K]: the letter of the paper's grey, and "?" where the row is upside
+    down.
+    """
+    probabilities = np.full((len(x), x.shape[3] // 4, len(CLASSES)), 0.01, np.float32)
+    probabilities[:, :, 0] = 0.9
+    levels = (x[:, 0, x.shape[2] // 2, 6] + 1) * 127.5
+    letters = np.clip(np.rint((levels - 110) / 10).astype(int), 0, 7) + 1
+    upside_down = x[:, 0, 4:9, 6].mean(axis=1) < x[:, 0, -9:-4, 6].mean(axis=1)
+    for row, letter, wrong in zip(probabilities, letters, upside_down):
+        row[1, 0], row[1, letter] = 0.05, 0.8
+        if wrong:
+            row[3, 0], row[3, CLASSES.index("?")] = 0.05, 0.8
+    return probabilities
+
+
+def fake_detector(**settings) -> Detector:
+    """Its boxes are what it marks, not grown."""
+    return Detector(finds_grey, DetSpec(960, BoxSettings(**{"unclip_ratio": 0, **settings})))
+
+
+def fake_pipeline(direction: bool = True, **settings) -> Pipeline:
+    classifier = DirectionClassifier(sees_the_band, ClsSpec())
+    recognizer = Recognizer(reads_the_grey, RecSpec(HEIGHT, CLASSES))
+    return Pipeline(recognizer, fake_detector(), classifier if direction else None, **settings)
+
+
+def pdf(pages: Sequence[bytes], extra: bytes = b"", trailer: bytes = b"") -> bytes:
+    """A PDF document of page dictionaries' contents; `extra` goes into the page tree, `trailer` into the trailer.
+
+    What a page names as `/Contents n 0 R` is not there, and need not be.
+    """
+    kids = b" ".join(b"%d 0 R" % (3 + number) for number in range(len(pages)))
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [%s] %s >>" % (kids, extra or b"/Count %d" % len(pages)),
+        *(b"<< /Type /Page /Parent 2 0 R %s >>" % page for page in pages),
+    ]
+    return _document(objects, trailer)
+
+
+def pdf_with_marks(sizes: Sequence[Tuple[float, float]]) -> bytes:
+    """A document with a page of each (width, height) in points; in its top left corner a red square of 20 points."""
+    count = len(sizes)
+    kids = b" ".join(b"%d 0 R" % (3 + 2 * number) for number in range(count))
+    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [%s] /Count %d >>" % (kids, count)]
+    for number, (width, height) in enumerate(sizes):
+        box = b"/MediaBox [0 0 %f %f]" % (width, height)
+        objects.append(b"<< /Type /Page /Parent 2 0 R %s /Contents %d 0 R >>" % (box, 4 + 2 * number))
+        drawing = b"1 0 0 rg 0 %f 20 20 re f" % (height - 20)
+        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing))
+    return _document(objects)
+
+
+def _document(objects: List[bytes], trailer: bytes = b"") -> bytes:
+    out, offsets = b"%PDF-1.7\n", []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    end = b"trailer\n<< /Size %d /Root 1 0 R %s >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, trailer, len(out))
+    return out + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table + end
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
