@@ -22,7 +22,17 @@ import pytest
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.addresses import AddressBook, as_written, label_form
 from ppocr_slim.synth.dataset import LineMaker, contact_sheet, synthesize
-from ppocr_slim.synth.fonts import FAMILIES, fetch_families, fetch_family
+from ppocr_slim.synth.fonts import (
+    FAMILIES,
+    PRINT_FAMILIES,
+    PRINT_STYLES,
+    family_versions,
+    fetch_families,
+    fetch_family,
+    print_folder,
+    printed_families,
+    printed_versions,
+)
 from ppocr_slim.synth.handwriting import draw_writer, write
 from ppocr_slim.synth.picture_set import write_set
 from ppocr_slim.synth.rows import draw_row
@@ -363,13 +373,18 @@ def test_a_fetched_family_is_written_with(tmp_path):
         load_alphabets(tmp_path)
 
 
-_PACKS_MALI = """
+_PACKS = """
 import io, sys, tarfile
-assert sys.argv[1:3] == ["pack", "@fontsource/mali@5"]
+assert sys.argv[1] == "pack"
+name = sys.argv[2][len("@fontsource/"):-len("@5")]
 out = sys.argv[sys.argv.index("--pack-destination") + 1]
 members = {"LICENSE": b"OFL", "package.json": b'{"version": "5.0.1"}', "../../evil": b"E",
-           "files/mali-latin-400-normal.woff2": b"L", "files/mali-vietnamese-400-normal.woff2": b"V"}
-with tarfile.open(out + "/fontsource-mali-5.0.1.tgz", "w:gz") as tar:
+           f"files/{name}-latin-400-normal.woff2": b"L", f"files/{name}-vietnamese-400-normal.woff2": b"V"}
+if name == "tinos":
+    for script in ("latin", "vietnamese"):
+        members[f"files/{name}-{script}-700-normal.woff2"] = script.encode() + b" bold"
+        members[f"files/{name}-{script}-400-italic.woff2"] = script.encode() + b" italic"
+with tarfile.open(out + f"/fontsource-{name}-5.0.1.tgz", "w:gz") as tar:
     for name, data in members.items():
         info = tarfile.TarInfo("package/" + name)
         info.size = len(data)
@@ -386,7 +401,7 @@ def _fake_npm(folder: Path, body: str) -> str:
 
 def test_fetching_unpacks_what_is_needed_with_the_licence(tmp_path):
     """Lost otherwise: fonts, or the licence that must lie beside them."""
-    npm = _fake_npm(tmp_path, _PACKS_MALI)
+    npm = _fake_npm(tmp_path, _PACKS)
     fonts = tmp_path / "fonts"
     fonts.mkdir()
     fetch_family("mali", fonts, npm)
@@ -394,6 +409,17 @@ def test_fetching_unpacks_what_is_needed_with_the_licence(tmp_path):
     version = "@fontsource/mali 5.0.1\n"
     assert found == {"latin.woff2": "L", "vietnamese.woff2": "V", "LICENSE": "OFL", "version.txt": version}
     assert [path.name for path in fonts.iterdir()] == ["mali"]
+    # print has styles, and all of them or none
+    fetch_family("tinos", fonts, npm, tuple(PRINT_STYLES))
+    found = {path.name: path.read_text() for path in (fonts / "tinos").iterdir()}
+    for script, regular in (("latin", "L"), ("vietnamese", "V")):
+        assert found.pop(f"{script}.woff2") == regular
+        for style in ("bold", "italic"):
+            assert found.pop(f"{script}-{style}.woff2") == f"{script} {style}"
+    assert sorted(found) == ["LICENSE", "version.txt"]
+    with pytest.raises(SlimError, match="has no latin-bold.woff2"):
+        fetch_family("lora", fonts, npm, tuple(PRINT_STYLES))
+    assert sorted(path.name for path in fonts.iterdir()) == ["mali", "tinos"]
 
 
 def test_fetching_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -405,9 +431,20 @@ def test_fetching_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
         fetch_family("mali", fonts, npm)
     monkeypatch.setenv("PATH", str(tmp_path))
     done = fetch_families(fonts)
-    assert done.fetched == done.kept == [] and set(done.skipped) == set(FAMILIES)
+    assert done.fetched == done.kept == [] and set(done.skipped) == {*FAMILIES, *PRINT_FAMILIES}
     assert all("network is down" in reason for reason in done.skipped.values())
-    assert list(fonts.iterdir()) == []
+    assert list(fonts.rglob("*")) == [print_folder(fonts)]
+
+
+def test_print_is_no_handwriting(tmp_path):
+    """Lost otherwise: rows in handwriting; a writer would draw letters like Times."""
+    hand, printed = tmp_path / "mali", print_folder(tmp_path) / "tinos"
+    for folder in (hand, printed):
+        folder.mkdir(parents=True)
+        (folder / "latin.woff2").write_bytes(b"L")
+        (folder / "version.txt").write_text(f"{folder.name} 5\n")
+    assert family_versions(tmp_path) == {"mali": "mali 5"} and printed_versions(tmp_path) == {"tinos": "tinos 5"}
+    assert printed_families(tmp_path) == [printed] and printed_families(tmp_path / "mali") == []
 
 
 def test_the_tools_speak_plainly(tmp_path):

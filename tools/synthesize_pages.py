@@ -42,7 +42,7 @@ def main() -> int:
 
     fonts = arguments.fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
     if fonts is None:
-        print("no fetched fonts: writing with stroke fonts only (tools/fetch_fonts.py gets handwriting)")
+        print("no fetched fonts: strokes and DejaVu only (tools/fetch_fonts.py gets handwriting and print)")
     options = PageOptions(kinds=dict.fromkeys(arguments.kinds, 1.0)) if arguments.kinds else PageOptions()
     recipe = Recipe(arguments.seed, options, fonts, tuple(arguments.rows))
     summary = synthesize_pages(arguments.out, arguments.count, arguments.val, recipe, arguments.workers)

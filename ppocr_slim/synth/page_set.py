@@ -9,7 +9,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from ppocr_slim.synth.fonts import family_versions
+from ppocr_slim.synth.fonts import family_versions, printed_versions
 from ppocr_slim.synth.pages import PageMaker, PageOptions, label_line, with_boxes
 from ppocr_slim.synth.picture_set import SPLITS, Draw, Picture, Summary, write_set
 
@@ -47,6 +47,7 @@ class Recipe:
             "val": val,
             "options": asdict(self.options),
             "fonts": family_versions(self.fonts) if self.fonts else {},
+            "print": printed_versions(self.fonts) if self.fonts else {},
             "rows": [str(path) for path in self.rows],
         }
 
