@@ -37,6 +37,9 @@ MENDED = (
     ("Tân Phonng Tp Biên Hoà Đồng Nai", "Tân Phong Tp Biên Hoà Đồng Nai"),
     ("Củ Chl Hcm", "Củ Chi Hcm"),  # a province in short form narrows, too
     ("Tân Phú Đông SaĐec Đồng Tháp", "Tân Phú Đông Sa Đéc Đồng Tháp"),  # a lost space
+    ("Tân Phú Đông SaĐéc Đồng Tháp", "Tân Phú Đông Sa Đéc Đồng Tháp"),  # the capital within says that it was lost
+    ("Văn Quán Hà Đônng Nội Hà", "Văn Quán Hà Đông Nội Hà"),  # a province in another order narrows, too
+    ("Cẩm Mỹ Đon Nai", "Cẩm Mỹ Đồng Nai"),  # its district speaks for a badly read province
     ("SÔNG NHẠN CẨM MỶ ĐỒNG NAI", "SÔNG NHẠN CẨM MỸ ĐỒNG NAI"),  # in its case
     ("sông nhạn, cẩm mỷ, đồng nai.", "sông nhạn, cẩm mỹ, đồng nai."),  # with commas
 )
@@ -48,7 +51,8 @@ UNTOUCHED = (
     "Sông Nhạn Cẩm Mỹ",  # no province: nothing narrows
     "Cẩm Mỹ Xyz Đồng Nai",  # no name near to Xyz
     "Suối Cat Cẩm Mỹ Đồng Nai",  # a ward of another district
-    "Đồn",  # as near to Đồng Nai as to Đồng Tháp
+    "Đon Nai",  # not near enough without a district
+    "Sông Nhạn Cẩm Mĩ Đồng Nai",  # a spelling of Mỹ
     "Sông Nhạn Cẩm Mỹ Đồng Na1",  # a digit: no word of ours
     "Sông Nhạn Cẩm, Mỷ Đồng Nai",  # a comma within the name
     "Ea Na Krông Ana Đăk Lắk",  # spellings of one name
@@ -82,6 +86,43 @@ def test_a_match_under_the_limit_changes_nothing():
     assert Lexicon(limit=50, sure=60, margin=0, max_change=1, tree=TREE).correct("Sông Xhạm Cẩm Mỹ Đồng Nai") == (
         "Sông Xhạm Cẩm Mỹ Đồng Nai"
     )
+
+
+def test_what_is_no_name_stays():
+    """Tp would become a ward's syllable, and a word for a kind of place the name that looks like it."""
+    tree = {"Đắk Lắk": {"Krông Pắc": ("Ea Hna", "Mỹ Xá")}}
+    for text in ("Ea Hn Krông Pắc Đắk Lắk", "Mỹ Xã Krông Pắc Đắk Lắk"):
+        assert Lexicon(tree=tree).correct(text) == text
+    assert Lexicon(tree=tree).correct("Mỹ Xa Krông Pắc Đắk Lắk") == "Mỹ Xá Krông Pắc Đắk Lắk"
+
+
+def test_of_two_that_are_equally_near_none_is_taken():
+    """A guess between two wards, or two provinces, is wrong as often as right."""
+    tree = {"Hà Nam": {"Duy Tiên": ("Tân Sơn", "Tân Sen")}, "Hà Tam": {"Ba Vì": ()}}
+    lexicon = Lexicon(tree=tree)
+    for text in ("Tân Sn Duy Tiên Hà Nam", "Hà Vam"):
+        assert lexicon.correct(text) == text
+    assert Lexicon(tree=tree, margin=0).correct("Tân Sn Duy Tiên Hà Nam") != "Tân Sn Duy Tiên Hà Nam"
+    assert lexicon.correct("Duy Tiên Hà Vam") == "Duy Tiên Hà Nam"  # unless the district decides
+
+
+def test_an_unsure_district_does_not_narrow():
+    """Wards are looked for in the district that is meant: in another there may be a namesake."""
+    read = "Suối Cat Xuan Loc Đồng Nai"
+    assert LEXICON.correct(read) == "Suối Cát Xuân Lộc Đồng Nai"
+    assert Lexicon(tree=TREE, max_change=1).correct(read) == read  # the district may not be mended, and is not sure
+    assert Lexicon(tree=TREE, max_change=1, sure=80).correct(read) == "Suối Cát Xuan Loc Đồng Nai"
+
+
+def test_names_besides_the_tables():
+    """People write Br Vt and Thừa Thiên Huế, which the table does not have, and their districts would stay misread."""
+    tree = {"Bà Rịa Vũng Tàu": {"Châu Đức": ()}, "Huế": {"Phong Điền": ()}}
+    for read, meant in (
+        ("Châu Đúc Br Vt", "Châu Đức Br Vt"),
+        ("Châu Đúc Brvt", "Châu Đức Brvt"),
+        ("Phong Điên Thừa Thiên Huê", "Phong Điền Thừa Thiên Huế"),
+    ):
+        assert Lexicon(tree=tree).correct(read) == meant
 
 
 def test_a_known_name_needs_more():

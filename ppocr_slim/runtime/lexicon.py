@@ -163,8 +163,7 @@ class Lexicon:
         rivals = [path[0] for path in best if path[2] != province]
         if rivals and evidence - rivals[0] < self.margin:
             return []
-        scores = [match.score for match in found]
-        if max(scores) < self.sure or found[0].score < self.limit:
+        if max(match.score for match in found) < self.sure:
             return []
         if len(found) == 1:
             return found

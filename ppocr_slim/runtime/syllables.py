@@ -51,7 +51,6 @@ _Y_ALONE = frozenset(("h", "k", "l", "m", "s", "t", "v", ""))  # onsets after wh
 
 _VOWELS = "aăâeêioôơuưy"
 _QUALITY_VOWELS = "ăâêôơư"
-_LONGEST = 7  # letters of a syllable: nghiêng
 
 
 def split_tone(word: str) -> Tuple[str, str]:
@@ -183,7 +182,7 @@ def nearest_syllable(word: str, choices: Mapping[str, str]) -> Optional[str]:
     """
     word = unicodedata.normalize("NFC", word).lower()
     moved = choices.get(place_tone_mark(word))
-    if moved is not None or len(word) > _LONGEST + 1:
+    if moved is not None:
         return moved
     near: Dict[int, Set[str]] = {}
     for choice, _, _ in process.extract(word, list(choices), scorer=Levenshtein.distance, score_cutoff=1, limit=None):
