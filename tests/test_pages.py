@@ -16,9 +16,10 @@ from drawing import draw_row
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
+from ppocr_slim.synth.clutter import bar_code, logo, scribble, square_code
 from ppocr_slim.synth.layouts import KINDS
 from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
-from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, boxes_of, label_line
+from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, _upright_first, boxes_of, label_line
 from ppocr_slim.synth.sheets import (
     BUILT_IN_FACES,
     Face,
@@ -216,6 +217,32 @@ def test_what_cannot_be_read_is_ignored():
     assert boxes_of(sheet, straight(sheet, shift=(-600.0, 0.0)), 0.0) == []
 
 
+def test_a_cut_box_begins_where_its_text_does():
+    """Lost otherwise: boxes at the picture's edge that are turned by a quarter, or counter-clockwise."""
+    upright = np.array([(0, 0), (90, 4), (89, 24), (-1, 20)], np.float64)
+    for turned in range(4):
+        for corners in (np.roll(upright, turned, 0), np.roll(upright, turned, 0)[::-1]):
+            assert np.array_equal(_upright_first(corners, upright), upright)
+
+
+@pytest.mark.parametrize("thing", (bar_code, square_code, logo, scribble))
+def test_what_hides_text_lies_where_there_is_none(thing):
+    """Lost otherwise: boxes around text that nobody can see."""
+    lines = [("Một dòng chữ khá dài", 20, 20, 40), ("Dòng ở giữa tờ giấy", 20, 240, 150), ("cuối", 20, 60, 270)]
+    laid = 0
+    for seed in range(40):
+        sheet = white_sheet(*lines)
+        thing(sheet, np.random.default_rng(seed))
+        for mark in sheet.marks[len(lines) :]:
+            laid += 1
+            rows, columns = np.nonzero(mark.mask)
+            for line in sheet.lines:
+                left, top, right, bottom = line.bounds
+                x, y = columns + mark.x, rows + mark.y
+                assert not ((x > left) & (x < right) & (y > top) & (y < bottom)).any(), seed
+    assert laid > 10
+
+
 def test_an_empty_page_gives_an_empty_list(maker):
     """Lost otherwise: pages without text, from which a detector learns what is none."""
     empty = PageMaker(PageOptions(kinds={"empty": 1.0}, longer_side=(400, 500)))
@@ -269,6 +296,7 @@ def test_real_rows_give_their_ink_and_their_text(tmp_path):
     ruled = row.copy()
     cv2.line(ruled, (0, 61), (599, 62), (40, 40, 40), 2)
     cv2.line(ruled, (560, 0), (557, 63), (40, 40, 40), 2)
+    cv2.line(ruled, (5, 0), (5, 63), (40, 40, 40), 2)
     cv2.circle(ruled, (300, 1), 3, (40, 40, 40), -1)  # a tail from the row above
     mask, colour = row_ink(ruled)
     again = cv2.boundingRect(cv2.findNonZero((mask > 40).astype(np.uint8)))
@@ -313,6 +341,7 @@ def test_options_that_make_no_sense_are_errors():
         ({"longer_side": (900, 700)}, "longer side 900 to 700"),
         ({"real": 1.5}, "real 1.5"),
         ({"clutter": -1}, "clutter -1"),
+        ({"smallest": -8.0}, "smallest -8.0"),
     ):
         with pytest.raises(SlimError, match=said):
             PageOptions(**options)

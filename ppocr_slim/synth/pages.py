@@ -61,6 +61,8 @@ class PageOptions:
                 raise SlimError(f"{name} {getattr(self, name)}: is a share; give a number from 0 to 1")
         if self.clutter < 0:
             raise SlimError(f"clutter {self.clutter}: is a number of things; give 0 or more")
+        if self.smallest < 0:
+            raise SlimError(f"smallest {self.smallest}: is a height in pixels; give 0 or more")
 
 
 @dataclass(frozen=True)
