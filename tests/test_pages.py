@@ -9,16 +9,31 @@ import unicodedata
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 from drawing import draw_row
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
+from ppocr_slim.synth.clutter import bar_code, logo, scribble, square_code
 from ppocr_slim.synth.layouts import KINDS
 from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
-from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, boxes_of, label_line
-from ppocr_slim.synth.sheets import Face, Mark, Row, Sheet, ink_quad, printed, read_rows, row_ink, row_mark
+from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, _upright_first, boxes_of, label_line
+from ppocr_slim.synth.sheets import (
+    BUILT_IN_FACES,
+    Face,
+    Mark,
+    Row,
+    Sheet,
+    ink_quad,
+    load_faces,
+    print_width,
+    printed,
+    read_rows,
+    row_ink,
+    row_mark,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = PageOptions(clutter=0.0, covered=0.0)
@@ -111,6 +126,73 @@ def test_text_never_lies_on_text():
     assert [line.text for line in sheet.lines] == ["Họ và tên", "Ngày sinh"] and len(sheet.marks) == 2
 
 
+VIETNAMESE = sorted(
+    unicodedata.normalize("NFC", letter + tone)
+    for letter in "aăâeêioôơuưyAĂÂEÊIOÔƠUƯY"
+    for tone in ("", "\u0300", "\u0301", "\u0309", "\u0303", "\u0323")
+) + list("đĐ•")  # fmt: skip
+
+
+@pytest.mark.parametrize("face", BUILT_IN_FACES, ids=lambda face: face.family)
+def test_print_has_every_letter(face):
+    """Lost otherwise: Vietnamese in print; DejaVu's monospaced face printed boxes for 46 letters of receipts."""
+    for bold, italic in ((False, False), (True, False), (False, True)):
+        missing = printed("\U000f0000", face, 40, 0, 0, (0, 0, 0), bold, italic).mask
+        for letter in VIETNAMESE:
+            mask = printed(letter, face, 40, 0, 0, (0, 0, 0), bold, italic).mask
+            assert mask.any() and not np.array_equal(mask, missing), (letter, bold, italic)
+
+
+def fetched_face(fonts: Path, name: str, latin: str = "DejaVuSans", vietnamese: str = "DejaVuSans") -> Path:
+    """A folder as fetching makes it; DejaVu stands in, for any font that Pillow opens will do."""
+    folder = fonts / "print" / name
+    folder.mkdir(parents=True)
+    there = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    for ending, style in (("", ""), ("-bold", "-Bold"), ("-italic", "-Oblique")):
+        (folder / f"latin{ending}.woff2").write_bytes((there / f"{latin}{style}.ttf").read_bytes())
+        (folder / f"vietnamese{ending}.woff2").write_bytes((there / f"{vietnamese}{style}.ttf").read_bytes())
+    return folder
+
+
+def test_fetched_print_comes_from_two_files_and_looks_like_one(tmp_path):
+    """Lost otherwise: printed lines with gaps or leaps where Latin and Vietnamese letters meet, or their boxes."""
+    [face] = load_faces([fetched_face(tmp_path, "tinos")])
+    for text in ("Tổ 5 Ấp Suối Đục", "ỡ", "Lê", "A–B Đ"):
+        for bold, italic in ((False, False), (True, False), (False, True)):
+            one, two = (printed(text, each, 24, 50.0, 90.0, (0, 0, 0), bold, italic) for each in (Face("Sans"), face))
+            assert (
+                abs(print_width(text, face, 24, bold, italic) - print_width(text, Face("Sans"), 24, bold, italic)) < 3
+            )
+            assert (one.y, one.mask.shape[0]) == (two.y, two.mask.shape[0]), text
+            assert abs(one.x - two.x) <= 1 and abs(one.mask.shape[1] - two.mask.shape[1]) <= 3, text
+            assert abs(int(one.mask.sum()) - int(two.mask.sum())) < 0.03 * one.mask.sum(), text
+
+
+def test_a_fetched_face_that_lacks_letters_is_told_at_once(tmp_path):
+    """Lost otherwise: which family to leave out; forms would have boxes in the place of letters."""
+    with pytest.raises(SlimError, match="mono.*cannot write 'Ấ'"):
+        load_faces([fetched_face(tmp_path, "mono", vietnamese="DejaVuSansMono")])
+    broken = fetched_face(tmp_path, "broken")
+    (broken / "latin-bold.woff2").write_bytes(b"no font")
+    with pytest.raises(SlimError, match="latin-bold.woff2: not a font"):
+        load_faces([broken])
+
+
+def test_pages_are_printed_in_fetched_faces(tmp_path):
+    """Lost otherwise: a detector that knows two printed faces only; and typewriters on all forms."""
+    for name in ("tinos", "cousine"):
+        fetched_face(tmp_path, name)
+    (tmp_path / "hand").mkdir()
+    (tmp_path / "hand" / "latin.woff2").write_bytes((tmp_path / "print" / "tinos" / "latin.woff2").read_bytes())
+    made = PageMaker(PLAIN, tmp_path)
+    for kind, families in (("form", {"Sans", "Serif", "tinos"}), ("receipt", {"Sans", "Serif", "tinos", "cousine"})):
+        drawn = [made.draw_face(kind, np.random.default_rng(seed)) for seed in range(60)]
+        assert {face.family for face in drawn} == families
+    summary = synthesize_pages(tmp_path / "made", 1, 0, Recipe(1, PLAIN, tmp_path), 1, progress=False)
+    said = json.loads((tmp_path / "made" / "pages.json").read_text())
+    assert summary.pictures == 1 and said["fonts"].keys() == {"hand"} and said["print"].keys() == {"tinos", "cousine"}
+
+
 def test_the_box_of_a_climbing_line_climbs():
     """Lost otherwise: upright boxes around slanting lines, half of them paper."""
     mask = np.zeros((60, 220), np.uint8)
@@ -133,6 +215,32 @@ def test_what_cannot_be_read_is_ignored():
     for box in cut:
         assert box.points.min() >= 0 and box.points[0, 0] < box.points[1, 0] and box.points[0, 1] < box.points[3, 1]
     assert boxes_of(sheet, straight(sheet, shift=(-600.0, 0.0)), 0.0) == []
+
+
+def test_a_cut_box_begins_where_its_text_does():
+    """Lost otherwise: boxes at the picture's edge that are turned by a quarter, or counter-clockwise."""
+    upright = np.array([(0, 0), (90, 4), (89, 24), (-1, 20)], np.float64)
+    for turned in range(4):
+        for corners in (np.roll(upright, turned, 0), np.roll(upright, turned, 0)[::-1]):
+            assert np.array_equal(_upright_first(corners, upright), upright)
+
+
+@pytest.mark.parametrize("thing", (bar_code, square_code, logo, scribble))
+def test_what_hides_text_lies_where_there_is_none(thing):
+    """Lost otherwise: boxes around text that nobody can see."""
+    lines = [("Một dòng chữ khá dài", 20, 20, 40), ("Dòng ở giữa tờ giấy", 20, 240, 150), ("cuối", 20, 60, 270)]
+    laid = 0
+    for seed in range(40):
+        sheet = white_sheet(*lines)
+        thing(sheet, np.random.default_rng(seed))
+        for mark in sheet.marks[len(lines) :]:
+            laid += 1
+            rows, columns = np.nonzero(mark.mask)
+            for line in sheet.lines:
+                left, top, right, bottom = line.bounds
+                x, y = columns + mark.x, rows + mark.y
+                assert not ((x > left) & (x < right) & (y > top) & (y < bottom)).any(), seed
+    assert laid > 10
 
 
 def test_an_empty_page_gives_an_empty_list(maker):
@@ -188,6 +296,7 @@ def test_real_rows_give_their_ink_and_their_text(tmp_path):
     ruled = row.copy()
     cv2.line(ruled, (0, 61), (599, 62), (40, 40, 40), 2)
     cv2.line(ruled, (560, 0), (557, 63), (40, 40, 40), 2)
+    cv2.line(ruled, (5, 0), (5, 63), (40, 40, 40), 2)
     cv2.circle(ruled, (300, 1), 3, (40, 40, 40), -1)  # a tail from the row above
     mask, colour = row_ink(ruled)
     again = cv2.boundingRect(cv2.findNonZero((mask > 40).astype(np.uint8)))
@@ -232,6 +341,7 @@ def test_options_that_make_no_sense_are_errors():
         ({"longer_side": (900, 700)}, "longer side 900 to 700"),
         ({"real": 1.5}, "real 1.5"),
         ({"clutter": -1}, "clutter -1"),
+        ({"smallest": -8.0}, "smallest -8.0"),
     ):
         with pytest.raises(SlimError, match=said):
             PageOptions(**options)

@@ -16,6 +16,7 @@ from ppocr_slim.runtime.syllables import (
     is_syllable,
     nearest_syllable,
     place_tone_mark,
+    spellings,
     split_tone,
 )
 
@@ -106,23 +107,28 @@ def test_placing_keeps_the_letters_and_the_tone(onset: str, rhyme: str, tone: st
 
 def test_the_nearest_syllable():
     """A correction between equals would be a guess, wrong as often as right."""
-    assert nearest_syllable("hòang") == "hoàng"  # the mark only moved
-    assert nearest_syllable("bàc") is None  # bác, bạc, bắc and more
-    counts = {"bắc": 100, "bạc": 50, "lăk": 9}
-    assert nearest_syllable("bẳc", counts) == "bắc"  # bặc is possible, but not in use; bạc has two other marks
-    assert nearest_syllable("bàc", counts) == "bạc"  # the tone alone; bắc is two marks away
-    assert nearest_syllable("bàc", counts, min_count=101) is None
-    assert nearest_syllable("phườngg", {"phường": 1}) == "phường"  # one letter too many
-    assert nearest_syllable("phườnggg", {"phường": 1}) is None  # two are too far
-    # Marks are cheaper than letters: tiep is one tone from tiếp's sister tiệp only if that is used
-    assert nearest_syllable("tiêp", {"tiếp": 1, "tiên": 5}) == "tiếp"
+    choices = spellings(("bắc", "bạc", "hoà", "hoàng", "phường", "tiếp", "tiên", "đông", "bông", "krông", "lăk"))
+    assert choices["hoà"] == choices["hòa"] == "hoà" and not {"krông", "lăk"} & set(choices)  # impossible, both
+    for word, nearest in (
+        ("hòang", "hoàng"),  # the mark only moved
+        ("bẳc", "bắc"),  # bạc has two other marks
+        ("bàc", "bạc"),  # the tone alone; bắc is two marks away
+        ("hôa", "hoà"),  # by way of hòa
+        ("phườngg", "phường"),  # one letter too many
+        ("phườnggg", None),  # two are too far
+        ("tiêp", "tiếp"),  # a mark is cheaper than a letter: tiên is one letter away
+        ("dông", "đông"),  # the bar of đ is a mark: bông is one letter away
+    ):
+        assert nearest_syllable(word, choices) == nearest, word
+    assert nearest_syllable("bàc", spellings(("bác", "bạc"))) is None
+    assert nearest_syllable("bàc", {}) is None
 
 
 def test_corrections_keep_case_and_known_words():
     """Krông would become a Vietnamese word, TX a syllable, and capitals small."""
-    known, counts = frozenset(("krông", "tx")), {"hoàng": 3, "phường": 9, "không": 5, "trông": 5}
+    known, choices = frozenset(("krông", "tx")), spellings(("hoàng", "phường", "không", "trông"))
     for word, expected in (
         ("Phườngg", "Phường"), ("PHƯỜNGG", "PHƯỜNG"), ("phườngg", "phường"), ("PhườngG", "PhườngG"),
         ("Krông", "Krông"), ("TX", "TX"), ("Hòang", "Hoàng"), ("Kv", "Kv"), ("Hcm", "Hcm"), ("Phường", "Phường"),
     ):  # fmt: skip
-        assert correct_syllable(word, known, counts) == expected
+        assert correct_syllable(word, known, choices) == expected

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import matplotlib
@@ -19,8 +22,19 @@ import pytest
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.addresses import AddressBook, as_written, label_form
 from ppocr_slim.synth.dataset import LineMaker, contact_sheet, synthesize
-from ppocr_slim.synth.fonts import FAMILIES, fetch_families, fetch_family
+from ppocr_slim.synth.fonts import (
+    FAMILIES,
+    PRINT_FAMILIES,
+    PRINT_STYLES,
+    family_versions,
+    fetch_families,
+    fetch_family,
+    print_folder,
+    printed_families,
+    printed_versions,
+)
 from ppocr_slim.synth.handwriting import draw_writer, write
+from ppocr_slim.synth.picture_set import write_set
 from ppocr_slim.synth.rows import draw_row
 from ppocr_slim.synth.strokes import builtin_alphabets, load_alphabets, middle_lines, thin
 
@@ -174,7 +188,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processes(tmp_path)
     """Lost otherwise: reproducible experiments; results would depend on the machine's cores."""
     for name, workers in (("one", 1), ("two", 2)):
         summary = synthesize(tmp_path / name, 70, 3, seed=4, workers=workers, progress=False)
-        assert summary.lines == 73 and summary.lines_per_second > 0
+        assert summary.pictures == summary.lines == 73 and summary.per_second > 0
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) == 73 + 3
     for path in files:
@@ -233,8 +247,9 @@ def test_what_others_made_is_never_replaced(tmp_path):
 
 
 def test_a_foreign_set_is_never_replaced(tmp_path):
-    """Lost otherwise: the user's own rows, which lie in images/ and train.txt as ours do; also under the set's .old."""
-    for name in ("made", "made.old"):
+    """Lost otherwise: the user's own rows, which lie in images/ and train.txt as ours do; also under the names that
+    a set has while it is built and replaced."""
+    for name in ("made", "made.old", "made.partial"):
         theirs = tmp_path / name
         (theirs / "images").mkdir(parents=True)
         (theirs / "images" / "photo.jpg").write_bytes(b"photo")
@@ -243,6 +258,62 @@ def test_a_foreign_set_is_never_replaced(tmp_path):
             synthesize(tmp_path / "made", 1, workers=1, progress=False)
         assert (theirs / "images" / "photo.jpg").read_bytes() == b"photo"
         shutil.rmtree(theirs)
+
+
+def test_the_folder_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    """A stack trace ("has an empty name"), or a shell that stands in a folder which is no more."""
+    monkeypatch.chdir(tmp_path)
+    for out in (".", tmp_path):
+        with pytest.raises(SlimError, match="is the folder you are in"):
+            synthesize(Path(out), 1, workers=1, progress=False)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    synthesize(tmp_path, 1, workers=1, progress=False)  # from elsewhere an empty folder may be filled
+    monkeypatch.chdir(tmp_path / "images")
+    with pytest.raises(SlimError, match="is the folder you are in"):
+        synthesize(Path(".."), 1, workers=1, progress=False)
+
+
+def test_a_link_stays_a_link(tmp_path):
+    """Lost otherwise: sets on another disk; the link would become a folder beside them."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "made").symlink_to(tmp_path / "disk")
+    for seed in (1, 2):
+        synthesize(tmp_path / "made", 1, seed=seed, workers=1, progress=False)
+    assert (tmp_path / "made").is_symlink() and (tmp_path / "disk" / "train.txt").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "made"]
+
+
+def test_a_killed_run_is_begun_anew(tmp_path):
+    """Lost otherwise: the name; what a killed run left would have to be removed by hand."""
+    synthesize(tmp_path / "made.partial", 2, workers=1, progress=False)
+    (tmp_path / "made.partial" / "train.txt").unlink()
+    synthesize(tmp_path / "made", 1, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"] and len(list(tmp_path.rglob("*.jpg"))) == 1
+
+
+@dataclass(frozen=True)
+class _Deadly:
+    """A recipe whose pictures kill every process but the one that asked for them."""
+
+    asked_by: int
+    seed: int = 1
+    marker: ClassVar[str] = "deadly.json"
+    unit: ClassVar[str] = "picture"
+    chunk: ClassVar[int] = 1
+
+    def drawer(self):
+        return lambda split, index: os._exit(9) if os.getpid() != self.asked_by else None
+
+    def made_from(self, count, val):
+        return {}
+
+
+def test_a_process_that_dies_is_one_clear_error(tmp_path):
+    """Lost otherwise: what to do, in a stack trace of the process pool; and the half of a set that it leaves."""
+    with pytest.raises(SlimError, match="fewer --workers"):
+        write_set(tmp_path / "made", 2, 0, _Deadly(os.getpid()), 2, progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_set_says_what_it_was_made_from(tmp_path):
@@ -302,13 +373,18 @@ def test_a_fetched_family_is_written_with(tmp_path):
         load_alphabets(tmp_path)
 
 
-_PACKS_MALI = """
+_PACKS = """
 import io, sys, tarfile
-assert sys.argv[1:3] == ["pack", "@fontsource/mali@5"]
+assert sys.argv[1] == "pack"
+name = sys.argv[2][len("@fontsource/"):-len("@5")]
 out = sys.argv[sys.argv.index("--pack-destination") + 1]
 members = {"LICENSE": b"OFL", "package.json": b'{"version": "5.0.1"}', "../../evil": b"E",
-           "files/mali-latin-400-normal.woff2": b"L", "files/mali-vietnamese-400-normal.woff2": b"V"}
-with tarfile.open(out + "/fontsource-mali-5.0.1.tgz", "w:gz") as tar:
+           f"files/{name}-latin-400-normal.woff2": b"L", f"files/{name}-vietnamese-400-normal.woff2": b"V"}
+if name == "tinos":
+    for script in ("latin", "vietnamese"):
+        members[f"files/{name}-{script}-700-normal.woff2"] = script.encode() + b" bold"
+        members[f"files/{name}-{script}-400-italic.woff2"] = script.encode() + b" italic"
+with tarfile.open(out + f"/fontsource-{name}-5.0.1.tgz", "w:gz") as tar:
     for name, data in members.items():
         info = tarfile.TarInfo("package/" + name)
         info.size = len(data)
@@ -325,7 +401,7 @@ def _fake_npm(folder: Path, body: str) -> str:
 
 def test_fetching_unpacks_what_is_needed_with_the_licence(tmp_path):
     """Lost otherwise: fonts, or the licence that must lie beside them."""
-    npm = _fake_npm(tmp_path, _PACKS_MALI)
+    npm = _fake_npm(tmp_path, _PACKS)
     fonts = tmp_path / "fonts"
     fonts.mkdir()
     fetch_family("mali", fonts, npm)
@@ -333,6 +409,17 @@ def test_fetching_unpacks_what_is_needed_with_the_licence(tmp_path):
     version = "@fontsource/mali 5.0.1\n"
     assert found == {"latin.woff2": "L", "vietnamese.woff2": "V", "LICENSE": "OFL", "version.txt": version}
     assert [path.name for path in fonts.iterdir()] == ["mali"]
+    # print has styles, and all of them or none
+    fetch_family("tinos", fonts, npm, tuple(PRINT_STYLES))
+    found = {path.name: path.read_text() for path in (fonts / "tinos").iterdir()}
+    for script, regular in (("latin", "L"), ("vietnamese", "V")):
+        assert found.pop(f"{script}.woff2") == regular
+        for style in ("bold", "italic"):
+            assert found.pop(f"{script}-{style}.woff2") == f"{script} {style}"
+    assert sorted(found) == ["LICENSE", "version.txt"]
+    with pytest.raises(SlimError, match="has no latin-bold.woff2"):
+        fetch_family("lora", fonts, npm, tuple(PRINT_STYLES))
+    assert sorted(path.name for path in fonts.iterdir()) == ["mali", "tinos"]
 
 
 def test_fetching_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -344,9 +431,20 @@ def test_fetching_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
         fetch_family("mali", fonts, npm)
     monkeypatch.setenv("PATH", str(tmp_path))
     done = fetch_families(fonts)
-    assert done.fetched == done.kept == [] and set(done.skipped) == set(FAMILIES)
+    assert done.fetched == done.kept == [] and set(done.skipped) == {*FAMILIES, *PRINT_FAMILIES}
     assert all("network is down" in reason for reason in done.skipped.values())
-    assert list(fonts.iterdir()) == []
+    assert list(fonts.rglob("*")) == [print_folder(fonts)]
+
+
+def test_print_is_no_handwriting(tmp_path):
+    """Lost otherwise: rows in handwriting; a writer would draw letters like Times."""
+    hand, printed = tmp_path / "mali", print_folder(tmp_path) / "tinos"
+    for folder in (hand, printed):
+        folder.mkdir(parents=True)
+        (folder / "latin.woff2").write_bytes(b"L")
+        (folder / "version.txt").write_text(f"{folder.name} 5\n")
+    assert family_versions(tmp_path) == {"mali": "mali 5"} and printed_versions(tmp_path) == {"tinos": "tinos 5"}
+    assert printed_families(tmp_path) == [printed] and printed_families(tmp_path / "mali") == []
 
 
 def test_the_tools_speak_plainly(tmp_path):

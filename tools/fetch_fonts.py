@@ -1,4 +1,6 @@
-"""Fetch the open handwriting fonts (npm packages @fontsource/<family>) for tools/synthesize.py."""
+"""Fetch open fonts (npm packages @fontsource/<family>): handwriting for tools/synthesize.py, print for
+tools/synthesize_pages.py.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def main() -> int:
     fetched, kept, skipped = len(done.fetched), len(done.kept), len(done.skipped)
     print(f"{out}: {fetched} families fetched, {kept} were there, {skipped} skipped")
     if done.skipped:
-        print("that is no obstacle: tools/synthesize.py writes with what is there, and with stroke fonts")
+        print("that is no obstacle: the tools that make data use what is there, and fonts that are always there")
     return 0
 
 

@@ -47,8 +47,8 @@ def main() -> int:
         fonts,
         arguments.blank,
     )
-    speed = f"{summary.seconds:.1f} s, {summary.lines_per_second:.0f} lines/s"
-    print(f"{arguments.out}: {summary.lines} lines in {speed}")
+    speed = f"{summary.seconds:.1f} s, {summary.per_second:.0f} lines/s"
+    print(f"{arguments.out}: {summary.pictures} lines in {speed}")
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(arguments.sheet), contact_sheet(arguments.out / "train.txt", arguments.real)):

@@ -42,12 +42,12 @@ def main() -> int:
 
     fonts = arguments.fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
     if fonts is None:
-        print("no fetched fonts: writing with stroke fonts only (tools/fetch_fonts.py gets handwriting)")
+        print("no fetched fonts: strokes and DejaVu only (tools/fetch_fonts.py gets handwriting and print)")
     options = PageOptions(kinds=dict.fromkeys(arguments.kinds, 1.0)) if arguments.kinds else PageOptions()
     recipe = Recipe(arguments.seed, options, fonts, tuple(arguments.rows))
     summary = synthesize_pages(arguments.out, arguments.count, arguments.val, recipe, arguments.workers)
-    speed = f"{summary.seconds:.1f} s, {summary.pages_per_second:.1f} pages/s"
-    print(f"{arguments.out}: {summary.pages} pages with {summary.lines} lines in {speed}")
+    speed = f"{summary.seconds:.1f} s, {summary.per_second:.1f} pages/s"
+    print(f"{arguments.out}: {summary.pictures} pages with {summary.lines} lines in {speed}")
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(arguments.sheet), page_sheet(recipe, min(12, arguments.count))):

@@ -163,8 +163,7 @@ class Lexicon:
         rivals = [path[0] for path in best if path[2] != province]
         if rivals and evidence - rivals[0] < self.margin:
             return []
-        scores = [match.score for match in found]
-        if max(scores) < self.sure or found[0].score < self.limit:
+        if max(match.score for match in found) < self.sure:
             return []
         if len(found) == 1:
             return found
@@ -213,8 +212,7 @@ class Lexicon:
                 if count == name.words:
                     score = fuzz.ratio(name.key, read)
                 else:  # a space was lost or made up, hardly more
-                    score = fuzz.ratio(name.key.replace(" ", ""), read.replace(" ", ""))
-                    score = score if score >= SPACES_FLOOR else 0.0
+                    score = _similar_but_for_spaces(name.key.split(), keys[len(keys) - count :])
                 swapped = fuzz.token_sort_ratio(name.key, read) if count == name.words > 1 else 0.0
                 is_swapped = swapped == 100 > score
                 score = max(score, swapped if is_swapped else 0.0)
@@ -288,6 +286,19 @@ def _before_kinds(words: Sequence[_Word], end: int) -> int:
         else:
             break
     return end
+
+
+def _similar_but_for_spaces(name: Sequence[str], read: Sequence[str]) -> float:
+    """How near words of another number are to a name's when their spaces do not count; 0 under SPACES_FLOOR, and where
+    leaving out a word would make them nearer: that word was not torn off the others or glued to them, but is one of
+    its own (Phú Lộc H), which must not vanish or be made up.
+    """
+    more, fewer = (read, "".join(name)) if len(read) > len(name) else (name, "".join(read))
+    score = fuzz.ratio("".join(more), fewer)
+    if score < SPACES_FLOOR:
+        return 0.0
+    without = ("".join((*more[:at], *more[at + 1 :])) for at in range(len(more)))
+    return 0.0 if any(fuzz.ratio(rest, fewer) >= score for rest in without) else score
 
 
 def _evidence(match: _Match, below: Optional[_Match]) -> float:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
-from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
+
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
 
 from ppocr_slim.errors import SlimError
 
@@ -48,8 +51,6 @@ _Y_ALONE = frozenset(("h", "k", "l", "m", "s", "t", "v", ""))  # onsets after wh
 
 _VOWELS = "aăâeêioôơuưy"
 _QUALITY_VOWELS = "ăâêôơư"
-_FAMILIES = ("aăâ", "eê", "i", "oôơ", "uư", "y", "dđ")
-_ALPHABET = "abcdeghiklmnopqrstuvxyăâđêôơư"
 
 
 def split_tone(word: str) -> Tuple[str, str]:
@@ -166,27 +167,48 @@ def place_tone_mark(word: str, style: str = "new") -> str:
     return word if parts is None or not tone else _with_tone(letters, parts, tone, style)
 
 
-def nearest_syllable(word: str, counts: Optional[Mapping[str, int]] = None, min_count: int = 1) -> Optional[str]:
-    """The one possible syllable nearest to an impossible word, in lower case; None where it is not the only one.
+def spellings(words: Iterable[str]) -> Dict[str, str]:
+    """Possible syllables among lower-case words, in either style of tone marks, each with its new-style spelling."""
+    possible = [unicodedata.normalize("NFC", word) for word in words if is_syllable(word)]
+    return {place_tone_mark(word, style): place_tone_mark(word) for word in possible for style in STYLES}
+
+
+def nearest_syllable(word: str, choices: Mapping[str, str]) -> Optional[str]:
+    """The one of `choices` (see `spellings`) that is nearest to an impossible word, in lower case and the new style;
+    None where none is near, or several are equally near.
 
     Nearest is a tone mark that has only moved, then one letter with another mark (a tone, or â for a), then one letter
     with both others, then one other letter, one more or one less. Nothing further is looked at.
-
-    Args:
-        counts: how often a (lower-case) word is used; with it, only those used `min_count` times are looked at.
     """
     word = unicodedata.normalize("NFC", word).lower()
-    moved = place_tone_mark(word)
-    for candidates in ([moved], _other_marks(word, False), _other_marks(word, True), _other_letters(word)):
-        found = {place_tone_mark(candidate) for candidate in candidates if is_syllable(candidate)}
-        if counts is not None:
-            found = {candidate for candidate in found if counts.get(candidate, 0) >= min_count}
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
+    moved = choices.get(place_tone_mark(word))
+    if moved is not None:
+        return moved
+    near: Dict[int, Set[str]] = {}
+    for choice, _, _ in process.extract(word, list(choices), scorer=Levenshtein.distance, score_cutoff=1, limit=None):
+        near.setdefault(_unlikeness(word, choice), set()).add(choices[choice])
+    found = near[min(near)] if near else ()
+    return next(iter(found)) if len(found) == 1 else None
 
 
-def correct_syllable(word: str, known: FrozenSet[str], counts: Optional[Mapping[str, int]], min_count: int = 1) -> str:
+def _unlikeness(word: str, other: str) -> int:
+    """How bad the one error between two words is: 1 another mark, 2 another tone and another quality, 3 a letter."""
+    if len(word) != len(other):
+        return 3
+    (letter, tone), (other_letter, other_tone) = next(
+        (split_tone(one), split_tone(two)) for one, two in zip(word, other) if one != two
+    )
+    if _plain(letter) != _plain(other_letter):
+        return 3
+    return 1 if letter == other_letter or tone == other_tone else 2
+
+
+def _plain(letter: str) -> str:
+    """A letter without any mark."""
+    return "d" if letter == "đ" else unicodedata.normalize("NFD", letter)[0]
+
+
+def correct_syllable(word: str, known: FrozenSet[str], choices: Mapping[str, str]) -> str:
     """The word, or what `nearest_syllable` finds where it is impossible and not `known`, written in its case.
 
     Words of one or two letters (house numbers and abbreviations), words without a vowel and words in which capitals
@@ -196,12 +218,12 @@ def correct_syllable(word: str, known: FrozenSet[str], counts: Optional[Mapping[
     in_case = _case_of(word)
     if len(lower) < 3 or not _has_vowel(lower) or in_case is None or lower in known or is_syllable(lower):
         return word
-    nearest = nearest_syllable(lower, counts, min_count)
+    nearest = nearest_syllable(lower, choices)
     return word if nearest is None else in_case(nearest)
 
 
 def _has_vowel(word: str) -> bool:
-    return any(unicodedata.normalize("NFD", letter)[0] in "aeiouy" for letter in word)
+    return any(_plain(letter) in "aeiouy" for letter in word)
 
 
 def _case_of(word: str) -> Optional[Callable[[str], str]]:
@@ -209,33 +231,3 @@ def _case_of(word: str) -> Optional[Callable[[str], str]]:
         if word == change(word):
             return change
     return None
-
-
-@lru_cache(maxsize=1)
-def _marked() -> Dict[str, Tuple[str, ...]]:
-    """Each letter, with or without marks: all letters that differ from it by marks only."""
-    families = []
-    for family in _FAMILIES:
-        tones = ("", *TONES) if family != "dđ" else ("",)
-        families.append(tuple(unicodedata.normalize("NFC", letter + tone) for letter in family for tone in tones))
-    return {letter: family for family in families for letter in family}
-
-
-def _other_marks(word: str, both: bool) -> Iterator[str]:
-    """The word with one letter's tone or quality changed; with `both`, the two of them."""
-    for index, letter in enumerate(word):
-        for other in _marked().get(letter, ()):
-            same = [a == b for a, b in zip(split_tone(letter), split_tone(other))]
-            if sum(same) == (0 if both else 1):
-                yield word[:index] + other + word[index + 1 :]
-
-
-def _other_letters(word: str) -> Iterator[str]:
-    alphabet = dict.fromkeys([*_ALPHABET, *_marked()])
-    for index in range(len(word) + 1):
-        for letter in alphabet:
-            yield word[:index] + letter + word[index:]
-            if index < len(word):
-                yield word[:index] + letter + word[index + 1 :]
-        if index < len(word):
-            yield word[:index] + word[index + 1 :]

@@ -100,8 +100,8 @@ class Address:
 
 
 def label_form(name: str) -> str:
-    """A name as labels write it: NFC, title case word by word, new-style tone marks, no punctuation but '/'
-    and '.
+    """A name as labels write it: NFC, title case word by word, new-style tone marks, no punctuation but the slash and
+    the apostrophe.
     """
     name = unicodedata.normalize("NFC", name)
     name = re.sub(r"\(.*?\)", " ", name)

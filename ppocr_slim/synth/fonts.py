@@ -1,8 +1,9 @@
-"""The handwriting families that can be fetched: which they are, how they come, where they lie.
+"""The families of letters that can be fetched, handwritten and printed: which they are, how they come, where they lie.
 
-A family is a folder `<fonts>/<family>/` with `latin.woff2`, `vietnamese.woff2` (absent where latin has every
-character), `LICENSE` and `version.txt`. All are under the SIL Open Font License and none is part of this
-project.
+A handwriting family is a folder `<fonts>/<family>/` with `latin.woff2`, `vietnamese.woff2` (absent where latin has
+every character), `LICENSE` and `version.txt`. A printed one is `<fonts>/print/<family>/` with the same and, for each of
+`PRINT_STYLES`, `latin-<style>.woff2` and `vietnamese-<style>.woff2`; it lies a folder deeper so that no writer takes it
+for a hand. All are under the SIL Open Font License and none is part of this project.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,23 @@ FAMILIES: dict[str, float] = {
     "caramel": 0.4, "italianno": 0.4, "estonia": 0.4, "hurricane": 0.4, "licorice": 0.4, "borel": 0.4,
     "playwrite-vn": 0.4,
 }  # fmt: skip
+
+
+# Tinos, Arimo and Cousine have the widths of Times New Roman, Arial and Courier New, in which most forms are set.
+PRINT_FAMILIES = ("tinos", "arimo", "cousine", "be-vietnam-pro", "roboto", "noto-serif", "lora")
+MONOSPACED = frozenset(("cousine",))
+PRINT_STYLES = {"bold": "700-normal", "italic": "400-italic"}  # besides the regular one: names in the packages
+
+
+def print_folder(fonts: Path) -> Path:
+    """Where the printed families lie."""
+    return fonts / "print"
+
+
+def printed_families(fonts: Path) -> list[Path]:
+    """The folders of fetched printed families, in a fixed order; none where none was fetched."""
+    folder = print_folder(fonts)
+    return sorted(family for family in folder.iterdir() if is_fetched(family)) if folder.is_dir() else []
 
 
 def is_fetched(folder: Path) -> bool:
@@ -47,7 +66,16 @@ def fetched_families(fonts: Path) -> list[Path]:
 
 def family_versions(fonts: Path) -> dict[str, str]:
     """Package and version of each family under `fonts`, by its name; "unknown" where its folder does not say."""
-    files = {folder.name: folder / "version.txt" for folder in fetched_families(fonts)}
+    return _versions(fetched_families(fonts))
+
+
+def printed_versions(fonts: Path) -> dict[str, str]:
+    """The same for the printed families."""
+    return _versions(printed_families(fonts))
+
+
+def _versions(folders: Sequence[Path]) -> dict[str, str]:
+    files = {folder.name: folder / "version.txt" for folder in folders}
     return {name: file.read_text("utf-8").strip() if file.is_file() else "unknown" for name, file in files.items()}
 
 
@@ -61,13 +89,16 @@ class Fetched:
 
 
 def fetch_families(fonts: Path) -> Fetched:
-    """Fetch all of `FAMILIES` that `fonts` lacks; what cannot be fetched is skipped, with the reason."""
+    """Fetch all of `FAMILIES` and `PRINT_FAMILIES` that `fonts` lacks; what cannot be fetched is skipped, with the
+    reason.
+    """
+    folders = {**dict.fromkeys(FAMILIES, fonts), **dict.fromkeys(PRINT_FAMILIES, print_folder(fonts))}
     try:
-        fonts.mkdir(parents=True, exist_ok=True)
+        print_folder(fonts).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SlimError(f"{fonts}: cannot be made ({error.strerror}); give another --out") from error
-    kept = [name for name in FAMILIES if is_fetched(fonts / name)]
-    missing = [name for name in FAMILIES if name not in kept]
+    kept = [name for name, folder in folders.items() if is_fetched(folder / name)]
+    missing = [name for name in folders if name not in kept]
     npm = shutil.which("npm")
     if npm is None:
         reason = "npm is not on the PATH; install Node.js and run again"
@@ -75,15 +106,16 @@ def fetch_families(fonts: Path) -> Fetched:
     fetched, skipped = [], {}
     for name in missing:
         try:
-            fetch_family(name, fonts, npm)
+            fetch_family(name, folders[name], npm, () if name in FAMILIES else tuple(PRINT_STYLES))
             fetched.append(name)
         except SlimError as error:
             skipped[name] = str(error)
     return Fetched(fetched, kept, skipped)
 
 
-def fetch_family(name: str, fonts: Path, npm: str) -> Path:
-    """Download `@fontsource/<name>` with npm and unpack what is needed of it into `fonts/<name>`.
+def fetch_family(name: str, fonts: Path, npm: str, styles: Sequence[str] = ()) -> Path:
+    """Download `@fontsource/<name>` with npm and unpack what is needed of it into `fonts/<name>`: the regular letters
+    and those of `styles` (of PRINT_STYLES).
 
     SlimError if it fails; nothing of the family is left behind then.
     """
@@ -92,7 +124,7 @@ def fetch_family(name: str, fonts: Path, npm: str) -> Path:
         archive = _npm_pack(npm, f"@fontsource/{name}@5", Path(scratch))
         made = Path(scratch) / name
         made.mkdir()
-        _unpack(archive, name, made)
+        _unpack(archive, name, made, styles)
         if target.exists():
             shutil.rmtree(target)
         os.replace(made, target)
@@ -120,12 +152,15 @@ def _npm_pack(npm: str, package: str, folder: Path) -> Path:
     return archives[0]
 
 
-def _unpack(archive: Path, name: str, folder: Path) -> None:
+def _unpack(archive: Path, name: str, folder: Path, styles: Sequence[str]) -> None:
     members = {
-        f"package/files/{name}-latin-400-normal.woff2": "latin.woff2",
-        f"package/files/{name}-vietnamese-400-normal.woff2": "vietnamese.woff2",
-        "package/LICENSE": "LICENSE",
+        f"package/files/{name}-{script}-{style}.woff2": f"{script}{ending}.woff2"
+        for script in ("latin", "vietnamese")
+        for ending, style in (("", "400-normal"), *((f"-{style}", PRINT_STYLES[style]) for style in styles))
     }
+    members["package/LICENSE"] = "LICENSE"
+    # a hand without Vietnamese letters of its own may have them among the latin ones
+    needed = {"latin.woff2", "LICENSE"} if not styles else set(members.values())
     try:
         with tarfile.open(archive) as tar:
             present = set(tar.getnames())
@@ -136,6 +171,6 @@ def _unpack(archive: Path, name: str, folder: Path) -> None:
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
         raise SlimError(f"@fontsource/{name}: its archive cannot be read ({error}); fetch it again") from error
     (folder / "version.txt").write_text(f"@fontsource/{name} {version}\n", encoding="utf-8")
-    for needed in ("latin.woff2", "LICENSE"):
-        if not (folder / needed).is_file():
-            raise SlimError(f"@fontsource/{name} {version}: has no {needed}; leave the family out")
+    for file_name in sorted(needed):
+        if not (folder / file_name).is_file():
+            raise SlimError(f"@fontsource/{name} {version}: has no {file_name}; leave the family out")

@@ -47,6 +47,8 @@ class Draft:
     em: float
     rows: Sequence[Row] = ()
     real: float = 0.0
+    machine_filled: bool = False
+    hand: float = 1.0  # how large the hand is against the print
     skew: float = 0.0  # how much lines of this hand climb or fall
     margin: float = field(init=False)
 
@@ -135,9 +137,6 @@ class Draft:
         else:
             x_height = self.em * self.rng.uniform(0.48, 0.66) * self.hand
             self.write_line(text, begin, baseline - self.rng.uniform(0.0, 0.25) * self.em, x_height, right - begin)
-
-    machine_filled: bool = False
-    hand: float = 1.0  # how large the hand is against the print
 
     def wrapped(self, words: list[str], size: float, room: float) -> list[str]:
         """Words as printed lines no wider than `room`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -17,10 +17,11 @@ import numpy as np
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
 from ppocr_slim.synth.clutter import clutter, thing_on_top
+from ppocr_slim.synth.fonts import MONOSPACED, printed_families
 from ppocr_slim.synth.handwriting import draw_writer
 from ppocr_slim.synth.layouts import KINDS, Draft, draw_paper
 from ppocr_slim.synth.phrases import Phrases
-from ppocr_slim.synth.sheets import Face, Sheet, read_rows
+from ppocr_slim.synth.sheets import BUILT_IN_FACES, Face, Sheet, load_faces, read_rows
 from ppocr_slim.synth.strokes import load_alphabets
 
 IGNORED = "###"  # PaddleOCR's transcription of a box that counts neither for nor against a detector
@@ -60,6 +61,8 @@ class PageOptions:
                 raise SlimError(f"{name} {getattr(self, name)}: is a share; give a number from 0 to 1")
         if self.clutter < 0:
             raise SlimError(f"clutter {self.clutter}: is a number of things; give 0 or more")
+        if self.smallest < 0:
+            raise SlimError(f"smallest {self.smallest}: is a height in pixels; give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class Page:
 
 
 class PageMaker:
-    """Makes page after page; holds what all of them need (places, alphabets, the list of real rows)."""
+    """Makes page after page; holds what all of them need (places, alphabets, printed faces, the list of real
+    rows).
+    """
 
     def __init__(
         self, options: PageOptions | None = None, fonts: Path | None = None, rows: Sequence[Path] = ()
@@ -88,6 +93,7 @@ class PageMaker:
         self.options = options or PageOptions()
         self.phrases = Phrases()
         self.alphabets = load_alphabets(fonts)
+        self.faces = load_faces(printed_families(fonts)) if fonts is not None else []
         self.rows = read_rows(rows)
 
     def make(self, seed: int, split: int, index: int) -> Page:
@@ -111,8 +117,7 @@ class PageMaker:
         # print gets smaller with the sheet until it can just be read
         em = max(width / rng.uniform(*chosen.ems), rng.uniform(8.0, 11.0))
         writer = draw_writer(rng, self.alphabets)
-        family = ("Sans", "Sans", "Serif", "Serif", "SansMono")[int(rng.integers(5 if kind == "receipt" else 4))]
-        face = Face(family, float(rng.uniform(0.78, 1.02)))
+        face = self.draw_face(kind, rng)
         tone = rng.uniform(20, 70)
         colour = (120.0, 50.0, 30.0) if rng.random() < 0.1 else (tone, tone, tone)
         draft = Draft(sheet, rng, self.phrases, writer, face, colour, em, self.rows, options.real if self.rows else 0.0)
@@ -125,6 +130,16 @@ class PageMaker:
         if rng.random() < options.covered:
             thing_on_top(sheet, rng)
         return sheet
+
+    def draw_face(self, kind: str, rng: np.random.Generator) -> Face:
+        """A printed face; typewriters and their like print receipts alone."""
+        fetched = [face for face in self.faces if kind == "receipt" or face.family not in MONOSPACED]
+        # twice each where they are alone, so that the generator goes on as it did before there were others
+        built_in = BUILT_IN_FACES if fetched else [face for face in BUILT_IN_FACES for _ in range(2)]
+        faces = [*built_in, *fetched]
+        face = faces[int(rng.integers(len(faces)))]
+        # DejaVu is wide
+        return replace(face, stretch=float(rng.uniform(*((0.78, 1.02) if face.folder is None else (0.9, 1.05)))))
 
 
 def boxes_of(sheet: Sheet, camera: Camera, smallest: float) -> list[Box]:

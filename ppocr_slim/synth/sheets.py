@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -171,24 +172,51 @@ def handwritten(
 
 @dataclass(frozen=True)
 class Face:
-    """A printed letter: matplotlib's DejaVu, wider or narrower."""
+    """A printed letter: matplotlib's DejaVu, "Sans" or "Serif", or a fetched family in its folder."""
 
-    family: str  # "Sans", "Serif" or "SansMono"
+    family: str
     stretch: float = 1.0  # of the width
+    folder: Path | None = None  # as `fonts` describes it
 
-    def path(self, bold: bool, italic: bool) -> Path:
+    def files(self, bold: bool, italic: bool) -> tuple[Path, Path]:
+        """The fonts of Latin and of Vietnamese letters; a fetched family is bold or slanted, never both."""
+        if self.folder is not None:
+            style = "-bold" if bold else "-italic" if italic else ""
+            return self.folder / f"latin{style}.woff2", self.folder / f"vietnamese{style}.woff2"
         slanted = "Italic" if self.family == "Serif" else "Oblique"
         style = ("Bold" if bold else "") + (slanted if italic else "")
-        return _font_folder() / f"DejaVu{self.family}{'-' + style if style else ''}.ttf"
+        file = _font_folder() / f"DejaVu{self.family}{'-' + style if style else ''}.ttf"
+        return file, file
 
 
-# The letters that Vietnamese needs and the monospaced face lacks.
-_NOT_MONO = frozenset("ẫẵẪẴ")
+# DejaVu's monospaced letters are none of them: they lack 46 of Vietnamese, and would print boxes for ấ or ế.
+BUILT_IN_FACES = (Face("Sans"), Face("Serif"))
+_PROBE = "Hx7ÂâĐđĂăƠơƯưẤấẾếỐốẪẫỮữỢợỴỵỞởỊị"
+
+
+def load_faces(folders: Sequence[Path]) -> list[Face]:
+    """The faces in the folders of fetched families. SlimError for one that cannot be opened or lacks letters."""
+    faces = [Face(folder.name, folder=folder) for folder in folders]
+    for face in faces:
+        for bold, italic in ((False, False), (True, False), (False, True)):
+            _check(face.files(bold, italic))
+    return faces
+
+
+def _check(files: tuple[Path, Path]) -> None:
+    for letter in _PROBE:
+        path = files[0] if _is_latin(letter) else files[1]
+        try:
+            font = _font(path, 24)
+        except OSError as error:
+            raise SlimError(f"{path}: not a font that can be opened ({error}); fetch the family again") from error
+        if bytes(font.getmask(letter)) == bytes(font.getmask("\U000f0000")):  # the box for what a font has not
+            raise SlimError(f"{path}: the font cannot write {letter!r}; leave the family out")
 
 
 def print_width(text: str, face: Face, size: float, bold: bool = False, italic: bool = False) -> float:
     """How wide a printed line will be, in pixels."""
-    return _length(text, _face_for(text, face).path(bold, italic), max(4, round(size))) * face.stretch
+    return _length(text, face.files(bold, italic), max(4, round(size))) * face.stretch
 
 
 def printed(
@@ -200,24 +228,38 @@ def printed(
     colour: Colour,
     bold: bool = False,
     italic: bool = False,
-    strength: float = 1.0,
 ) -> Mark:
     """A printed line of `size` pixels an em."""
-    font = _font(_face_for(text, face).path(bold, italic), max(4, round(size)))
-    left, top, right, bottom = font.getbbox(text, anchor="ls")
+    runs = _runs(text, face.files(bold, italic), max(4, round(size)))
+    bounds = np.array([font.getbbox(run, anchor="ls") for run, font, _ in runs])
+    begins = np.array([begin for *_, begin in runs])
+    left, top = int(np.floor(bounds[:, 0] + begins).min()), int(bounds[:, 1].min())
+    right, bottom = int(np.ceil(bounds[:, 2] + begins).max()), int(bounds[:, 3].max())
     canvas = Image.new("L", (max(1, right - left) + 2, max(1, bottom - top) + 2))
-    ImageDraw.Draw(canvas).text((1 - left, 1 - top), text, fill=255, font=font, anchor="ls")
+    for run, font, begin in runs:
+        ImageDraw.Draw(canvas).text((1 - left + begin, 1 - top), run, fill=255, font=font, anchor="ls")
     mask = np.asarray(canvas)
     if face.stretch != 1.0:
         width = max(1, round(mask.shape[1] * face.stretch))
         mask = cv2.resize(mask, (width, mask.shape[0]), interpolation=cv2.INTER_AREA)
-    if strength < 1.0:
-        mask = np.rint(mask * strength).astype(np.uint8)
     return Mark(mask, round(x + left * face.stretch) - 1, round(baseline + top) - 1, colour)
 
 
-def _face_for(text: str, face: Face) -> Face:
-    return Face("Sans", face.stretch) if face.family == "SansMono" and not _NOT_MONO.isdisjoint(text) else face
+def _is_latin(letter: str) -> bool:
+    """Whether a fetched family has it among its Latin letters: Latin-1 and punctuation."""
+    return ord(letter) < 256 or 0x2000 <= ord(letter) < 0x2070
+
+
+def _runs(text: str, files: tuple[Path, Path], size: int) -> list[tuple[str, ImageFont.FreeTypeFont, float]]:
+    """The text in pieces of one font, each with where it begins, in pixels."""
+    if files[0] == files[1]:
+        return [(text, _font(files[0], size), 0.0)]
+    runs, begin = [], 0.0
+    for latin, letters in groupby(text, _is_latin):
+        run, font = "".join(letters), _font(files[0] if latin else files[1], size)
+        runs.append((run, font, begin))
+        begin += font.getlength(run)
+    return runs or [("", _font(files[0], size), 0.0)]
 
 
 @cache
@@ -228,8 +270,9 @@ def _font_folder() -> Path:
 
 
 @lru_cache(maxsize=20000)
-def _length(text: str, path: Path, size: int) -> float:
-    return _font(path, size).getlength(text)
+def _length(text: str, files: tuple[Path, Path], size: int) -> float:
+    run, font, begin = _runs(text, files, size)[-1]
+    return begin + font.getlength(run)
 
 
 @lru_cache(maxsize=256)
