@@ -11,6 +11,7 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.models import bind_model, build_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard, save_checkpoint
 
 TEXTS = [
@@ -44,6 +45,6 @@ def save_lively_checkpoint(folder: Path, seed: int = 5) -> Path:
         steps = paddle.concat([model(batch).flatten(0, 1) for batch in batches])
     model.head.bias.set_value(model.head.bias - steps.mean(axis=0))
     weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
-    card = ModelCard("crnn_mv3_slim", bound, charset, 32)
+    card = ModelCard("crnn_mv3_slim", bound, RecSpec(32, charset.classes))
     save_checkpoint(folder, card, weights, {"step": 0}, {"step": 0, "best": None, "best_step": 0})
     return folder

@@ -13,8 +13,8 @@ from test_training import TEXTS, assert_same, config_dict, run, train_command, w
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE, read_shared
-from ppocr_slim.tasks.checkpoint import checkpoint_recognizer, load_model, read_arrays, read_states
-from ppocr_slim.tasks.evaluation import evaluate
+from ppocr_slim.tasks.checkpoint import load_model, read_arrays, read_states
+from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 STAGES = ("train", "prune", "quantize")
@@ -92,7 +92,7 @@ def test_two_processes_slim_one_network(tmp_path):
     samples, _ = read_label_file(tmp_path / "val.txt")
     for name in stages:
         best = tmp_path / "run" / name / "best"
-        scores = evaluate(checkpoint_recognizer(best), samples).scores
+        scores = evaluate(open_recognizer(best), samples).scores
         assert scores.cer == pytest.approx(read_states(best)["best"], abs=1e-6)  # as both had scored it together
     weights = read_arrays(tmp_path / "run" / "share" / "best" / "model.pdparams")
     assert_same(read_shared(tmp_path / "run" / "share" / SHARED_FILE)[1], weights)

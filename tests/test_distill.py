@@ -29,6 +29,7 @@ from ppocr_slim.models.fake_quant import fake_quantize, quantized_layers
 from ppocr_slim.models.state import model_state
 from ppocr_slim.models.widths import widths_of
 from ppocr_slim.runtime.preprocess import resize_to_height, steps_for_width, to_batch
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import distill, teachers
 from ppocr_slim.slim.distill import DistillStep
 from ppocr_slim.slim.mutual import MutualStep
@@ -308,12 +309,12 @@ def test_a_cache_without_features_is_not_one_with_them(teacher, tmp_path):
 
 
 def context_of(folder: Path, card: ModelCard, augmented: bool = False) -> Context:
-    task = RecognitionTask(card.charset, card.height)
+    task = RecognitionTask(card.spec)
     return Context(folder, card, task, lambda n: [], lambda m: None, augmented, 3, True, lambda: None)
 
 
 def student_card(**args) -> ModelCard:
-    return ModelCard("crnn_mv3_slim", {**ARGS, **args}, CHARSET, HEIGHT)
+    return ModelCard("crnn_mv3_slim", {**ARGS, **args}, RecSpec(HEIGHT, CHARSET.classes))
 
 
 def distillation(teacher: Path, *losses: str, **keys) -> DistillStep:
@@ -345,7 +346,8 @@ def train(folder: Path, name: str, *steps: SlimStep) -> dict:
     samples, _ = read_label_file(folder / "train.txt")
     rows = TrainingRows(samples, [1.0] * len(samples), CHARSET, HEIGHT, steps_for_width, 4, [], seed=3)
     paddle.seed(3)
-    model, task, stage = card.build("Architecture"), RecognitionTask(CHARSET, HEIGHT), folder / name / "train"
+    model, task = card.build("Architecture"), RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
+    stage = folder / name / "train"
     for step in steps:
         step.attach(model, context_of(stage, card))
     fit(Job(stage, config, 4, model, card, task, rows, lambda m: score_lines(["a"], ["b"]), Processes(), steps))
@@ -383,7 +385,7 @@ def test_every_loss_reaches_the_student_and_its_adapter(checkpoint, teacher, tmp
     model = card.build("Architecture")
     step.attach(model, context_of(tmp_path, card))
     assert step.digest() == teacher.digest
-    task = RecognitionTask(CHARSET, HEIGHT)
+    task = RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     model.train()
     with accelerated(model, task.criterion, *step.extras().values()):
         batch = batch_of(TEXTS)
@@ -442,7 +444,7 @@ def test_losses_that_mean_nothing_are_refused(losses):
 def test_a_teacher_that_reads_nothing_gives_no_readings_to_learn(tmp_path):
     """Lost otherwise: the CTC loss of an empty text is infinite here, and the training would stop."""
     step, card = distillation(tmp_path, "readings"), student_card()
-    step.task = RecognitionTask(CHARSET, HEIGHT)
+    step.task = RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     model, batch = card.build("Architecture"), batch_of(TEXTS)
     outputs = model.outputs(paddle.to_tensor(batch.image))
     silent = np.full(outputs["logits"].shape, -50, np.float32)

@@ -15,8 +15,10 @@ import yaml
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.doctor import SHOWN, compare, examine, steps_for_height
+from ppocr_slim.data.doctor import SHOWN, compare, examine, row_problem, steps_for_height
+from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import CARD, ModelCard
 from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.checks import diagnose as diagnose_config
@@ -39,7 +41,7 @@ def label_file(folder: Path, lines: List[str], name: str = "train.txt", **keys) 
 
 
 def diagnose(*files: EvalFile, for_training: bool = True, height: int = 40):
-    return examine(files, CHARSET, steps_for_height(height), for_training=for_training, progress=False)
+    return examine(files, read_label_file, row_problem(CHARSET, steps_for_height(height)), for_training, progress=False)
 
 
 def kinds(findings) -> list:
@@ -269,7 +271,7 @@ def test_the_characters_are_those_of_the_weights_that_training_starts_from(tmp_p
     assert charset.characters == ("a", "b") and kinds(evaluation.notes) == [("unknown character", 1)]
     start = tmp_path / "start"
     start.mkdir()
-    card = ModelCard("crnn_mv3_slim", {}, CHARSET, 40).to_dict()
+    card = ModelCard("crnn_mv3_slim", {}, RecSpec(40, CHARSET.classes)).to_dict()
     (start / CARD).write_text(yaml.safe_dump(card), encoding="utf-8")
     started = f"Global.pretrained={start}"
     charset, _, evaluation = diagnose_config(load_config(path, [started]))

@@ -20,17 +20,17 @@ from PIL import Image
 from ppocr_slim.bench.pictures import marked_spans, reading_sheet
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
-from ppocr_slim.export import recognizer as export_module
+from ppocr_slim.export import bundle as export_module
 from ppocr_slim.export.bundle import export_bundle, measure_parity
-from ppocr_slim.export.exams import spread
+from ppocr_slim.export.exams import RowExam, spread
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import publish_folder, recover_folder
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.tasks.checkpoint import checkpoint_recognizer, load_model, load_weights, read_arrays, read_states
-from ppocr_slim.tasks.evaluation import evaluate
+from ppocr_slim.tasks.checkpoint import load_model, load_weights, read_arrays, read_states
+from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMATS = ("paddle", "onnx")
@@ -66,7 +66,7 @@ def test_the_bundle_has_its_files_and_figures(place: Path):
     _, card = load_model(place / "checkpoint")
     assert bundle.classes == card.spec.classes
     assert bundle.architecture == card.architecture
-    assert bundle.parity["rows"] == len(TEXTS)
+    assert bundle.parity["samples"] == len(TEXTS)
     assert max(bundle.parity["largest_difference"].values()) <= 1e-4
     assert not (place / "bundle.new").exists()
 
@@ -80,7 +80,7 @@ def test_rapidocr_finds_the_dictionary_in_the_onnx_file(place: Path):
 def test_checkpoint_and_every_backend_read_the_same(place: Path):
     """Users would deploy something other than what was evaluated."""
     rows = [draw_row(text, height=height) for text in TEXTS for height in (32, 50, 90)]
-    expected = checkpoint_recognizer(place / "checkpoint").read(rows)
+    expected = open_recognizer(place / "checkpoint").read(rows)
     assert len({line.text for line in expected}) > len(TEXTS) / 2, "this network is too dull to compare anything"
     for backend in ("onnxruntime", "paddle"):
         read = Recognizer.from_bundle(place / "bundle", backend, threads=1).read(rows)
@@ -147,7 +147,9 @@ def test_parity_refuses_a_single_text_that_differs():
     """Differences below the tolerance can still tip a character over."""
     spec = RecSpec(32, ("", "a", " "))
     with pytest.raises(SlimError, match="reads ''.*reads 'a'"):
-        measure_parity(constant_session(0.50001, 0), {"onnx": constant_session(0.49999, 0)}, spec, [draw_row("a")])
+        measure_parity(
+            constant_session(0.50001, 0), {"onnx": constant_session(0.49999, 0)}, RowExam(spec, [draw_row("a")])
+        )
 
 
 def test_parity_refuses_nan_and_other_shapes():
@@ -155,10 +157,10 @@ def test_parity_refuses_nan_and_other_shapes():
     spec, rows = RecSpec(32, ("", "a", " ")), [draw_row("a")]
     good = constant_session(0.9, 0)
     with pytest.raises(SlimError, match="differ by nan"):
-        measure_parity(good, {"onnx": lambda x: good(x) * np.float32("nan")}, spec, rows)
+        measure_parity(good, {"onnx": lambda x: good(x) * np.float32("nan")}, RowExam(spec, rows))
     with pytest.raises(SlimError, match="for one input"):
-        measure_parity(good, {"onnx": lambda x: good(x)[:, 1:]}, spec, rows)
-    assert measure_parity(good, {"onnx": good}, spec, rows)["texts_that_differ"] == 0
+        measure_parity(good, {"onnx": lambda x: good(x)[:, 1:]}, RowExam(spec, rows))
+    assert measure_parity(good, {"onnx": good}, RowExam(spec, rows))["texts_that_differ"] == 0
 
 
 def test_parity_compares_a_batch():
@@ -166,10 +168,10 @@ def test_parity_compares_a_batch():
     spec, good = RecSpec(32, ("", "a", " ")), constant_session(0.9, 0)
     mixing = lambda x: good(x) * np.float32(1 if len(x) < 3 else 0.9)  # noqa: E731
     with pytest.raises(SlimError, match="differ by 0.09"):
-        measure_parity(good, {"onnx": mixing}, spec, [draw_row("a"), draw_row("abc"), draw_row("ab")])
+        measure_parity(good, {"onnx": mixing}, RowExam(spec, [draw_row("a"), draw_row("abc"), draw_row("ab")]))
 
 
-def test_spread_are_spread_over_the_file():
+def test_what_is_compared_is_spread_over_the_file():
     """An export would be compared on one writer's rows, the first ones."""
     assert spread(range(100), 4) == [0, 33, 66, 99]
     assert spread(range(3), 32) == [0, 1, 2]
@@ -348,7 +350,7 @@ def test_the_sheet_shows_errors_in_red_and_survives_broken_images(place: Path, t
     """The picture would show a wrong reading as right, or fail on the very images that matter."""
     rows, _ = read_label_file(write_rows(tmp_path, ["Hà Nội", "Huế"]))
     rows[1].path.write_bytes(b"broken")
-    evaluation = evaluate(checkpoint_recognizer(place / "checkpoint"), rows)
+    evaluation = evaluate(open_recognizer(place / "checkpoint"), rows)
     reading_sheet(evaluation.lines, tmp_path / "sheet.png", "two lines")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
     assert ((pixels[:, :, 0] > 180) & (pixels[:, :, 1] < 60)).sum() > 50

@@ -56,7 +56,7 @@ def context_of(card, folder: Path, is_first: bool = True) -> Context:
     return Context(
         folder=folder,
         card=card,
-        task=RecognitionTask(card.charset, card.height),
+        task=RecognitionTask(card.spec),
         calibration=lambda count: batches(card),
         score=lambda model: None,
         augmented=False,
@@ -157,7 +157,7 @@ def test_pruned_to_its_target_saved_loaded_trained_and_pruned_again(checkpoint, 
     assert bool((model(image) == again(image)).all())
 
     again.train()
-    task, [batch] = RecognitionTask(card.charset, card.height), batches(card)
+    task, [batch] = RecognitionTask(card.spec), batches(card)
     task.loss(task.outputs(again, batch), batch)["ctc"].backward()
     assert all(parameter.grad is not None for parameter in learned(again))
 
@@ -209,7 +209,7 @@ def test_layers_named_in_skip_are_left_alone(checkpoint, tmp_path):
 def test_sensitivity_goes_on_where_it_was_and_starts_anew_for_other_weights(checkpoint, tmp_path, monkeypatch):
     """Lost otherwise: a killed analysis would begin again, or the figures of another network would decide."""
     model, card = load_model(checkpoint)
-    task, rows, groups = RecognitionTask(card.charset, card.height), batches(card), find_groups(model)[-3:]
+    task, rows, groups = RecognitionTask(card.spec), batches(card), find_groups(model)[-3:]
     state = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     path = tmp_path / "sensitivity.json"
     calls, real = [], sensitivity.mean_loss

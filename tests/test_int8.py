@@ -45,6 +45,7 @@ from ppocr_slim.runtime.backends import OnnxSession, choose_precision
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.training.starting import read_starting_weights
 
@@ -394,7 +395,7 @@ def test_the_file_of_a_trained_network_computes_what_was_trained(tmp_path, metho
 
     plain = strip(copy.deepcopy(net))
     name_parameters(plain)
-    write_network(plain, 32, "", tmp_path, onnx_too=True)
+    write_network(plain, RecSpec(32, ("", " ")), tmp_path, onnx_too=True)
     write_int8(tmp_path / ONNX, tmp_path / INT8, grids)
     step = max(grid.scale for grid in grids["block.add"].inputs)
     for optimized in (False, True):

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory):
 def stage(checkpoint, tmp_path):
     """(network, context): the float network reads its own readings right."""
     model, card = load_model(checkpoint)
-    task = RecognitionTask(card.charset, card.height)
+    task = RecognitionTask(card.spec)
     images = [draw_row(text) for text in TEXTS]
     texts = [line.text for line in task.recognizer(model).read(images)]
 

@@ -20,8 +20,11 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer
-from ppocr_slim.tasks.checks import check_config, choose_charset, folder_card
+from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.tasks.checkpoint import ModelCard
+from ppocr_slim.tasks.checks import check_config, folder_card
+from ppocr_slim.tasks.evaluation import open_recognizer
+from ppocr_slim.tasks.recognition import choose_charset
 from ppocr_slim.training.recipe import locked, require_same_experiment
 from ppocr_slim.training.starting import load_starting_weights, read_starting_weights, require_same_network
 
@@ -30,7 +33,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def card_of(charset: Charset, **args) -> ModelCard:
-    return ModelCard("crnn_mv3_slim", {**ARGS, **args}, charset, ARGS["height"])
+    return ModelCard("crnn_mv3_slim", {**ARGS, **args}, RecSpec(ARGS["height"], charset.classes))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def test_a_recipe_trains_exports_and_says_what_it_does(finished):
     """Lost otherwise: the one command that the project is used by."""
     images = [draw_row(text) for text in TEXTS]
     from_bundle = Recognizer.from_bundle(finished / "run" / "export").read(images)
-    from_checkpoint = checkpoint_recognizer(finished / "run" / "train" / "best").read(images)
+    from_checkpoint = open_recognizer(finished / "run" / "train" / "best").read(images)
     assert all(line.text for line in from_bundle)  # random weights read nonsense, but not nothing
     assert [line.text for line in from_bundle] == [line.text for line in from_checkpoint]
     confidences = [line.confidence for line in from_bundle]
@@ -152,7 +155,8 @@ def test_the_starting_weights_dictionary_is_kept_where_it_covers_the_labels(fini
         (finished / "few.txt").write_text(f"images/train/0.png\t{text}\n", encoding="utf-8")
         few = {"label_files": [{"path": str(finished / "few.txt")}]}
         start = {"pretrained": str(finished / "run" / "export")}
-        return choose_charset(Config.model_validate(config_dict(finished, Global=start, Train=few)))
+        config = Config.model_validate(config_dict(finished, Global=start, Train=few))
+        return choose_charset(config, lambda: folder_card(config.run.pretrained).spec)
 
     assert charset_for("Hà Nội") == folder_card(finished / "start").charset
     assert charset_for("Hà Nội €") == Charset.from_texts(["Hà Nội €"])

@@ -13,7 +13,7 @@ from ppocr_slim.data.augment import TRANSFORMS, Augmenter, Row, check_names
 from ppocr_slim.data.charset import Charset, needed_steps
 from ppocr_slim.data.ink import ink_columns, percentile, split_words
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import GROUP_BATCHES, ImageCache, TrainingRows
+from ppocr_slim.data.rows import ImageCache, TrainingRows
 from ppocr_slim.errors import SlimError
 
 TEXTS = [
@@ -72,7 +72,7 @@ def test_a_fraction_of_a_file_is_a_fresh_one_in_each_epoch(tmp_path):
 def test_rows_of_a_batch_have_near_equal_widths(tmp_path):
     """Lost otherwise: a third of the computing time would go into padding."""
     rows = rows_of(tmp_path, ratios=[20.0] * 7, augment=[Augmentation(name="squeeze", p=1.0)])
-    filled = [(b.image != 0).any(axis=(1, 2)).mean() for b in islice(rows.batches(0), GROUP_BATCHES)]
+    filled = [(b.image != 0).any(axis=(1, 2)).mean() for b in islice(rows.batches(0), TrainingRows.group_batches)]
     assert np.mean(filled) > 0.85
 
 

@@ -271,15 +271,15 @@ def small_bundle(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "model.onnx").write_bytes(b"some bytes")
     architecture = {"name": "crnn_mv3_slim", "args": {"height": 40}}
-    write_card(folder, architecture, 40, 3200, ("1", "n", "y", "ế"), {"rows": 3}, ["model.onnx"], {})
+    spec = RecSpec(40, ("", "1", "n", "y", "ế", " "))
+    write_card(folder, architecture, spec, {"rows": 3}, ["model.onnx"], {})
     return folder
 
 
 def test_a_bundle_card_comes_back(small_bundle: Path):
     """Characters such as 1, n and y would come back from YAML as numbers and booleans."""
     bundle = read_bundle(small_bundle)
-    assert bundle.classes == ("", "1", "n", "y", "ế", " ")
-    assert (bundle.height, bundle.max_width) == (40, 3200)
+    assert bundle.spec == RecSpec(40, ("", "1", "n", "y", "ế", " "), 3200)
     assert bundle.architecture == {"name": "crnn_mv3_slim", "args": {"height": 40}} and bundle.parity == {"rows": 3}
     assert bundle.sizes == {"model.onnx": 10}
 

@@ -20,6 +20,7 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import TrainingRows
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import STEPS
 from ppocr_slim.slim.step import SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
@@ -58,7 +59,7 @@ def fit_with(step, folder, epochs):
     paddle.seed(5)
     model = build_model("crnn_mv3_slim", TINY, len(CHARSET.classes))
     step.attach(model, None)
-    card = ModelCard("crnn_mv3_slim", TINY, CHARSET, TINY["height"])
+    card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], CHARSET.classes))
 
     def evaluate(network):
         return score_lines(["a"], ["b"])

@@ -27,9 +27,10 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks import checkpoint
-from ppocr_slim.tasks.checkpoint import ModelCard, checkpoint_recognizer, load_model, read_arrays
-from ppocr_slim.tasks.evaluation import evaluate
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
+from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.training.loop import Job, Stopped, fit
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
@@ -104,7 +105,7 @@ def test_a_tiny_model_learns_eight_lines_by_heart(tmp_path):
     done = run(train_command(tmp_path, raw))
     assert done.returncode == 0, done.stderr
     images = [draw_row(text, width=192) for text in TEXTS]
-    lines = checkpoint_recognizer(tmp_path / "run" / "train" / "best").read(images)
+    lines = open_recognizer(tmp_path / "run" / "train" / "best").read(images)
     assert score_lines(TEXTS, [line.text for line in lines]).cer == 0
 
 
@@ -198,7 +199,7 @@ def test_processes_hold_the_same_network(data):
     records = [yaml.safe_load(line) for line in (data / "run" / "train" / "log.jsonl").read_text().splitlines()]
     logged = min(record["eval/cer"] for record in records if "eval/cer" in record)
     samples, _ = read_label_file(data / "val.txt")
-    best = evaluate(checkpoint_recognizer(data / "run" / "train" / "best"), samples)
+    best = evaluate(open_recognizer(data / "run" / "train" / "best"), samples)
     assert best.scores.cer == pytest.approx(logged, abs=1e-6)
 
 
@@ -280,7 +281,7 @@ def small_fit(folder, task, epochs=4, characters=("a", "b"), rows=None, evaluate
     config = Config.model_validate(config_dict(folder))
     charset = Charset(characters)
     model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
-    card = ModelCard("crnn_mv3_slim", TINY, charset, TINY["height"])
+    card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], charset.classes))
     evaluate = evaluate or (lambda model: score_lines(["a"], ["b"]))
     stage = folder / "run" / "train"
     return fit(Job(stage, config, epochs, model, card, task, rows or FixedRows(), evaluate, Processes()))
