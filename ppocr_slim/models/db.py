@@ -8,6 +8,7 @@ from typing import Dict, Sequence
 
 import paddle
 from paddle import nn
+from paddle.base.layer_helper import LayerHelper
 from paddle.nn import functional
 
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, MobileNetV3
@@ -40,6 +41,21 @@ class FeaturePyramid(nn.Layer):
         return paddle.concat(enlarged[::-1], axis=1)
 
 
+class Sigmoid(nn.Layer):
+    """1 / (1 + exp(-x)) of each number.
+
+    Paddle 3.2's own cannot be exported: it has lost its form for the old program format.
+    """
+
+    def forward(self, x):
+        if paddle.in_dynamic_mode():
+            return functional.sigmoid(x)
+        helper = LayerHelper("sigmoid")
+        out = helper.create_variable_for_type_inference(x.dtype)
+        helper.append_op(type="sigmoid", inputs={"X": x}, outputs={"Out": out})
+        return out
+
+
 class MapHead(nn.Sequential):
     """One map at four times the size of its input, 0 to 1: [N, channels, H, W] -> [N, 1, 4 H, 4 W]."""
 
@@ -51,7 +67,7 @@ class MapHead(nn.Sequential):
             nn.BatchNorm2D(inner),
             nn.ReLU(),
             nn.Conv2DTranspose(inner, 1, 2, 2),
-            nn.Sigmoid(),
+            Sigmoid(),
         )
 
 

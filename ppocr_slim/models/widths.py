@@ -27,6 +27,21 @@ def _conv2d(layer: nn.Conv2D, inputs: int, outputs: int) -> nn.Conv2D:
     )
 
 
+def _conv2d_transpose(layer: nn.Conv2DTranspose, inputs: int, outputs: int) -> nn.Conv2DTranspose:
+    if layer._groups != 1:
+        raise ValueError("a transposed convolution has no groups here")
+    return nn.Conv2DTranspose(
+        inputs,
+        outputs,
+        layer._kernel_size,
+        layer._stride,
+        layer._padding,
+        dilation=layer._dilation,
+        bias_attr=None if layer.bias is not None else False,
+        data_format=layer._data_format,
+    )
+
+
 def _batch_norm(layer: nn.BatchNorm2D, channels: int) -> nn.BatchNorm2D:
     return nn.BatchNorm2D(
         channels,
@@ -67,6 +82,7 @@ def _conv2d_widths(shapes: Mapping[str, Sequence[int]], layer: nn.Conv2D) -> Lis
 
 KINDS: Dict[type, Kind] = {
     nn.Conv2D: Kind(_conv2d_widths, _conv2d),  # inputs, outputs
+    nn.Conv2DTranspose: Kind(lambda shapes, layer: list(shapes["weight"][:2]), _conv2d_transpose),  # inputs, outputs
     nn.BatchNorm2D: Kind(lambda shapes, layer: [shapes["_mean"][0]], _batch_norm),  # channels
     nn.Linear: Kind(lambda shapes, layer: list(shapes["weight"]), _linear),  # inputs, outputs
     nn.LSTM: Kind(  # inputs, hidden units of each layer and direction

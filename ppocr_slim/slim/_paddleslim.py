@@ -46,8 +46,8 @@ class FilterPruner:
     """PaddleSlim's FPGM pruner (He et al. 2019, arXiv:1811.00250): which filters go, and what goes with them.
 
     Args:
-        model: a network of convolutions, batch norms, activations, additions and squeeze-and-excitations, whose
-            parameters have their structured names.
+        model: a network of convolutions, batch norms, activations, additions, transposed convolutions and
+            squeeze-and-excitations, whose parameters have their structured names.
         shape: of an input [N, 3, H, W] to trace it with.
 
     Attributes:

@@ -11,6 +11,8 @@ from paddle import nn
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.crnn import CRNN
+from ppocr_slim.models.db import DB, LEVELS
+from ppocr_slim.models.direction import DirectionClassifier
 from ppocr_slim.models.fake_quant import quantized_layers
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS, Widths, resize, widths_of
@@ -18,6 +20,7 @@ from ppocr_slim.slim._paddleslim import Cut, FilterPruner
 
 DIRECTIONS = ("", "_reverse")  # how Paddle's LSTM names the weights of its two
 COLLAPSE, ENCODER, HEAD = "collapse.0", "encoder", "head"
+LAST = "last.0"  # a direction classifier's last convolution, whose outputs its head reads
 
 
 class Group(NamedTuple):
@@ -37,7 +40,7 @@ class Group(NamedTuple):
 
 
 class _Convolutions(nn.Layer):
-    """The part of a CRNN that PaddleSlim can trace, under the network's own names: image -> [N, C, 1, T]."""
+    """The part of a CRNN that PaddleSlim can trace, under the network's own names: [N, 3, H, W] -> [N, C, 1, T]."""
 
     def __init__(self, model: CRNN):
         super().__init__()
@@ -47,22 +50,58 @@ class _Convolutions(nn.Layer):
         return self.collapse(self.backbone(image))
 
 
-def find_groups(model: nn.Layer) -> List[Group]:
-    """The groups of a CRNN in the order of its layers: its convolutions', and its LSTM's hidden units.
+class _BothMaps(nn.Layer):
+    """A detector with both of its heads, whatever mode it is in: [N, 3, H, W] -> [N, 1, H, W]."""
 
-    Raises SlimError for another network, or one that is quantized already.
+    def __init__(self, model: DB):
+        super().__init__()
+        self.backbone, self.neck = model.backbone, model.neck
+        self.probability, self.threshold = model.probability, model.threshold
+
+    def forward(self, image):
+        features = self.neck(self.backbone.maps(image)[-LEVELS:])
+        return self.probability(features) + self.threshold(features)
+
+
+class _Features(nn.Layer):
+    """A direction classifier before its head, whose inputs stay: [N, 3, H, W] -> [N, C, H/32, W/8]."""
+
+    def __init__(self, model: DirectionClassifier):
+        super().__init__()
+        self.backbone, self.last = model.backbone, model.last
+
+    def forward(self, image):
+        return self.last(self.backbone(image))
+
+
+# Of each network what PaddleSlim can trace, under the network's own names, and the sides of the input to do it with
+_TRACED: Dict[type, Tuple[Callable[[nn.Layer], nn.Layer], Callable[[nn.Layer], List[int]]]] = {
+    CRNN: (_Convolutions, lambda model: [model.height, 4 * model.height]),
+    DB: (_BothMaps, lambda model: [64, 64]),
+    DirectionClassifier: (_Features, lambda model: [model.height, model.width]),
+}
+
+
+def find_groups(model: nn.Layer) -> List[Group]:
+    """A network's groups in the order of its layers: its convolutions', and an LSTM's hidden units.
+
+    Raises SlimError for a network that is none of the project's, or one that is quantized already.
     """
-    if not isinstance(model, CRNN):
-        raise SlimError(f"fpgm: {type(model).__name__} cannot be pruned, a CRNN can")
+    if type(model) not in _TRACED:
+        known = ", ".join(kind.__name__ for kind in _TRACED)
+        raise SlimError(f"fpgm: {type(model).__name__} cannot be pruned; {known} can")
     unknown = [path for path, layer in model.named_sublayers() if _has_unknown_weights(model, path, layer)]
     if quantized_layers(model) or unknown:
         which = [*quantized_layers(model), *unknown][0]
         raise SlimError(f"fpgm: {which} cannot be resized: prune a network before it is quantized")
     name_parameters(model)  # PaddleSlim and the cuts know tensors by their names
-    pruner = FilterPruner(_as_they_act(_Convolutions(model)), [1, 3, model.height, 4 * model.height])
-    groups = [_filters(model, pruner, weight) for weight in pruner.groups]
-    hidden = Group(ENCODER, (ENCODER,), model.encoder.hidden_size, lru_cache(None)(partial(_cut_hidden, model)))
-    return [*groups, hidden]
+    traced, sides = _TRACED[type(model)]
+    pruner = FilterPruner(_as_they_act(traced(model)), [1, 3, *sides(model)])
+    groups = [_filters(model, pruner, weight) for weight in pruner.groups if weight.rpartition(".")[0] != LAST]
+    if isinstance(model, CRNN):
+        cut = lru_cache(None)(partial(_cut_hidden, model))
+        groups.append(Group(ENCODER, (ENCODER,), model.encoder.hidden_size, cut))
+    return groups
 
 
 def _as_they_act(model: nn.Layer) -> nn.Layer:
@@ -88,7 +127,7 @@ def _has_unknown_weights(model: nn.Layer, path: str, layer: nn.Layer) -> bool:
     return bool(own) and type(layer) not in KINDS and not path.startswith(f"{ENCODER}.")
 
 
-def _filters(model: CRNN, pruner: FilterPruner, weight: str) -> Group:
+def _filters(model: nn.Layer, pruner: FilterPruner, weight: str) -> Group:
     def cut(number: int) -> Cut:
         gone = pruner.cut(weight, number)
         if name == COLLAPSE:  # its outputs are the LSTM's inputs, where PaddleSlim does not look

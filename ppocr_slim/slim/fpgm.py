@@ -211,7 +211,9 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
 
     def count(path, layer, inputs, output):
         if type(layer) in KINDS:
-            places = int(output.size) // int(output.shape[1 if isinstance(layer, nn.Conv2D) else -1])
+            # A transposed convolution is applied at each pixel of its input.
+            seen = inputs[0] if isinstance(layer, nn.Conv2DTranspose) else output
+            places = int(seen.size) // int(seen.shape[1 if len(seen.shape) == 4 else -1])
             own = model_state(layer).items()
             positions.update({f"{path}.{name}": places for name, tensor in own if len(tensor.shape) > 1})
 
