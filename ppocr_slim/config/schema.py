@@ -158,11 +158,14 @@ class EvalData(Section):
 
 
 class DistillLoss(Section):
-    """One way of comparing a student with its teacher (see `slim.losses`); a mean over letters, steps or rows."""
+    """One way of comparing a student with its teacher (see `slim.losses`); a mean over letters, steps, rows or pixels.
 
-    name: Literal["aligned", "dkd", "frames", "mean_logits", "features", "readings"]
+    "maps" is for detection, "logits" for direction, the others for recognition.
+    """
+
+    name: Literal["aligned", "dkd", "frames", "mean_logits", "features", "readings", "maps", "logits"]
     weight: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)  # not of features and readings, which have no divergence
+    temperature: float = Field(1.0, gt=0)  # not of features, readings and maps, which have no divergence
     beta: float = Field(2.0, ge=0)  # of dkd: weight of what the teacher takes a letter for besides
 
 
@@ -183,7 +186,7 @@ class Distill(Section):
         for loss in self.losses:
             if loss.beta != 2 and loss.name != "dkd":
                 raise ValueError(f"beta belongs to dkd, not to {loss.name}")
-            if loss.temperature != 1 and loss.name in ("features", "readings"):
+            if loss.temperature != 1 and loss.name in ("features", "readings", "maps"):
                 raise ValueError(f"the loss {loss.name} has no temperature")
         return self
 

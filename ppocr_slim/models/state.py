@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Mapping, Tuple
 
 import numpy as np
 import paddle
@@ -41,3 +41,9 @@ def name_parameters(model: nn.Layer, prefix: str = "") -> None:
 def training_only(model: nn.Layer) -> Tuple[str, ...]:
     """How the names of those weights begin that a network uses in training alone: no bundle has them."""
     return tuple(getattr(model, "training_only", ()))
+
+
+def with_training_only(model: nn.Layer, state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """A bundle's weights, and the network's own for what bundles lack."""
+    own = {name: tensor.numpy() for name, tensor in model_state(model).items() if name.startswith(training_only(model))}
+    return {**own, **state}

@@ -1,4 +1,4 @@
-"""Learning from a trained teacher (Hinton et al. 2015, arXiv:1503.02531), for networks with a CTC head."""
+"""Learning from a trained teacher (Hinton et al. 2015, arXiv:1503.02531)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from ppocr_slim.config.schema import Distill, DistillLoss
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.preprocess import steps_for_width
-from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim import losses
 from ppocr_slim.slim.step import Context, SlimStep
-from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, open_teacher, row_widths
+from ppocr_slim.slim.teachers import (
+    Answer,
+    CachedTeacher,
+    PlainTeacher,
+    Teacher,
+    open_plain_teacher,
+    open_teacher,
+    row_widths,
+)
 from ppocr_slim.tasks.task import Outputs, Task
 
 CACHE = "teacher"  # folder of a stage where a teacher's answers are kept
@@ -35,7 +43,7 @@ class DistillStep(SlimStep):
         self.supervised_weight = settings.supervised_weight
         self.adapter: nn.Layer
         self.task: Task
-        self._teacher: Union[Teacher, CachedTeacher]
+        self._teacher: Union[Teacher, CachedTeacher, PlainTeacher]
 
     @property
     def _wants_features(self) -> bool:
@@ -49,8 +57,17 @@ class DistillStep(SlimStep):
                 "set Train.augment to [] or cache to false"
             )
         spec, self.task = context.task.spec, context.task
+        for loss in self.settings.losses:
+            task = TASK_OF.get(loss.name, RecSpec.task)
+            if task != spec.task:
+                raise SlimError(
+                    f"distill: the loss {loss.name} is for networks of task {task}, this one's is {spec.task}"
+                )
         if not isinstance(spec, RecSpec):
-            raise SlimError(f"distill: its losses compare letters; a network of task {spec.task} has none")
+            if self.settings.cache:
+                raise SlimError("distill: cache keeps answers for rows; a network of another task has none")
+            self._teacher = open_plain_teacher(self.settings.teacher, spec)
+            return
         teacher = open_teacher(self.settings.teacher, spec.classes, spec.height, self._wants_features)
         self._teacher = CachedTeacher(teacher, context.folder / CACHE) if self.settings.cache else teacher
         if self._wants_features:
@@ -111,6 +128,8 @@ def steps_of_rows(batch: Batch) -> np.ndarray:
     return np.array([steps_for_width(int(width)) for width in row_widths(batch.image)])
 
 
+TASK_OF = {"maps": DetSpec.task, "logits": ClsSpec.task}  # the other losses compare letters
+
 # What the names in a config stand for
 LOSSES: Dict[str, Loss] = {
     "frames": lambda step, loss, outputs, answer, batch: losses.frames(
@@ -127,4 +146,8 @@ LOSSES: Dict[str, Loss] = {
     ),
     "features": lambda step, loss, outputs, answer, batch: step.adapted(outputs["features"], answer, batch),
     "readings": lambda step, loss, outputs, answer, batch: step.read(outputs["logits"], answer, batch),
+    "maps": lambda step, loss, outputs, answer, batch: losses.maps(outputs["maps"][:, :1], answer.logits),
+    "logits": lambda step, loss, outputs, answer, batch: losses.logits(
+        outputs["logits"], answer.logits, loss.temperature
+    ),
 }

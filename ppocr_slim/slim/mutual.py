@@ -12,6 +12,7 @@ from ppocr_slim.config.schema import Mutual
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import FAKE_QUANT
 from ppocr_slim.models import bind_model
+from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim.losses import frames
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
@@ -40,6 +41,10 @@ class MutualStep(SlimStep):
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Build the peer. Raises SlimError where the config's peer cannot be."""
         student, asked, self.task = context.card, self.settings.peer, context.task
+        if not isinstance(student.spec, RecSpec):
+            raise SlimError(
+                f"mutual compares what is read step by step: a network of task {student.spec.task} reads none"
+            )
         card = replace(student, transforms=[step for step in student.transforms if step["name"] != FAKE_QUANT])
         if asked:
             own = bind_model(student.name, student.args).arguments

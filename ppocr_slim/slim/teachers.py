@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime
@@ -23,11 +23,12 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import write_network
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import readable_folder
+from ppocr_slim.models.direction import CLASSES
 from ppocr_slim.models.fake_quant import quantized_layers, strip
-from ppocr_slim.models.state import model_state
+from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, steps_for_width
-from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim.losses import log_softmax
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
 from ppocr_slim.tasks.checks import folder_card, is_bundle
@@ -73,14 +74,7 @@ class Teacher:
         digest: str,
         features: bool = False,
     ):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # a plan for each of the many widths would fill the memory
-        options.log_severity_level = 3  # errors alone
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises types of its own that share no public base
-            raise SlimError(f"{where}: ONNX Runtime cannot load this teacher ({error})") from error
+        self._session = _onnx_session(graph, where)
         self.where, self.digest, self.features = where, digest, features
         self._order = _class_order(self._session.get_modelmeta().custom_metadata_map, classes, where)
         shape = self._session.get_inputs()[0].shape
@@ -176,8 +170,66 @@ def _class_order(metadata, classes: Sequence[str], where: str) -> Optional[np.nd
     return np.array([theirs.index(name) for name in classes])
 
 
+class PlainTeacher:
+    """A teacher of detectors or direction classifiers: its answers are [N, 1, H, W] probabilities, or [N, 2] logits.
+
+    Args:
+        graph: an ONNX file, or its bytes.
+        spec: the student's.
+        where, digest: as of `Teacher`.
+
+    Raises:
+        SlimError: it cannot be loaded, or its output does not fit.
+    """
+
+    def __init__(self, graph: Union[str, bytes], spec: Union[DetSpec, ClsSpec], where: str, digest: str):
+        self._session = _onnx_session(graph, where)
+        self._input = self._session.get_inputs()[0].name
+        self.where, self.digest = where, digest
+        size = (64, 96) if isinstance(spec, DetSpec) else (spec.height, spec.width)
+        given, wanted = self._run(np.zeros((1, 3, *size), np.float32)), (1, 1, *size)
+        if isinstance(spec, ClsSpec):
+            wanted = (1, CLASSES)
+            self._gives_probabilities = given.min() >= 0 and abs(given.sum() - 1) < 1e-3
+        if given.shape != wanted:
+            raise SlimError(
+                f"{where}: this teacher gives {list(given.shape)} for an image of {size[1]} x {size[0]} pixels, "
+                f"{list(wanted)} is wanted: take a network of task {spec.task}"
+            )
+        self._is_classifier = isinstance(spec, ClsSpec)
+
+    def _run(self, image: np.ndarray) -> np.ndarray:
+        try:
+            return self._session.run(None, {self._input: image})[0]
+        except Exception as error:  # onnxruntime raises types of its own that share no public base
+            raise SlimError(f"{self.where}: this teacher fails on an image {list(image.shape)} ({error})") from error
+
+    def __call__(self, image: np.ndarray) -> Answer:
+        """What it says of image [N, 3, H, W] float32, normalized as the student sees it."""
+        given = self._run(image)
+        if self._is_classifier and self._gives_probabilities:
+            given = np.log(np.maximum(given, LEAST))
+        return Answer(given)
+
+
+def open_plain_teacher(source: Path, spec: Union[DetSpec, ClsSpec]) -> PlainTeacher:
+    """The teacher of a detector or direction classifier in a checkpoint folder, a bundle, or an ONNX file.
+
+    Raises SlimError if there is none, it is damaged, or it does not fit `spec`, the student's.
+    """
+    source = readable_folder(Path(source))
+    if source.is_file():
+        return PlainTeacher(str(source), spec, str(source), hashlib.sha256(source.read_bytes()).hexdigest()[:16])
+    model, card = _open_network(source, spec.task)
+    digest = _digest(model, card)
+    with tempfile.TemporaryDirectory() as folder:
+        write_network(strip(model) if quantized_layers(model) else model, card.spec, Path(folder), onnx_too=True)
+        graph = (Path(folder) / ONNX).read_bytes()
+    return PlainTeacher(graph, spec, str(source), digest)
+
+
 def open_teacher(source: Path, classes: Sequence[str], height: int, features: bool = False) -> Teacher:
-    """The teacher in a checkpoint folder, a bundle, or an ONNX file.
+    """The recognizer's teacher in a checkpoint folder, a bundle, or an ONNX file.
 
     Args:
         classes, height: the student's.
@@ -192,23 +244,40 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
             raise SlimError(f"{source} has no features to learn from: name the teacher's checkpoint folder or bundle")
         digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
         return Teacher(str(source), classes, height, str(source), digest)
-    if not source.is_dir():
-        raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
-    if is_bundle(source):
-        card = folder_card(source)
-        model = card.build(str(source))
-        load_weights(model, read_bundle_weights(source), source)
-        model.eval()
-    else:
-        model, card = load_model(source)
-    if not isinstance(card.spec, RecSpec):
-        raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: it must be a rec one")
+    model, card = _open_network(source, RecSpec.task)
     digest = _digest(model, card)
     if quantized_layers(model):
         logger.info("the teacher %s is fake-quantized: it teaches with its float weights, without its grids", source)
         strip(model)
     graph = as_onnx(model, card.spec, features)
     return Teacher(graph, classes, height, str(source), digest, features)
+
+
+def _open_network(source: Path, task: str) -> Tuple[nn.Layer, ModelCard]:
+    """The network in a checkpoint folder or a bundle. SlimError if there is none, or it is for another task."""
+    if not source.is_dir():
+        raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
+    if is_bundle(source):
+        card = folder_card(source)
+        model = card.build(str(source))
+        load_weights(model, with_training_only(model, read_bundle_weights(source)), source)
+        model.eval()
+    else:
+        model, card = load_model(source)
+    if card.spec.task != task:
+        raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: it must be one of task {task}")
+    return model, card
+
+
+def _onnx_session(graph: Union[str, bytes], where: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # a plan for each of the many widths would fill the memory
+    options.log_severity_level = 3  # errors alone
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises types of its own that share no public base
+        raise SlimError(f"{where}: ONNX Runtime cannot load this teacher ({error})") from error
 
 
 def _digest(model: nn.Layer, card: ModelCard) -> str:

@@ -12,7 +12,7 @@ from paddle import nn
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import bind_model
-from ppocr_slim.models.state import model_state, training_only
+from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.tasks.checks import folder_card, is_bundle
@@ -61,10 +61,10 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
                 state[name] = fresh
         untrained = len(card.charset.classes) - len(shared)
         logger.info("%d of %d characters start untrained", untrained, len(card.charset.characters))
-    missing = [name for name in model_state(model) if name.startswith(training_only(model)) and name not in state]
-    if missing:
-        logger.info("%s has no %s...: a bundle lacks what training alone uses, it starts anew", start.where, missing[0])
-        state.update({name: model_state(model)[name].numpy() for name in missing})
+    completed = with_training_only(model, state)
+    if len(completed) > len(state):
+        logger.info("%s lacks what training alone uses, as every bundle does: that starts anew", start.where)
+        state = completed
     load_weights(model, state, start.where)
     logger.info("starting from the weights of %s", start.where)
 
