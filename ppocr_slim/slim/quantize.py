@@ -39,10 +39,11 @@ from ppocr_slim.models.fake_quant import (
 )
 from ppocr_slim.models.grids import best_scale, best_scales
 from ppocr_slim.models.layer_names import named
-from ppocr_slim.models.state import name_parameters
+from ppocr_slim.models.state import name_parameters, training_only
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.step import Context, SlimStep, Transform
+from ppocr_slim.tasks.metrics import HIGHER_IS_BETTER
 from ppocr_slim.tasks.task import Outputs, Task
 
 REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the stage's folder
@@ -83,9 +84,10 @@ class QuantizeStep(SlimStep):
         name_parameters(model)
         self.calibrate(model, seen, transform["layers"])
         report["quantized"] = _figures(model, batches, context)
-        drop = report["quantized"]["cer"] - report["float"]["cer"]
-        message = "calibrated on %d rows: CER %.4f, in float %.4f"
-        logger.info(message, report["rows"], report["quantized"]["cer"], report["float"]["cer"])
+        figure = context.task.metrics[0]
+        before, after = report["float"][figure], report["quantized"][figure]
+        drop = before - after if HIGHER_IS_BETTER[figure] else after - before
+        logger.info("calibrated on %d samples: %s %.4f, in float %.4f", report["rows"], figure, after, before)
         limit = self.settings.max_drop
         too_much = limit is not None and not drop <= limit
         if too_much or self.settings.sensitivity:
@@ -95,9 +97,9 @@ class QuantizeStep(SlimStep):
         if too_much:
             worst = ", ".join(list(report["sensitivity"])[:NAMED])
             raise SlimError(
-                f"quantized, the network reads with a CER of {report['quantized']['cer']:.4f} instead of "
-                f"{report['float']['cer']:.4f}: more than max_drop {limit} lost; leave the most sensitive layers in "
-                f"float (float_layers: {worst}), take more bits, or raise max_drop"
+                f"quantized, the network has a {figure} of {after:.4f} instead of {before:.4f}: more than max_drop "
+                f"{limit} lost; leave the most sensitive layers in float (float_layers: {worst}), take more bits, or "
+                "raise max_drop"
             )
         if was_training:
             model.train()
@@ -205,8 +207,12 @@ class LsqStep(QuantizeStep):
 
 
 def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> List[str]:
-    """Paths of the layers to be quantized. SlimError for a pattern of `float_layers` that no path of one matches."""
+    """Paths of the layers to be quantized, without those that training alone uses.
+
+    SlimError for a pattern of `float_layers` that no path of one matches.
+    """
     paths = [path for path, layer in model.named_sublayers() if type(layer) in KINDS]
+    paths = [path for path in paths if not path.startswith(training_only(model))]
     left = named(paths, float_layers, "float_layers")
     return [path for path in paths if path not in left]
 
