@@ -1,0 +1,171 @@
+"""Slimming detectors and direction classifiers: the same steps as for recognizers, on other networks."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from drawing import write_rows
+from test_training import TEXTS, config_dict
+
+from ppocr_slim.config.schema import Config, Distill
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.errors import SlimError
+from ppocr_slim.export.bundle import export_bundle
+from ppocr_slim.models import build_model
+from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.fake_quant import quantized_layers
+from ppocr_slim.models.state import model_state
+from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.specs import ClsSpec, DetSpec
+from ppocr_slim.slim.channels import find_groups, joined, remove, silence
+from ppocr_slim.slim.distill import DistillStep
+from ppocr_slim.slim.quantize import quantizable
+from ppocr_slim.slim.teachers import open_plain_teacher
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, save_checkpoint
+from ppocr_slim.tasks.table import task_for
+from ppocr_slim.training.recipe import run_recipe
+
+DET = ("db_mv3_slim", {"scale": 0.35, "channels": 16}, DetSpec())
+CLS = ("dir_cls_mv3_slim", {"scale": 0.35}, ClsSpec())
+SHAPES = {"db_mv3_slim": [2, 3, 64, 96], "dir_cls_mv3_slim": [2, 3, 48, 192]}
+
+
+def lively(name: str, args: dict):
+    """A network whose norms have seen something, so that no channel is like another."""
+    paddle.seed(1)
+    model = build_model(name, args)
+    for key, tensor in model_state(model).items():
+        if key.endswith(("_mean", "bias")):
+            tensor.set_value(paddle.randn(tensor.shape) * 0.3)
+        if key.endswith("_variance"):
+            tensor.set_value(paddle.rand(tensor.shape) + 0.5)
+    model.eval()
+    return model
+
+
+def save(folder: Path, name: str, args: dict, spec) -> Path:
+    model = lively(name, args)
+    weights = {key: tensor.numpy() for key, tensor in model_state(model).items()}
+    card = ModelCard(name, args, spec)
+    save_checkpoint(folder, card, weights, {"step": 0}, {"step": 0, "best": None, "best_step": 0})
+    return folder
+
+
+@pytest.mark.parametrize(("name", "args", "spec"), [DET, CLS])
+def test_a_pruned_network_computes_what_the_silenced_one_does(name, args, spec):
+    """Lost otherwise: channels would be cut out of one layer and stay in those that read it."""
+    model = lively(name, args)
+    x = paddle.randn(SHAPES[name])
+    groups = find_groups(model)
+    cut = joined(group.cut(group.size // 4) for group in groups)
+    silenced, small = copy.deepcopy(model), copy.deepcopy(model)
+    silence(silenced, cut)
+    remove(small, cut)
+    for key, expected in silenced.outputs(x).items():
+        found = small.outputs(x)[key]
+        if found.shape == expected.shape:  # pruned features have other channels
+            assert np.abs(found.numpy() - expected.numpy()).max() < 1e-4
+    last = list(silenced.outputs(x))[-1]
+    assert small.outputs(x)[last].shape == model.outputs(x)[last].shape
+    before, after = (measure_cost(one, model.typical_input).flops for one in (model, small))
+    assert after < 0.85 * before
+
+
+def test_a_detectors_pruning_reaches_neck_and_heads():
+    """Lost otherwise: half of a detector's multiply-adds, those of its neck, could not be pruned."""
+    names = {group.name for group in find_groups(lively(*DET[:2]))}
+    assert {"neck.lateral.0", "probability.0.0", "threshold.0.0"} <= names
+
+
+def test_what_training_alone_uses_is_not_quantized():
+    """Lost otherwise: the INT8 file would be refused, for grids of layers that no bundle has."""
+    paths = quantizable(lively(*DET[:2]), [])
+    assert any(path.startswith("probability.") for path in paths)
+    assert not any(path.startswith("threshold.") for path in paths)
+
+
+@pytest.mark.parametrize(("name", "args", "spec"), [DET, CLS])
+def test_a_teacher_says_what_its_network_says(tmp_path, name, args, spec):
+    """Lost otherwise: a student would learn from something else than the teacher that it was given."""
+    folder = save(tmp_path / "teacher", name, args, spec)
+    image = np.random.default_rng(1).standard_normal(SHAPES[name]).astype(np.float32)
+    model, _ = load_model(folder)
+    with paddle.no_grad():
+        expected = model(paddle.to_tensor(image)).numpy()
+    teacher = open_plain_teacher(folder, spec)
+    assert np.abs(teacher(image).logits - expected).max() < 1e-3 * max(1, np.abs(expected).max())
+    other = CLS[2] if spec is DET[2] else DET[2]
+    with pytest.raises(SlimError, match=f"must be one of task {other.task}"):
+        open_plain_teacher(folder, other)
+    with pytest.raises(SlimError, match="no teacher"):
+        open_plain_teacher(tmp_path / "nowhere", spec)
+
+
+def test_a_loss_of_another_task_is_refused(tmp_path):
+    """Lost otherwise: a stack trace about a missing output in the middle of the first step."""
+    folder = save(tmp_path / "teacher", *DET)
+
+    class Context:
+        task = task_for(DET[2])
+        augmented = False
+
+    step = DistillStep(Distill(teacher=folder, losses=[{"name": "frames"}]))
+    with pytest.raises(SlimError, match="the loss frames is for networks of task rec"):
+        step.attach(lively(*DET[:2]), Context())
+
+
+def test_a_direction_classifier_goes_through_all_stages(tmp_path):
+    """Lost otherwise: teacher, pruning, PACT and INT8 would be there for recognizers alone."""
+    write_rows(tmp_path, TEXTS, "train.txt")
+    write_rows(tmp_path, TEXTS, "val.txt")
+    teacher = save(tmp_path / "teacher", *CLS)
+    distill = {"distill": {"teacher": str(teacher), "losses": [{"name": "logits", "temperature": 2}]}}
+    fpgm = {"fpgm": {"max_flops": 0.8, "calibration_rows": 4}}
+    pact = {"pact": {"max_drop": None, "calibration_rows": 8}}
+    raw = config_dict(
+        tmp_path,
+        Architecture={"name": CLS[0], "args": CLS[1]},
+        Train={"augment": [{"name": "rand_augment", "p": 0.5}]},
+        Recipe=[
+            {"stage": "train", "epochs": 2, "steps": [distill]},
+            {"stage": "prune", "epochs": 1, "steps": [fpgm, distill]},
+            {"stage": "quantize", "epochs": 1, "steps": [pact]},
+            {"stage": "export", "formats": ["paddle", "onnx", "onnx_int8"], "budget_mb": 0.5},
+        ],
+    )
+    run_recipe(Config.model_validate(raw))
+    run = tmp_path / "run"
+    model, card = load_model(run / "quantize" / "best")
+    assert quantized_layers(model) and card.spec == CLS[2]
+    figures = json.loads((run / "prune" / "fpgm.json").read_text(encoding="utf-8"))
+    assert figures["flops"]["ratio"] <= 0.8
+    samples, _ = read_label_file(tmp_path / "val.txt")
+    images = [load_image(sample.path) for sample in samples]
+    trained = DirectionClassifier(task_for(card.spec).session(model), card.spec).classify(images)
+    for precision in ("fp32", "int8"):
+        shipped = DirectionClassifier.from_bundle(run / "export", precision=precision).classify(images)
+        assert all(abs(one.score - other.score) < 0.2 for one, other in zip(trained, shipped))
+
+
+def test_a_detectors_bundle_is_a_starting_point_and_has_no_threshold_head(tmp_path):
+    """Lost otherwise: nobody could fine-tune the detector that ships."""
+    from ppocr_slim.export.weights import read_bundle_weights
+    from ppocr_slim.models.state import with_training_only
+
+    folder = save(tmp_path / "checkpoint", *DET)
+
+    class Page:
+        path = write_rows(tmp_path, ["Hà Nội"], "page.txt").parent / "images" / "page" / "0.png"
+        outlines, ignored = (), ()
+
+    export_bundle(folder, tmp_path / "bundle", ["paddle"], 5, [Page()])
+    weights = read_bundle_weights(tmp_path / "bundle")
+    model, _ = load_model(folder)
+    assert not any(name.startswith("threshold.") for name in weights)
+    assert with_training_only(model, weights).keys() == model_state(model).keys()
