@@ -128,7 +128,7 @@ def test_the_page_has_the_figures_and_no_text_of_a_row(run: Path):
     evaluation(run.parent / "eval.json", {"1.jpg": "Hà Nội", "2.jpg": "Huế"})
     page = write_page(run.parent / "results", "first", figures_of(run, commit="abc"))
     text = page.read_text(encoding="utf-8")
-    assert "40 steps, 300 rows seen" in text and "| an | 2 | 0.2500 |" in text and "commit: abc" in text
+    assert "40 steps, 300 images seen" in text and "| an | 2 | 0.2500 |" in text and "commit: abc" in text
     assert {path.name for path in page.parent.iterdir()} == {"first.md", "first.json", "first.png"}
     written = text + (page.parent / "first.json").read_text(encoding="utf-8")
     assert "Huế" not in written and "Nội" not in written

@@ -16,17 +16,20 @@ from ppocr_slim.bench.provenance import commit as working_commit
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
+from ppocr_slim.tasks.metrics import HIGHER_IS_BETTER
 from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders
 from ppocr_slim.training.runlog import LOG_FILE
 
 WARM_UP_ROWS = 3  # of predictions, whose times do not count
-COLUMNS = (
-    ("cer", "CER"),
-    ("wer", "WER"),
-    ("line_accuracy", "exact lines"),
-    ("edit_similarity", "edit similarity"),
-    ("kalapa_score", "Kalapa score"),
-)
+TITLES = {
+    "cer": "CER",
+    "wer": "WER",
+    "line_accuracy": "exact lines",
+    "edit_similarity": "edit similarity",
+    "kalapa_score": "Kalapa score",
+    "wrongly_turned": "upright ones turned",
+    "left": "upside-down ones left",
+}
 
 
 def collect(
@@ -59,6 +62,7 @@ def collect(
         scored = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
         rows = [json.loads(line) for line in _lines(predictions)] if predictions else None
+        metric = config.metric.name if config.metric else "cer"  # older runs had no other task
         checks: Dict[str, Any] = {}
         if other is not None:
             checks.update(_compared(scored, other, evaluation, other_evaluation))
@@ -70,11 +74,11 @@ def collect(
             "note": note,
             **_progress(records, config),
             "scores": scored["scores"],
-            "by_writer": scored["by_group"],
+            "by_writer": scored.get("by_group", {}),
             "checks": checks,
             "curve": {
                 "train_loss": [[r["step"], r["loss"]] for r in records if "loss" in r],
-                "eval_cer": [[r["step"], r["eval/cer"]] for r in records if "eval/cer" in r],
+                f"eval_{metric}": [[r["step"], r[f"eval/{metric}"]] for r in records if f"eval/{metric}" in r],
             },
         }
     except (OSError, ValueError) as error:
@@ -131,15 +135,19 @@ def _draw_curve(curve: Mapping[str, List], path: Path) -> None:
     figure = Figure(figsize=(7.5, 3.8))
     left = figure.add_subplot()
     right = left.twinx()
-    left.plot(*zip(*curve["train_loss"]), color="tab:blue", linewidth=0.8, label="training loss")
-    right.plot(*zip(*curve["eval_cer"]), color="tab:red", marker=".", label="CER, validation writers")
+    evaluated = next(key for key in curve if key.startswith("eval_"))
+    metric = evaluated[len("eval_") :]
+    title, losses, values = TITLES.get(metric, metric), curve["train_loss"], curve[evaluated]
+    left.plot(*zip(*losses), color="tab:blue", linewidth=0.8, label="training loss")
+    right.plot(*zip(*values), color="tab:red", marker=".", label=f"{title}, evaluation data")
     left.set_xlabel("step")
-    left.set_ylabel("CTC loss a character")
-    left.set_ylim(0, min(4.2, 1.1 * max(loss for _, loss in curve["train_loss"])))
-    right.set_ylabel("CER")
-    right.set_ylim(0, min(1, 1.5 * max(cer for _, cer in curve["eval_cer"])))
+    left.set_ylabel("training loss")
+    # A first loss of many times the others would hide them.
+    left.set_ylim(0, min(1.1 * max(loss for _, loss in losses), 6 * float(np.median([loss for _, loss in losses]))))
+    right.set_ylabel(title)
+    right.set_ylim(0, min(1, 1.5 * max(value for _, value in values)))
     right.grid(alpha=0.3)
-    figure.legend(loc="upper right", bbox_to_anchor=(0.9, 0.88))
+    figure.legend(loc="upper right" if not HIGHER_IS_BETTER[metric] else "center right", bbox_to_anchor=(0.9, 0.88))
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
@@ -152,14 +160,16 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         "",
         f"- command: `{figures['command']}`",
         f"- commit: {figures['commit']}",
-        f"- {figures['steps']} steps, {figures['images_seen']} rows seen, "
+        f"- {figures['steps']} steps, {figures['images_seen']} images seen, "
         f"{figures['training_minutes']} minutes of training steps",
     ]
     lines += [f"- {key}: {value}" for key, value in figures["checks"].items()]
     lines += ["", f"![curve]({name}.png)", ""]
-    lines.append("| writer | lines | " + " | ".join(title for _, title in COLUMNS) + " |")
-    lines.append("|---|---|" + "---|" * len(COLUMNS))
+    counted = next(key for key in ("lines", "pictures") if key in figures["scores"])
+    columns = [key for key, value in figures["scores"].items() if isinstance(value, float)]
+    lines.append(f"| writer | {counted} | " + " | ".join(TITLES.get(key, key) for key in columns) + " |")
+    lines.append("|---|---|" + "---|" * len(columns))
     for writer, scores in [("**all**", figures["scores"]), *figures["by_writer"].items()]:
-        cells = " | ".join(f"{scores[key]:.4f}" for key, _ in COLUMNS)
-        lines.append(f"| {writer} | {scores['lines']} | {cells} |")
+        cells = " | ".join(f"{scores[key]:.4f}" for key in columns)
+        lines.append(f"| {writer} | {scores[counted]} | {cells} |")
     return "\n".join(lines) + "\n"

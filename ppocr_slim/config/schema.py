@@ -223,9 +223,7 @@ class Quantize(Section):
     edge_bits: Optional[int] = Field(8, ge=2, le=8)  # of the first and the last layer; None: as all others
     float_layers: List[str] = Field(default_factory=list)  # left in float: names or patterns
     calibration_rows: int = Field(64, ge=1)
-    max_drop: Optional[float] = Field(
-        0.05, gt=0
-    )  # of the first metric, by calibration alone; None: no limit
+    max_drop: Optional[float] = Field(0.05, gt=0)  # of the first metric, by calibration alone; None: no limit
     sensitivity: bool = False  # measure each layer's before training; always done where max_drop stops the run
 
 
