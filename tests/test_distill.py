@@ -36,6 +36,7 @@ from ppocr_slim.slim.mutual import MutualStep
 from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, at_steps, open_teacher, row_widths
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays, save_checkpoint
+from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.kernels.accelerate import accelerated
@@ -211,7 +212,7 @@ def test_a_digest_tells_a_teacher_by_all_that_makes_its_answers(checkpoint, teac
         return open_teacher(source, CHARSET.classes, HEIGHT).digest
 
     assert digest(bundle) == digest(checkpoint) == teacher.digest  # the same network
-    other = replace(card, charset=Charset((*CHARSET.characters[:-1], "字")))
+    other = replace(card, spec=RecSpec(HEIGHT, Charset((*CHARSET.characters[:-1], "字")).classes))
     found = {teacher.digest, digest(save_network(tmp_path / "other", model, other))}
     found.add(digest(save_network(tmp_path / "taller", model, replace(card, height=40))))
     text = (bundle / "inference.yml").read_text(encoding="utf-8")
@@ -342,7 +343,7 @@ class Killer(SlimStep):
 def train(folder: Path, name: str, *steps: SlimStep) -> dict:
     """Train the student for eight steps on the folder's rows; gives all that its last checkpoint holds."""
     raw = config_dict(folder, Global={"output_dir": str(folder / name)}, Train={"augment": []})
-    config, card = Config.model_validate(raw), student_card()
+    config, card = check_config(Config.model_validate(raw)), student_card()
     samples, _ = read_label_file(folder / "train.txt")
     rows = TrainingRows(samples, [1.0] * len(samples), CHARSET, HEIGHT, steps_for_width, 4, [], seed=3)
     paddle.seed(3)

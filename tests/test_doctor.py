@@ -267,15 +267,15 @@ def test_the_characters_are_those_of_the_weights_that_training_starts_from(tmp_p
     label_file(tmp_path, ["w1/1.png\tab"], "train.txt")
     label_file(tmp_path, ["w2/1.png\tc1"], "val.txt")
     path = config_file(tmp_path)
-    charset, _, evaluation = diagnose_config(load_config(path))
-    assert charset.characters == ("a", "b") and kinds(evaluation.notes) == [("unknown character", 1)]
+    spec, _, evaluation = diagnose_config(load_config(path))
+    assert spec.characters == ("a", "b") and kinds(evaluation.notes) == [("unknown character", 1)]
     start = tmp_path / "start"
     start.mkdir()
     card = ModelCard("crnn_mv3_slim", {}, RecSpec(40, CHARSET.classes)).to_dict()
     (start / CARD).write_text(yaml.safe_dump(card), encoding="utf-8")
     started = f"Global.pretrained={start}"
-    charset, _, evaluation = diagnose_config(load_config(path, [started]))
-    assert charset == CHARSET and evaluation.is_clean
+    spec, _, evaluation = diagnose_config(load_config(path, [started]))
+    assert spec == RecSpec(40, CHARSET.classes) and evaluation.is_clean
     (tmp_path / "own.txt").write_text("a\nb\nz\n", encoding="utf-8")
     named = [started, f"Global.character_dict_path={tmp_path / 'own.txt'}"]
     assert diagnose_config(load_config(path, named))[0].characters == ("a", "b", "z")

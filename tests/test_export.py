@@ -64,7 +64,7 @@ def test_the_bundle_has_its_files_and_figures(place: Path):
     ]
     bundle = read_bundle(place / "bundle")
     _, card = load_model(place / "checkpoint")
-    assert bundle.classes == card.spec.classes
+    assert bundle.spec == card.spec
     assert bundle.architecture == card.architecture
     assert bundle.parity["samples"] == len(TEXTS)
     assert max(bundle.parity["largest_difference"].values()) <= 1e-4
@@ -74,7 +74,7 @@ def test_the_bundle_has_its_files_and_figures(place: Path):
 def test_rapidocr_finds_the_dictionary_in_the_onnx_file(place: Path):
     """RapidOCR would read wrong characters: it takes them from the file and adds blank and space."""
     metadata = {entry.key: entry.value for entry in onnx.load(str(place / "bundle" / "model.onnx")).metadata_props}
-    assert tuple(metadata["character"].split("\n")) == read_bundle(place / "bundle").characters
+    assert tuple(metadata["character"].split("\n")) == read_bundle(place / "bundle").spec.characters
 
 
 def test_checkpoint_and_every_backend_read_the_same(place: Path):
@@ -268,7 +268,7 @@ def test_export_tool_prints_sizes_and_writes_the_formats_asked_for(place: Path, 
     done = run_tool("export.py", *arguments, "--rows", "2")
     assert done.returncode == 0, done.stderr
     megabytes = (tmp_path / "out" / "model.onnx").stat().st_size / 1e6
-    assert f"{megabytes:.2f} MB" in done.stdout and "on 2 rows" in done.stdout
+    assert f"{megabytes:.2f} MB" in done.stdout and "on 2 samples" in done.stdout
     assert sorted(contents(tmp_path / "out")) == ["inference.yml", "model.onnx"]
 
 
@@ -285,7 +285,7 @@ def test_bad_arguments_are_refused(place: Path, tmp_path: Path):
     samples = samples_of(place)
     with pytest.raises(SlimError, match="'tflite'"):
         export_bundle(place / "checkpoint", tmp_path / "out", ["onnx", "tflite"], 50, samples)
-    with pytest.raises(SlimError, match="one labelled row"):
+    with pytest.raises(SlimError, match="one labelled image"):
         export_bundle(place / "checkpoint", tmp_path / "out", FORMATS, 50, [])
     with pytest.raises(SlimError, match="not a checkpoint"):
         export_bundle(place / "bundle", tmp_path / "out", FORMATS, 50, samples)

@@ -22,6 +22,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import write_json
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
+from ppocr_slim.models.crnn import TYPICAL_ASPECT
 from ppocr_slim.models.db import db_mv3_slim
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
@@ -43,7 +44,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def batches(card) -> list:
-    rows = [resize_to_height(draw_row(text), card.height) for text in TEXTS]
+    rows = [resize_to_height(draw_row(text), card.spec.height) for text in TEXTS]
     labels = [card.charset.encode(text) for text in TEXTS]
     lengths = np.array([len(label) for label in labels], np.int64)
     padded = np.zeros((len(rows), lengths.max()), np.int32)
@@ -324,7 +325,7 @@ def test_latencies_are_of_the_two_networks(checkpoint, monkeypatch):
     small = build_model(card.name, card.args, len(card.charset.classes))
     small.eval()
     assert fpgm.latencies(model, small, card.spec) == {"ms": 1, "base_ms": 4, "ratio": 0.25}
-    image = paddle.zeros([1, 3, card.height, fpgm.TYPICAL_ASPECT * card.height])
+    image = paddle.zeros([1, 3, card.spec.height, TYPICAL_ASPECT * card.spec.height])
     for name, network in (("own", small), ("base", model)):
         expected = nn.functional.softmax(network(image), axis=-1).numpy()
         assert np.abs(timed[0][name]()[0] - expected).max() < 1e-4

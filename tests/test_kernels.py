@@ -20,11 +20,13 @@ from ppocr_slim.models.crnn import LineDropout, TimeSteps
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual, SqueezeExcite
 from ppocr_slim.models.state import model_state
 from ppocr_slim.training.kernels.accelerate import accelerated
+from ppocr_slim.training.kernels.dense import STRIP, DenseFunction
 from ppocr_slim.training.kernels.depthwise import DepthwiseFunction, NormAct, geometry
 from ppocr_slim.training.kernels.many import Tensors, gather, lerp, scatter
 from ppocr_slim.training.kernels.norm import NormFunction
 from ppocr_slim.training.kernels.planes import HARD_SWISH, LINEAR, RELU
 from ppocr_slim.training.kernels.squeeze import SqueezeExciteFunction
+from ppocr_slim.training.kernels.upsample import RepeatFunction
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer
 
 ACTIVATIONS = {LINEAR: lambda x: x, RELU: functional.relu, HARD_SWISH: functional.hardswish}
@@ -166,6 +168,76 @@ def test_large_planes_are_worked_on_in_parts():
         compare(ours, paddles, copy.deepcopy([conv, *norms]), paddle.randn(shape), tolerance=5e-5)
 
 
+@examples
+@given(
+    kernel=st.sampled_from([3, 5]),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 9), st.integers(1, 40)),
+    outputs=st.integers(1, 7),
+    seed=seeds,
+)
+def test_a_dense_convolution_is_paddles(kernel, shape, outputs, seed):
+    """Lost otherwise: detectors would follow wrong gradients, at the rims of pages or on small maps above all."""
+    paddle.seed(seed)
+    convolution = nn.Conv2D(shape[1], outputs, kernel, padding=kernel // 2, bias_attr=False)
+
+    def ours(layers):
+        return lambda x: DenseFunction.apply(x, layers[0].weight)
+
+    compare(ours, lambda layers: layers[0], [convolution], paddle.randn(shape) * 2 + 1)
+
+
+@pytest.mark.parametrize(("kernel", "shape"), [(3, [2, 3, 47, 93]), (5, [1, 2, 3, 2500]), (3, [1, 1, 64, 32])])
+def test_large_maps_are_convolved_in_strips(kernel, shape):
+    """Lost otherwise: what lies on the seam of two strips would be wrong, which the tests' small maps do not have."""
+    assert shape[2] * (shape[3] + kernel - 1) > STRIP
+    paddle.seed(2)
+    convolution = nn.Conv2D(shape[1], 4, kernel, padding=kernel // 2, bias_attr=False)
+
+    def ours(layers):
+        return lambda x: DenseFunction.apply(x, layers[0].weight)
+
+    compare(ours, lambda layers: layers[0], [convolution], paddle.randn(shape), tolerance=5e-5)
+
+
+@examples
+@given(shape=shapes, times=st.integers(1, 9), seed=seeds)
+def test_repeated_pixels_are_paddles(shape, times, seed):
+    """Lost otherwise: a detector's coarse maps would be added to the fine ones in the wrong places."""
+    paddle.seed(seed)
+    layer = nn.Upsample(scale_factor=times, mode="nearest")
+    compare(
+        lambda layers: lambda x: RepeatFunction.apply(x, times), lambda layers: layers[0], [layer], paddle.randn(shape)
+    )
+
+
+@pytest.mark.parametrize("frozen", ["x", "weight"])
+def test_a_dense_convolution_gives_gradients_where_they_are_wanted(frozen):
+    """Lost otherwise: a frozen backbone, or the first layer of a network, would end in an error inside Paddle."""
+    x, layer = paddle.randn([2, 3, 5, 6]), nn.Conv2D(3, 4, 3, padding=1, bias_attr=False)
+    x.stop_gradient, layer.weight.stop_gradient = frozen == "x", frozen == "weight"
+    with accelerated(layer) as count:
+        layer(x).sum().backward()
+    assert count == {"dense convolutions": 1}
+    assert (x.grad is None) == (frozen == "x") and (layer.weight.grad is None) == (frozen == "weight")
+
+
+def test_a_whole_detector_trains_the_same():
+    """Lost otherwise: parts that are right, put together wrongly; or a detector that no kernel makes faster."""
+    paddle.seed(1)
+    plain = build_model("db_mv3_slim", {"backbone": "small", "scale": 0.35, "channels": 16})
+    fast, exact = copy.deepcopy(plain), copy.deepcopy(plain).to(dtype="float64")
+    x = paddle.randn([2, 3, 64, 96])
+    with accelerated(fast) as count:
+        assert count["dense convolutions"] == 6 and count["upsamplings"] == 4  # four levels, two heads
+        assert count["inverted residuals"] == len(plain.backbone.blocks)
+        ours = run(fast, [fast], x)
+    found = [ours, run(plain, [plain], x), run(exact, [exact], x.astype("float64"))]
+    for mine, theirs, true in zip(*([t.numpy().ravel() for t in results] for results in found)):
+        # Rounding takes single values over the kinks of the activations, in ours and in Paddle's.
+        allowed = 3 * np.linalg.norm(theirs - true) + 1e-3 * max(0.1, np.linalg.norm(true))
+        assert np.linalg.norm(mine - true) <= allowed
+
+
 def test_squeeze_and_excitation_is_paddles():
     """Lost otherwise: the teacher would follow wrong gradients."""
     paddle.seed(4)
@@ -272,7 +344,19 @@ def test_afterwards_the_model_is_plain_again():
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2D(4, 4, 3, padding=1),  # dense
+        nn.Conv2D(4, 4, 3, padding=1),  # dense, with a bias
+        nn.Conv2D(4, 4, 3, bias_attr=False),  # dense, without the padding that keeps the size
+        nn.Conv2D(4, 4, 3, 2, 1, bias_attr=False),
+        nn.Conv2D(4, 4, 3, padding=2, dilation=2, bias_attr=False),
+        nn.Conv2D(4, 4, (3, 1), padding=1, bias_attr=False),
+        nn.Conv2D(4, 4, 2, padding=1, bias_attr=False),
+        nn.Conv2D(4, 4, 3, padding=1, padding_mode="reflect", bias_attr=False),
+        nn.Conv2D(4, 4, 3, padding=1, data_format="NHWC", bias_attr=False),
+        nn.Conv2D(4, 4, 3, padding=1, groups=2, bias_attr=False),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Upsample(scale_factor=2.0, mode="nearest"),
+        nn.Upsample(size=[4, 4], mode="nearest"),
+        nn.Upsample(scale_factor=2, mode="nearest", data_format="NHWC"),
         nn.Conv2D(4, 8, 3, padding=1, groups=4, bias_attr=False),  # two outputs a channel
         nn.Conv2D(4, 4, 3, padding=2, dilation=2, groups=4, bias_attr=False),
         nn.Conv2D(4, 4, 3, padding=1, groups=4),  # with a bias
@@ -297,11 +381,13 @@ def test_other_precision_takes_paddles_own_kernel():
         assert layer(paddle.ones([1, 3, 5, 5], dtype="float64")).dtype == paddle.float64
 
 
-def test_a_wrong_input_is_paddles_error():
+@pytest.mark.parametrize("groups", [4, 1])
+def test_a_wrong_input_is_paddles_error(groups):
     """Lost otherwise: a kernel would read and write beyond the weights, and the process would end somewhere else."""
-    layer = nn.Conv2D(4, 4, 3, groups=4, bias_attr=False)
-    with accelerated(layer), pytest.raises(ValueError):
+    layer = nn.Conv2D(4, 4, 3, padding=1, groups=groups, bias_attr=False)
+    with accelerated(layer) as count, pytest.raises(ValueError):
         layer(paddle.ones([2, 6, 5, 5]))
+    assert sum(count.values()) == 1
 
 
 def test_what_is_not_contiguous_is_copied_and_keeps_its_gradient():
@@ -375,6 +461,40 @@ def test_fake_quantization_goes_through_the_kernel():
             results.append(run(twin, [twin], x))
     for ours, paddles in zip(*results):
         assert_close(ours, paddles)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_fake_quantized_dense_convolution_goes_through_the_kernel(kernel):
+    """Lost otherwise: quantization-aware training of a detector would be slow, or would follow other gradients."""
+    paddle.seed(5)
+    x, results = paddle.randn([2, 4, 6, 10]), []
+    block = nn.Sequential(nn.Conv2D(4, 3, kernel, padding=kernel // 2, bias_attr=False))
+    ImperativeQuantAware(act_preprocess_layer=Clip, weight_quantize_type="channel_wise_abs_max").quantize(block)
+    for use in (True, False):
+        twin = copy.deepcopy(block)
+        with accelerated(twin) if use else nullcontext() as count:
+            assert not use or count == {"dense convolutions": 1}
+            results.append(run(twin, [twin], x))
+    for ours, paddles in zip(*results):
+        assert_close(ours, paddles)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2D(2, 2, 3, padding=1, bias_attr=False), nn.Upsample(scale_factor=2)])
+def test_dense_convolutions_and_upsamplings_fall_back(layer):
+    """Lost otherwise: another precision would be read as garbage; an export would hold a call that nothing can run."""
+    reference, seen = copy.deepcopy(layer), []
+    x = paddle.randn([1, 2, 4, 5])
+    with accelerated(layer) as count:
+        assert sum(count.values()) == 1
+        exact = copy.deepcopy(reference).to(dtype="float64")(x.astype("float64"))
+        if not list(layer.parameters()):
+            assert layer(x.astype("float64")).dtype == paddle.float64
+        assert_close(layer(x), exact)
+        layer.register_forward_post_hook(lambda layer, inputs, output: seen.append(output.shape))
+        assert seen == [layer(x).shape]
+        with pytest.raises(ValueError):
+            layer(x[0])
+    assert "forward" not in vars(layer)
 
 
 def test_the_optimizer_in_one_call_is_paddles():

@@ -14,7 +14,17 @@ from ppocr_slim.data.labels import Sample, read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.types import TextLine
 from ppocr_slim.tasks.evaluation import evaluate
-from ppocr_slim.tasks.metrics import HIGHER_IS_BETTER, Scores, better, kalapa_score, score_lines
+from ppocr_slim.tasks.hmean import Found
+from ppocr_slim.tasks.metrics import (
+    HIGHER_IS_BETTER,
+    DirectionScores,
+    PageScores,
+    Scores,
+    better,
+    kalapa_score,
+    score_lines,
+)
+from ppocr_slim.tasks.table import TASKS
 
 
 def test_scores_equal_hand_counts():
@@ -79,7 +89,49 @@ def test_unequal_or_no_lines_are_refused(references, readings):
 def test_every_metric_of_the_config_is_scored_and_ordered():
     """A config could name a metric by which best/ cannot be kept."""
     names = set(Metric.model_fields["name"].annotation.__args__)
-    assert names == set(HIGHER_IS_BETTER) and names <= set(Scores.__dataclass_fields__)
+    assert names == set(HIGHER_IS_BETTER) == {name for task in TASKS.values() for name in task.metrics}
+    for task, kind in (("rec", Scores), ("det", PageScores), ("cls", DirectionScores)):
+        assert set(TASKS[task].metrics) <= set(kind.__dataclass_fields__)
+
+
+def test_page_scores_equal_hand_counts():
+    """Every published figure of a detector would be wrong; a page with many lines must not weigh as one with few."""
+    pages = [Found(3, 4, 3), Found(0, 0, 2), Found(1, 1, 1)]
+    scores = PageScores.of(sum(pages, Found()), len(pages))
+    assert (scores.precision, scores.recall) == (4 / 6, 4 / 5)
+    assert scores.hmean == pytest.approx(2 * (4 / 6) * (4 / 5) / (4 / 6 + 4 / 5))
+    assert (scores.pages, scores.lines) == (3, 5)
+
+
+def test_pages_without_text_are_scored():
+    """An evaluation on empty pages would end in a division by zero, or call inventions right."""
+    assert PageScores.of(Found(), 2) == PageScores(1.0, 1.0, 1.0, 2, 0)
+    assert PageScores.of(Found(0, 0, 5), 2) == PageScores(0.0, 0.0, 1.0, 2, 0)
+    with pytest.raises(SlimError, match="no pages"):
+        PageScores.of(Found(), 0)
+
+
+def test_direction_scores_equal_hand_counts():
+    """A classifier that turns good rows over would look harmless, or one that turns nothing over useful."""
+    judged = [
+        (False, True, 0.99),
+        (False, False, 0.6),  # told wrong, but not surely enough to be turned
+        (False, False, 0.95),
+        (False, True, 0.5),
+        (True, True, 0.95),
+        (True, True, 0.8),  # told right, but left as it is
+        (True, False, 0.9),
+        (True, True, 0.9),  # just sure enough
+    ]
+    scores = DirectionScores.of(judged, 0.9)
+    assert scores == DirectionScores(accuracy=5 / 8, wrongly_turned=1 / 4, left=2 / 4, pictures=8)
+
+
+@pytest.mark.parametrize("judged", [[], [(True, True, 0.9)], [(False, True, 0.9)]])
+def test_directions_without_pictures_are_one_clear_error(judged):
+    """An empty evaluation would be a stack trace, or a perfect score."""
+    with pytest.raises(SlimError, match="at least one row"):
+        DirectionScores.of(judged, 0.9)
 
 
 def test_better():

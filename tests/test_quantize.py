@@ -46,7 +46,7 @@ def stage(checkpoint, tmp_path):
     texts = [line.text for line in task.recognizer(model).read(images)]
 
     def calibration(count):
-        rows = [resize_to_height(image, card.height) for image in images]
+        rows = [resize_to_height(image, card.spec.height) for image in images]
         labels = [[card.charset.classes.index(c) for c in text] or [1] for text in TEXTS]
         width = max(row.shape[1] for row in rows)
         padded = np.zeros((len(rows), max(map(len, labels))), np.int32)

@@ -360,10 +360,10 @@ def test_backends_that_cannot_be_used_say_why(small_bundle: Path):
 
 
 def test_the_shipped_bundle_is_found_or_missed_clearly(small_bundle: Path, monkeypatch):
-    """predict_rec.py without --bundle would fail with the name of some file."""
+    """A tool without --bundle would fail with the name of some file."""
     monkeypatch.setattr(bundle_module, "PRETRAINED", small_bundle.parent)
     assert shipped("bundle") == small_bundle
-    with pytest.raises(SlimError, match="--bundle"):
+    with pytest.raises(SlimError, match="no det bundle ships.*name one of your own"):
         shipped("det")
 
 

@@ -24,6 +24,7 @@ from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import STEPS
 from ppocr_slim.slim.step import SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
+from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
@@ -55,7 +56,8 @@ class Probe(SlimStep):
 
 def fit_with(step, folder, epochs):
     """`fit` on two batches an epoch, with `step` attached; gives the state of the step's layer at the end."""
-    config = Config.model_validate(config_dict(folder, Global={"log_every_steps": 1, "save_every_steps": 1}))
+    raw = config_dict(folder, Global={"log_every_steps": 1, "save_every_steps": 1})
+    config = check_config(Config.model_validate(raw))
     paddle.seed(5)
     model = build_model("crnn_mv3_slim", TINY, len(CHARSET.classes))
     step.attach(model, None)

@@ -30,6 +30,7 @@ from ppocr_slim.models import build_model
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
+from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.training.loop import Job, Stopped, fit
@@ -278,7 +279,7 @@ class FixedRows:
 
 def small_fit(folder, task, epochs=4, characters=("a", "b"), rows=None, evaluate=None):
     """Train the tiny network on `FixedRows` by `task`, in folder/run/train."""
-    config = Config.model_validate(config_dict(folder))
+    config = check_config(Config.model_validate(config_dict(folder)))
     charset = Charset(characters)
     model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
     card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], charset.classes))

@@ -68,7 +68,7 @@ def read_page_file(
 def _page(line: Sample) -> PageSample:
     try:
         entries = json.loads(line.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlimError(f"what follows {line.path} is no JSON ({error})") from error
     if not isinstance(entries, list):
         raise SlimError(f"what follows {line.path} is no JSON list of boxes")
@@ -85,6 +85,6 @@ def _entry(entry: Any, what: str) -> Tuple[str, np.ndarray]:
         raise SlimError(f'{what} is not {{"transcription": text, "points": [[x, y], ...]}}')
     try:
         points = np.asarray(entry["points"], np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SlimError(f"{what} has points that are no numbers") from error
     return entry["transcription"], polygons.checked(points, what)

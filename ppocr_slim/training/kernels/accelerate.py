@@ -157,13 +157,19 @@ def _suits_upsampling(layer: nn.Layer) -> bool:
         type(layer) is nn.Upsample
         and layer.mode == "nearest"
         and isinstance(layer.scale_factor, int)
+        and layer.scale_factor >= 1
         and layer.size is None
-        and layer.data_format == "NCHW"
+        and layer.data_format in (None, "NCHW")  # None: by the number of axes, which is asked below
     )
 
 
 def _upsampling(layer: nn.Upsample) -> Callable:
-    return lambda x: RepeatFunction.apply(x, layer.scale_factor)
+    def repeat(x):
+        if x.ndim != 4 or not x.size:
+            return nn.Upsample.forward(layer, x)  # it says what is wrong
+        return RepeatFunction.apply(x, layer.scale_factor)
+
+    return repeat
 
 
 def _suits_norm(layer: nn.Layer) -> bool:
