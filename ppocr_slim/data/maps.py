@@ -136,7 +136,12 @@ def _draw_side(plane: np.ndarray, start: Tuple[float, float], side: Tuple[float,
     np.abs(beyond, out=beyond)
     beyond -= length / 2
     np.maximum(beyond, 0, out=beyond)
-    closeness = cv2.magnitude(beyond, np.subtract(columns * uy, rows * ux))
+    # Not by cv2.magnitude: a batch must be the same to the bit whenever it is made, on any number of threads.
+    off = np.subtract(columns * uy, rows * ux)
+    off *= off
+    beyond *= beyond
+    beyond += off
+    closeness = np.sqrt(beyond, out=beyond)
     closeness *= -1 / reach
     closeness += 1
     np.maximum(part, closeness, out=part)  # what is farther than `reach` is below 0, and the plane is not

@@ -65,10 +65,11 @@ class DirectionTask(Task[ClsSpec]):
     def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> List[Tuple[bool, bool, float]]:
         """(is it upside down, was that told, with what probability) of each row as it is, and then turned."""
         classifier = DirectionClassifier(self.session(model), self.spec)
+        samples = [sample for sample in samples if sample.text]  # which way up a blank row is, nobody can tell
         judged = []
         for start in range(0, len(samples), batch_size):
             images = [load_image(sample.path) for sample in samples[start : start + batch_size]]
-            both = [picture for image in images for picture in (image, np.rot90(image, 2))]
+            both = [picture for image in images for picture in (image, np.ascontiguousarray(np.rot90(image, 2)))]
             found = classifier.classify(both, batch_size)
             judged += [(bool(i % 2), one.angle == 180 * (i % 2), one.score) for i, one in enumerate(found)]
         return judged
