@@ -84,7 +84,8 @@ class Rapid:
         self.engine = rapidocr_onnxruntime.RapidOCR(**options)
         folder = Path(rapidocr_onnxruntime.__file__).parent / "models"
         own = [Path(options[f"{task}_model_path"]) for task in ("det", "cls", "rec") if f"{task}_model_path" in options]
-        self.sizes = {file.name: file.stat().st_size for file in own or sorted(folder.glob("*.onnx"))}
+        files = {f"{file.parent.name}/{file.name}": file for file in own or sorted(folder.glob("*.onnx"))}
+        self.sizes = {name: file.stat().st_size for name, file in files.items()}
         self.stages = {"det": "text_det", "cls": "text_cls", "rec": "text_rec"}
         for name in self.stages.values():
             setattr(self.engine, name, Timed(getattr(self.engine, name)))

@@ -46,7 +46,7 @@ class Settings:
         rows: a recognizer's label file, on which directions are told, too.
         only_rows: a recognizer's label file: only lines that say what a row of it says are read for the figures.
         lines: pages with so many true lines, from and to, are timed; None: all.
-        limit: at most so many pages; None: all.
+        limit: at most so many pages and rows are scored; None: all. Those that are timed are taken from all.
         rivals: of ("rapidocr",).
         rival_python: an interpreter that has them; None: this one.
     """
@@ -97,12 +97,13 @@ def run_benchmark(settings: Settings, command: str) -> Dict[str, Any]:
     Raises:
         SlimError: a label file, a bundle or a page cannot be read, no page is left, or a rival cannot be started.
     """
-    pages = read_page_file(settings.pages)[0][: settings.limit]
+    labelled = read_page_file(settings.pages)[0]
+    pages = labelled[: settings.limit]
     if not pages:
         raise SlimError(f"{settings.pages} has no page to read")
     wanted = wanted_texts(settings.only_rows) if settings.only_rows else None
     low, high = settings.lines or (0, 10**6)
-    timed = [page for page in pages if low <= line_count(page) <= high][: settings.timed_pages]
+    timed = [page for page in labelled if low <= line_count(page) <= high][: settings.timed_pages]
     if settings.rounds and not timed:
         raise SlimError(f"no page of {settings.pages} has {low} to {high} lines: nothing can be timed (--lines)")
     bundles = {task: read_bundle(getattr(settings, task)) for task in TASKS}

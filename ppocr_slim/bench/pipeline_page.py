@@ -27,7 +27,7 @@ def write_results(out: Path, figures: Mapping[str, Any]) -> Path:
 
 def page_text(name: str, figures: Mapping[str, Any]) -> str:
     """The page in Markdown."""
-    pages, sides = figures["pages"], figures["sides"]
+    pages, sides, machine = figures["pages"], figures["sides"], figures["machine"]
     lines = [
         f"# {name}",
         "",
@@ -35,7 +35,7 @@ def page_text(name: str, figures: Mapping[str, Any]) -> str:
         "",
         f"- command: `{figures['command']}`",
         f"- commit: {figures['commit']}, {figures['date']}",
-        f"- {figures['machine']['processor']}, {figures['machine']['cores']} cores, {figures['threads']} threads a side",
+        f"- {machine['processor']}, {machine['cores']} cores, {figures['threads']} threads a side",
         f"- {pages['count']} pages of {pages['file']}, {pages['lines']} lines",
         *(
             f"- {_title(side)}: " + ", ".join(f"{package} {version}" for package, version in found["versions"].items())
@@ -87,9 +87,9 @@ def page_text(name: str, figures: Mapping[str, Any]) -> str:
         speed = figures["speed"]
         lines += ["", "## Time and memory", ""]
         lines.append(
-            f"Milliseconds a page, without decoding its file: {speed['pages']} pages of {speed['median_lines']:g} lines "
-            f"(median), all sides in turns, page by page, the median of {speed['rounds']} rounds. The ratio is the "
-            "median of the rounds' own."
+            f"Milliseconds a page, without decoding its file: {speed['pages']} pages of {speed['median_lines']:g} "
+            f"lines (median), all sides in turns, page by page, the median of {speed['rounds']} rounds. The ratio is "
+            "the median of the rounds' own."
         )
         lines.append("")
         rivals = [side for side in speed["sides"] if side not in ("fp32", "int8")]
