@@ -47,11 +47,14 @@ class Ours:
 
     def __init__(self, spec):
         sys.path.insert(0, spec["root"])
+        import cv2
+
         from ppocr_slim.runtime.bundle import read_bundle
         from ppocr_slim.runtime.images import load_image
         from ppocr_slim.runtime.pipeline import Pipeline
 
         folders = {task: spec[task] for task in ("det", "cls", "rec")}
+        cv2.setNumThreads(spec["threads"])
         self.load = load_image
         self.pipeline = Pipeline.from_bundles(**folders, threads=spec["threads"], precision=spec["precision"])
         self.sizes = {f"{task}/{f}": n for task in folders for f, n in read_bundle(folders[task]).sizes.items()}
