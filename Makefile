@@ -8,7 +8,7 @@ VERSION := $(shell $(PYTHON) $(VERSION_OF))
 STAMP := $(VENV)/requirements.$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test rivals lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
@@ -20,6 +20,11 @@ demo: venv ## make rows, fine-tune the recognizer on them, export it and read a 
 
 test: venv ## run the tests
 	$(RUN) -m pytest
+
+rivals: ## install RapidOCR and PaddleOCR 2.x into .venv-rivals, for tests/test_rivals.py and tools/bench_pipeline.py
+	$(PYTHON) -m venv .venv-rivals
+	.venv-rivals/bin/python -m pip install --disable-pip-version-check -r requirements-rivals.txt
+	.venv-rivals/bin/python -m pip install --disable-pip-version-check --no-deps paddleocr==2.9.1 imgaug==0.4.0 imageio
 
 lint: venv ## check the style
 	$(RUN) -m ruff check .

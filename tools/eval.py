@@ -11,33 +11,57 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.bench.evaluation_report import direction_sheet, direction_table, page_sheet, page_table
 from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.page_labels import read_page_file
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
-from ppocr_slim.tasks.evaluation import evaluate, open_recognizer, post_effects
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.tasks.evaluation import evaluate, open_network, post_effects
+from ppocr_slim.tasks.page_evaluation import evaluate_directions, evaluate_pages
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Read labelled rows and count the errors.")
+    parser = argparse.ArgumentParser(description="Score a network on labelled rows, a detector on labelled pages.")
     parser.add_argument("folder", type=Path, help="checkpoint folder or exported bundle")
-    parser.add_argument("--data", type=Path, required=True, help="label file: path<TAB>text")
+    parser.add_argument("--data", type=Path, required=True, help="label file; of a detector one of pages with boxes")
     parser.add_argument("--image-root", type=Path, help="folder that image paths start from")
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime", help="for a bundle")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="for a bundle (default: its faster)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
-    parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines here")
-    parser.add_argument("--worst", type=int, default=24, help="lines on the sheet (default 24)")
+    parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages) here")
+    parser.add_argument("--worst", type=int, default=24, help="lines (pages) on the sheet (default 24)")
     parser.add_argument(
         "--post", metavar="NAMES", help=f"what these corrections do, comma-separated: {', '.join(POST_PROCESSING)}"
     )
     options = parser.parse_args()
     names = post_processing_names(options.post) if options.post is not None else ()
-    samples, findings = read_label_file(options.data, options.image_root)
-    recognizer = open_recognizer(options.folder, options.backend, options.precision)
-    result = evaluate(recognizer, samples, progress=sys.stderr.isatty())
+    network = open_network(options.folder, options.backend, options.precision)
+    read_labels = read_page_file if isinstance(network, Detector) else read_label_file
+    samples, findings = read_labels(options.data, options.image_root)
+    watched = sys.stderr.isatty()
+    if not isinstance(network, Recognizer):
+        if names:
+            parser.error("--post is for recognizers")
+        if isinstance(network, Detector):
+            result = evaluate_pages(network, samples, watched)
+            table, draw = page_table(result), page_sheet
+        else:
+            result = evaluate_directions(network, samples, watched)
+            table, draw = direction_table(result), direction_sheet
+        print("\n".join(table + [f"left out: {finding.where}: {finding.detail}" for finding in findings]))
+        if options.json:
+            options.json.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+            print(f"wrote {options.json}")
+        if options.worst_sheet:
+            draw(result.worst(options.worst), options.worst_sheet)
+            print(f"wrote {options.worst_sheet}")
+        return 0
 
+    result = evaluate(network, samples, progress=watched)
     print(f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}")
     for name, s in [*result.by_group.items(), ("all", result.scores)]:
         print(

@@ -12,12 +12,17 @@ from tqdm import tqdm
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.backends import open_session
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
+from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.correct import post_process
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.metrics import Scores, normal_form, score_lines
+
+NETWORKS = {"det": Detector, "cls": DirectionClassifier, "rec": Recognizer}
 
 
 @dataclass(frozen=True)
@@ -62,24 +67,34 @@ class Evaluation:
         }
 
 
-def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
-    """The recognizer of a bundle, run by `backend` in `precision`, or of a checkpoint, by what lies in the folder.
+Network = Union[Recognizer, Detector, DirectionClassifier]
+
+
+def open_network(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Network:
+    """The network of a bundle, run by `backend` in `precision`, or of a checkpoint, by what lies in the folder.
 
     Raises SlimError if it is neither, or damaged.
     """
     place = readable_folder(Path(folder))
     if (place / BUNDLE_CARD).is_file():
-        return Recognizer.from_bundle(place, backend, precision=precision)
+        bundle = read_bundle(place)
+        return NETWORKS[bundle.spec.task](open_session(bundle, backend, precision=precision), bundle.spec)
     # Here, because they import paddle, which a bundle does not need.
     from ppocr_slim.tasks.checkpoint import CARD, load_model
-    from ppocr_slim.tasks.recognition import RecognitionTask
+    from ppocr_slim.tasks.table import task_for
 
     if not (place / CARD).is_file():
         raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
     model, card = load_model(place)
-    if not isinstance(card.spec, RecSpec):
-        raise SlimError(f"{folder} holds a {card.spec.task} network: rows are read with a rec one")
-    return RecognitionTask(card.spec).recognizer(model)
+    return NETWORKS[card.spec.task](task_for(card.spec).session(model), card.spec)
+
+
+def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
+    """As `open_network`; SlimError if the folder holds another network than a recognizer."""
+    network = open_network(folder, backend, precision)
+    if not isinstance(network, Recognizer):
+        raise SlimError(f"{folder} holds a {network.spec.task} network: rows are read with a rec one")
+    return network
 
 
 def evaluate(
