@@ -16,7 +16,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.boxes import SHRINK_RATIO, shrink_distance
 
-MIN_SIDE = 8  # pixels; smaller writing cannot be read, and a network need not find it
+MIN_SIDE = 4  # pixels; of smaller writing a network sees nothing. The width of a lone 1 is no more than this
 LOW, HIGH = 0.3, 0.7  # the threshold map away from borders and on them
 
 
