@@ -163,7 +163,8 @@ def test_what_belongs_to_another_task_is_blamed_on_who_set_it(tmp_path, task, ov
     key, _, value = override.partition("=")
     section, *inner = key.split(".")
     change = yaml.safe_load(value)
-    raw = raw_config(tmp_path, task, **{section: {inner[0]: change} if inner else change})
+    raw = raw_config(tmp_path, task)
+    raw[section] = {**raw[section], inner[0]: change} if inner else change
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.raises(SlimError) as caught:
         check_config(load_config(path))
