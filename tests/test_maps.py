@@ -95,8 +95,8 @@ def test_what_would_fall_apart_is_shrunk_less():
     ("outline", "ignored"),
     [
         (rectangle(20, 30, 100, 40), True),
-        (rectangle(20, 30, 100, 7.5), False),
-        (rectangle(20, 30, 100, 7.5, 40), False),  # its bounding box is large, it is not
+        (rectangle(20, 30, 100, 3.5), False),
+        (rectangle(20, 30, 100, 3.5, 40), False),  # its bounding box is large, it is not
         (rectangle(20, 30, 100, 40)[[0, 2, 1, 3]], False),  # two corners were swapped: it crosses itself
         (np.array([[20, 30], [120, 30], [120, 70], [20, 70], [20, 30], [20, 5]], np.float32), False),
         (rectangle(20, 30, 0, 0), False),  # a click instead of a box

@@ -91,5 +91,8 @@ def choose_charset(config: Config, pretrained: Optional[Callable[[], RecSpec]] =
     charset = config_charset(config)
     if config.run.character_dict_path is not None or pretrained is None:
         return charset
-    known = Charset(pretrained().characters)
+    spec = pretrained()
+    if not isinstance(spec, RecSpec):
+        return charset  # the training itself says that it cannot start from there
+    known = Charset(spec.characters)
     return known if set(charset.characters) <= set(known.characters) else charset
