@@ -214,7 +214,7 @@ def test_a_digest_tells_a_teacher_by_all_that_makes_its_answers(checkpoint, teac
     assert digest(bundle) == digest(checkpoint) == teacher.digest  # the same network
     other = replace(card, spec=RecSpec(HEIGHT, Charset((*CHARSET.characters[:-1], "字")).classes))
     found = {teacher.digest, digest(save_network(tmp_path / "other", model, other))}
-    found.add(digest(save_network(tmp_path / "taller", model, replace(card, height=40))))
+    found.add(digest(save_network(tmp_path / "taller", model, replace(card, spec=replace(card.spec, height=40)))))
     text = (bundle / "inference.yml").read_text(encoding="utf-8")
     for change in (
         lambda raw: raw["PostProcess"]["character_dict"].__setitem__(-1, "語"),

@@ -23,7 +23,7 @@ from ppocr_slim.folders import write_json
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.crnn import TYPICAL_ASPECT
-from ppocr_slim.models.db import db_mv3_slim
+from ppocr_slim.models.mobilenet_v3 import MobileNetV3
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim import _paddleslim, fpgm, sensitivity
@@ -373,8 +373,8 @@ def test_no_process_follows_the_plan_of_an_earlier_run(checkpoint, tmp_path, mon
 
 def test_what_cannot_be_pruned_is_one_clear_line(checkpoint, monkeypatch):
     """Lost otherwise: a stack trace from PaddleSlim's tracer, or a quantized network cut in half."""
-    with pytest.raises(SlimError, match="CRNN can"):
-        find_groups(db_mv3_slim())
+    with pytest.raises(SlimError, match="MobileNetV3 cannot be pruned; CRNN, DB, DirectionClassifier can"):
+        find_groups(MobileNetV3())
     model, _ = load_model(checkpoint)
     monkeypatch.setattr(_paddleslim, "importlib", SimpleNamespace(import_module=_no_module))
     with pytest.raises(SlimError, match="pip install --no-deps"):
