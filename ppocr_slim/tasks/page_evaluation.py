@@ -42,7 +42,7 @@ class Matches:
 def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections: Sequence[np.ndarray]) -> Matches:
     """Pair outlines [P_i, 2] in pixels that have more than half of their union in common, the best pair first.
 
-    A detection that fits an ignored truth, or lies within one by more than half of its area, counts for nothing.
+    A detection that fits an ignored truth, or lies within such ones by more than half of its area, counts for nothing.
     """
     found = [_simple(points) for points in detections]
     wanted = [_simple(points) for points in truths]
@@ -62,7 +62,7 @@ def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detection
             if truth not in unwanted:
                 pairs.append((truth, detection))
     for number in range(len(found)):
-        if any(common[i, number] > MIN_INSIDE * sizes[number] for i in unwanted):
+        if common[sorted(unwanted), number].sum() > MIN_INSIDE * sizes[number]:
             seen.add(number)
     return Matches(
         pairs=tuple(pairs),
