@@ -101,7 +101,7 @@ def test_a_blank_page_gives_nothing(size):
     page = np.full((*size, 3), 255, np.uint8)
     for direction in (True, False):
         reading = fake_pipeline(direction).read(page)
-        assert (reading.lines, reading.empty, reading.height, reading.width) == ([], [], *size)
+        assert (reading.lines, reading.dropped, reading.height, reading.width) == ([], [], *size)
         assert set(reading.ms) == {"det", "cls", "rec", "total"}
 
 
@@ -112,8 +112,8 @@ def test_a_page_is_read():
     reading = fake_pipeline().read(page_of_strips())
     assert [line.text for line in reading.lines] == ["a", "b", "c", "d?"]
     assert [line.direction for line in reading.lines] == [0, 0, 180, 0]
-    assert [line.text for line in reading.empty] == [""]
-    tops = [round(line.box[0][1], -1) for line in [*reading.lines, *reading.empty]]
+    assert [line.text for line in reading.dropped] == [""]
+    tops = [round(line.box[0][1], -1) for line in [*reading.lines, *reading.dropped]]
     assert tops == [100, 110, 400, 700, 1000]
     for line in reading.lines:
         assert line.confidence == pytest.approx(0.8) and line.score == pytest.approx(0.9, abs=0.01)
@@ -158,7 +158,7 @@ def test_results_do_not_depend_on_the_batch_size():
     expected = fake_pipeline(batch_size=1).read(page)
     for batch_size in (2, 3, 50):
         reading = fake_pipeline(batch_size=batch_size).read(page)
-        assert (reading.lines, reading.empty) == (expected.lines, expected.empty)
+        assert (reading.lines, reading.dropped) == (expected.lines, expected.dropped)
 
 
 def test_bent_text_is_read_within_the_rectangle_around_it():
@@ -233,7 +233,7 @@ def test_the_tools_options_reach_the_pipeline(tmp_path: Path, monkeypatch, capsy
     engine = {"backend": "openvino", "threads": 2, "precision": "fp32"}
     assert asked[0] == (
         (Path("r"), Path("d"), None),
-        {"with_direction": False, "post": ("lexicon",), "batch_size": 3, **engine},
+        {"with_direction": False, "post": ("lexicon",), "batch_size": 3, "drop_score": 0.5, **engine},
     )
     assert asked[1][0] == (None, None, "c") and asked[1][1]["with_direction"]
 
@@ -267,10 +267,10 @@ def test_predict_system_gives_one_json_object_a_page(papers: Path, monkeypatch, 
     assert [record["path"] for record in records] == [str(papers / name) for name in names]
     assert [record.get("page") for record in records] == [None, 1, 2, None, None]
     assert set(records[3]) == {"path", "error"} and "not an image" in records[3]["error"]
-    keys = ["path", "width", "height", "lines", "empty", "ms"]
+    keys = ["path", "width", "height", "lines", "dropped", "ms"]
     assert list(records[0]) == keys and list(records[1]) == ["path", "page", *keys[1:]]
     first = records[0]
-    assert (first["width"], first["height"], first["empty"]) == (900, 1400, 1)
+    assert (first["width"], first["height"], first["dropped"]) == (900, 1400, 1)
     assert list(first["ms"]) == ["det", "cls", "rec", "total"] and first["ms"]["total"] > 0
     assert [line["text"] for line in first["lines"]] == ["a", "b", "c", "d?"]
     line = first["lines"][2]
@@ -285,7 +285,7 @@ def test_predict_system_prints_what_it_read(papers: Path, monkeypatch, capsys):
     """A person would not see which page a text is from, or which file is broken."""
     status, out = run_tool(monkeypatch, capsys, "predict_system.py", papers)
     assert status == 1
-    assert out[0].startswith(f"{papers / 'a.png'}  900 x 1400, 4 lines, 1 boxes without text")
+    assert out[0].startswith(f"{papers / 'a.png'}  900 x 1400, 4 lines, 1 boxes dropped")
     assert [line.split()[-1] for line in out[1:5]] == ["a", "b", "c", "d?"]
     assert any(line.startswith(f"{papers / 'b.pdf'} page 2") for line in out)
     assert any(line.startswith(f"{papers / 'c.png'}  error: ") for line in out)

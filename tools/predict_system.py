@@ -14,7 +14,7 @@ from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.documents import find_documents
-from ppocr_slim.runtime.pipeline import BATCH_SIZE, Pipeline
+from ppocr_slim.runtime.pipeline import BATCH_SIZE, DROP_SCORE, Pipeline
 from ppocr_slim.runtime.predict_pages import page_name, read_documents
 
 
@@ -35,6 +35,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="default: one for each core")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="lines read together (default %(default)s)")
     parser.add_argument(
+        "--drop-score",
+        type=float,
+        default=DROP_SCORE,
+        metavar="SHARE",
+        help="drop lines of less confidence (default %(default)s; 0: those without text alone)",
+    )
+    parser.add_argument(
         "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
     )
     options = parser.parse_args()
@@ -47,6 +54,7 @@ def main() -> int:
         with_direction=options.cls != "none",
         post=post,
         batch_size=options.batch_size,
+        drop_score=options.drop_score,
         backend=options.backend,
         threads=options.threads,
         precision=options.precision,
@@ -68,7 +76,7 @@ def main() -> int:
         else:
             print(
                 f"{page_name(source)}  {reading.width} x {reading.height}, {len(reading.lines)} lines, "
-                f"{len(reading.empty)} boxes without text, {reading.ms['total']:.0f} ms"
+                f"{len(reading.dropped)} boxes dropped, {reading.ms['total']:.0f} ms"
             )
             for line in reading.lines:
                 print(f"  {line.confidence:.2f}  {line.text}")

@@ -30,7 +30,7 @@ def reading_picture(image: np.ndarray, reading: PageReading) -> np.ndarray:
     """
     page, scale = _drawable(image)
     texts = np.full_like(page, 255)
-    for line in reading.empty:
+    for line in reading.dropped:
         _outline(page, _corners(line) * scale, EMPTY)
     for line in reading.lines:
         corners = _corners(line) * scale

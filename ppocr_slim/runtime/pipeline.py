@@ -26,6 +26,7 @@ from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.types import TextLine
 
 BATCH_SIZE = 8
+DROP_SCORE = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class PageReading:
     Attributes:
         width, height: of the page, pixels.
         lines: in reading order, each with its box.
-        empty: the boxes in which nothing was read, as lines with the text "": rules, stamps and blank fields that the
-            detector took for text.
+        dropped: what was found and is not among the lines, because nothing was read there (the text is "") or with too
+            little confidence: rules, stamps and blank fields that the detector took for text, and scribble.
         ms: milliseconds of the stages det, cls (0.0 without a direction classifier) and rec, and of all together
             ("total"), which has cutting the lines out and corrections in it, too.
     """
@@ -44,7 +45,7 @@ class PageReading:
     width: int
     height: int
     lines: List[TextLine]
-    empty: List[TextLine]
+    dropped: List[TextLine]
     ms: Dict[str, float]
 
 
@@ -55,9 +56,10 @@ class Pipeline:
         direction: None: every line is taken to be upright.
         post: names of `POST_PROCESSING`, corrections of each text, in this order.
         batch_size: crops that go through a network together; it changes speed and nothing else.
+        drop_score: lines of less confidence are dropped; the name and the usual value are PaddleOCR's.
 
     Raises:
-        SlimError: an unknown correction or a batch size below 1.
+        SlimError: an unknown correction, a batch size below 1, or a drop_score that is no share.
     """
 
     def __init__(
@@ -67,17 +69,21 @@ class Pipeline:
         direction: Optional[DirectionClassifier] = None,
         post: Sequence[str] = (),
         batch_size: int = BATCH_SIZE,
+        drop_score: float = DROP_SCORE,
     ):
         unknown = [name for name in post if name not in POST_PROCESSING]
         if unknown:
             raise SlimError(f"unknown post-processing {unknown[0]!r}: known are {', '.join(POST_PROCESSING)}")
         if batch_size < 1:
             raise SlimError(f"batches of {batch_size} lines cannot be read; give at least 1")
+        if not 0 <= drop_score <= 1:
+            raise SlimError(f"drop_score is {drop_score}: a confidence is a number from 0 to 1")
         self.recognizer = recognizer
         self.detector = detector
         self.direction = direction
         self.post = tuple(post)
         self.batch_size = batch_size
+        self.drop_score = drop_score
 
     @staticmethod
     def from_bundles(
@@ -88,6 +94,7 @@ class Pipeline:
         with_direction: bool = True,
         post: Sequence[str] = (),
         batch_size: int = BATCH_SIZE,
+        drop_score: float = DROP_SCORE,
         backend: str = "onnxruntime",
         threads: Optional[int] = None,
         precision: str = "auto",
@@ -105,6 +112,7 @@ class Pipeline:
             DirectionClassifier.from_bundle(cls or shipped("cls"), *engine) if with_direction else None,
             post,
             batch_size,
+            drop_score,
         )
 
     def read(self, image: np.ndarray) -> PageReading:
@@ -149,7 +157,10 @@ class Pipeline:
         return PageReading(
             width=image.shape[1],
             height=image.shape[0],
-            lines=[line for line in lines if line.text],
-            empty=[line for line in lines if not line.text],
+            lines=[line for line in lines if self._is_kept(line)],
+            dropped=[line for line in lines if not self._is_kept(line)],
             ms={stage: 1000 * value for stage, value in seconds.items()},
         )
+
+    def _is_kept(self, line: TextLine) -> bool:
+        return bool(line.text) and line.confidence >= self.drop_score

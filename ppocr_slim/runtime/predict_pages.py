@@ -34,8 +34,8 @@ class PagePrediction:
     reading: Optional[PageReading] = None
 
     def to_json(self) -> Dict[str, Any]:
-        """path, width, height, lines, empty (how many boxes had no text), ms; or path, error. Where the file has
-        several pages, also page, from 1.
+        """path, width, height, lines, dropped (how many boxes had no text, or too little confidence), ms; or path,
+        error. Where the file has several pages, also page, from 1.
         """
         if self.reading is None:
             return {**_name(self.source), "error": self.source.error}
@@ -44,7 +44,7 @@ class PagePrediction:
             "width": self.reading.width,
             "height": self.reading.height,
             "lines": [_line_to_json(line) for line in self.reading.lines],
-            "empty": len(self.reading.empty),
+            "dropped": len(self.reading.dropped),
             "ms": {stage: round(ms, 2) for stage, ms in self.reading.ms.items()},
         }
 

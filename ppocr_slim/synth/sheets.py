@@ -369,8 +369,20 @@ def row_ink(picture: np.ndarray) -> tuple[np.ndarray, Colour]:
     foreign = ((top <= 2) & (bottom < 0.3 * height)) | ((bottom >= height - 2) & (top > 0.75 * height))
     keep = ~foreign & (stats[:, cv2.CC_STAT_AREA] >= 4)
     keep[0] = False
+    keep &= ~_beyond_the_writing(stats, keep, height)
     kept = cv2.dilate(keep[pieces].astype(np.uint8), np.ones((3, 3), np.uint8)) & (1 - rules)
     mask = np.rint(255 * np.clip(darkness / darkest, 0.0, 1.0) * kept).astype(np.uint8)
     strong = picture[mask > 160]
     colour = np.median(strong, axis=0) if len(strong) else np.array([60.0, 50.0, 50.0])
     return mask, tuple(float(value) for value in colour)
+
+
+def _beyond_the_writing(stats: np.ndarray, keep: np.ndarray, height: int) -> np.ndarray:
+    """Which of the pieces of ink [n] are what is left of a rule, before or behind the writing of a row."""
+    left, right = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH]
+    flat = stats[:, cv2.CC_STAT_HEIGHT] < 0.15 * height
+    letters = keep & ~flat
+    if not letters.any():
+        return np.zeros_like(keep)
+    away = height // 2
+    return flat & ((left > right[letters].max() + away) | (right < left[letters].min() - away))
