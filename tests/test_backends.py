@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_missing_openvino_is_named_with_the_command_that_installs_it(bundle, m
 
 def test_a_file_with_other_classes_than_its_card_is_refused(bundle):
     """Every character would be read as another."""
-    other = type(bundle)(**{**vars(bundle), "characters": bundle.characters[:-1]})
+    other = replace(bundle, spec=replace(bundle.spec, classes=bundle.spec.classes[:-1]))
     for backend in ("onnxruntime", "openvino"):
         with pytest.raises(SlimError, match="do not belong together"):
             open_session(other, backend, 1, "fp32")

@@ -9,33 +9,38 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
 from ppocr_slim.export.bundle import FORMATS, export_bundle
 from ppocr_slim.export.exams import spread
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.tasks.checkpoint import ModelCard
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Export a recognizer's checkpoint and prove that it reads the same.")
+    parser = argparse.ArgumentParser(description="Export a checkpoint and prove that it reads the same.")
     parser.add_argument("checkpoint", type=Path, help="checkpoint folder, such as output/rec_slim/train/best")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
-    parser.add_argument("--data", type=Path, required=True, help="label file whose rows are compared")
+    parser.add_argument("--data", type=Path, required=True, help="label file of the network's task: what is compared")
     parser.add_argument("--image-root", type=Path, help="what image paths are relative to; default: its folder")
-    parser.add_argument("--rows", type=int, default=32, help="rows to compare on, spread over the file (default 32)")
+    parser.add_argument(
+        "--rows", type=int, default=32, help="rows or pages to compare on, spread over the file (default 32)"
+    )
     parser.add_argument("--budget-mb", type=float, default=50.0, help="most megabytes a format may have (default 50)")
     parser.add_argument("--formats", default="paddle,onnx", help=f"comma-separated, of {', '.join(FORMATS)}")
     parser.add_argument(
-        "--calibration", type=Path, help="label file of training rows: for onnx_int8 of a float network"
+        "--calibration", type=Path, help="label file of training samples: for onnx_int8 of a float network"
     )
     parser.add_argument("--calibration-rows", type=int, default=64, help="rows taken of it (default 64)")
     parser.add_argument("--weight-bits", type=int, choices=(7, 8), default=8, help="of onnx_int8; 7 without VNNI")
     options = parser.parse_args()
     if options.rows < 1 or options.calibration_rows < 1:
         parser.error("--rows and --calibration-rows must be at least 1")
-    samples, findings = read_label_file(options.data, options.image_root)
+    task = ModelCard.read(readable_folder(options.checkpoint)).spec.task
+    samples, findings = read_samples(task, options.data, options.image_root)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
     rows = spread(samples, options.rows)
-    calibration, more = read_label_file(options.calibration) if options.calibration else ([], [])
+    calibration, more = read_samples(task, options.calibration) if options.calibration else ([], [])
     calibration, findings = spread(calibration, options.calibration_rows), [*findings, *more]
     report = export_bundle(
         options.checkpoint, options.out, formats, options.budget_mb, rows, calibration, options.weight_bits

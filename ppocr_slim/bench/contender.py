@@ -101,9 +101,9 @@ class PausedRows(TrainingRows):
         super().__init__(**arguments)
         self._gate = gate
 
-    def _row(self, index: int, rng: np.random.Generator):
+    def _item(self, index: int, rng: np.random.Generator):
         self._gate.open.wait()
-        return super()._row(index, rng)
+        return super()._item(index, rng)
 
 
 class GatedBatches:

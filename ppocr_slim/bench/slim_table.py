@@ -296,7 +296,7 @@ def _start_figures(config: Config, samples: Sequence[Sample]) -> Optional[Dict[s
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """What holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
     engines = [name for name in ENGINES if name in BACKENDS and importlib.util.find_spec(name)]
-    x = typical_row(samples, read_bundle(rows[0].export).height)
+    x = typical_row(samples, read_bundle(rows[0].export).spec.height)
     size = [int(side) for side in x.shape[2:]]
     found: Dict[str, Any] = {}
     calls: Dict[Tuple[str, str], Callable[[], Any]] = {}

@@ -149,7 +149,7 @@ class TrainData(Section):
     workers: int = Field(1, ge=1)  # threads that decode and augment
     cache_mb: float = Field(1000, ge=0)  # memory, of all processes together, for decoded rows
     augment: List[Augmentation] = Field(default_factory=list)
-    crop: int = Field(640, ge=64, multiple_of=32)  # side of the part of a page that detection trains on, pixels
+    crop: Optional[int] = Field(None, ge=64, multiple_of=32)  # pixels; of detection alone, None: 640
 
 
 class EvalData(Section):

@@ -65,6 +65,13 @@ def read_page_file(
     return pages, findings
 
 
+def read_samples(
+    task: str, path: Union[str, Path], image_root: Optional[Union[str, Path]] = None
+) -> Tuple[List[Any], List[Finding]]:
+    """A label file of a task: pages for "det", rows for "cls" and "rec"."""
+    return (read_page_file if task == "det" else read_label_file)(path, image_root)
+
+
 def _page(line: Sample) -> PageSample:
     try:
         entries = json.loads(line.text)

@@ -51,7 +51,7 @@ def _check_sections(config: Config, task: Type[Task]) -> None:
             name = config.architecture.name
             problem = f"{given.name!r} is not for {name}, a network of task {MODELS[name].task}; {hint}"
             raise WrongKeyError(f"{section}.name", problem)
-    if "crop" in config.train.model_fields_set and task is not TASKS["det"]:
+    if config.train.crop is not None and task is not TASKS["det"]:
         raise WrongKeyError("Train.crop", f"{config.architecture.name} trains on whole rows: leave it out")
 
 

@@ -20,6 +20,8 @@ from ppocr_slim.tasks.hmean import Found, score_page
 from ppocr_slim.tasks.metrics import PageScores
 from ppocr_slim.tasks.task import Data, Outputs, Task
 
+CROP = 640  # pixels; the side of what is trained on, unless the config says another
+
 
 class DetectionTask(Task[DetSpec]):
     """Differentiable binarization (Liao et al. 2020, arXiv:1911.08947)."""
@@ -52,7 +54,7 @@ class DetectionTask(Task[DetSpec]):
             samples=[checked.sample for checked in train.samples],
             ratios=[checked.ratio for checked in train.samples],
             spec=self.spec,
-            crop=config.train.crop,
+            crop=config.train.crop or CROP,
             batch_size=config.train.batch_size,
             augment=config.train.augment,
             seed=config.run.seed,
