@@ -19,7 +19,7 @@ demo: venv ## make rows, fine-tune the recognizer on them, export it and read a 
 	$(RUN) tools/demo.py
 
 test: venv ## run the tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 rivals: ## install RapidOCR and PaddleOCR 2.x into .venv-rivals, for tests/test_rivals.py and tools/bench_pipeline.py
 	$(PYTHON) -m venv .venv-rivals
