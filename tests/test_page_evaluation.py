@@ -176,7 +176,7 @@ def figures() -> Dict[str, Any]:
             "fp32": {**side, "versions": {"numpy": "1"}, "sizes": {}},
             "rapidocr": {**side, "versions": {"numpy": "2"}, "sizes": {"det.onnx": 4_745_517}},
         },
-        "true_boxes": {"fp32": {"cer": 0.05}},
+        "true_boxes": {"fp32": {"all": {"cer": 0.05}, "by_lines": {"1 to 7": {"cer": 0.05}}}},
         "direction": {"crops": direction, "rows": direction},
         "speed": {
             "pages": 2,
@@ -193,9 +193,11 @@ def figures() -> Dict[str, Any]:
 
 def test_a_side_is_scored_by_kind_and_by_number_of_lines():
     """The pages that count, of about ten lines, would be lost in the mean of all."""
-    detection = score_side([page("a", "b", path="f/1.jpg"), page(path="e/1.jpg")], [[[A.tolist(), "a"]], []], None)
-    detection = detection["detection"]
-    assert detection["all"]["recall"] == 0.5
+    found = [[[A.tolist(), "a"], [B.tolist(), ""]], []]  # what was dropped was found nevertheless
+    side = score_side([page("a", "b", path="f/1.jpg"), page(path="e/1.jpg")], found, None)
+    assert side["reading"]["by_lines"]["1 to 7"]["missed"] == side["reading"]["all"]["missed"] == 1
+    detection = side["detection"]
+    assert detection["all"]["recall"] == 1
     assert set(detection["by_kind"]) == {"e", "f"} and detection["by_kind"]["e"]["hmean"] == 1
     assert set(detection["by_lines"]) == {"0", "1 to 7"}
 

@@ -61,7 +61,8 @@ class Ours:
 
     def read(self, image):
         page = self.pipeline.read(image)
-        return page.ms, [[line.box, line.text] for line in page.lines]
+        dropped = [[line.box, ""] for line in page.dropped]  # found, but not given to the user
+        return page.ms, [[line.box, line.text] for line in page.lines] + dropped
 
     def boxes(self, image):
         return [box.points.tolist() for box in self.pipeline.detector.detect(image)]

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -33,6 +33,7 @@ FP32, INT8_SIDE, RAPIDOCR = "fp32", "int8", "rapidocr"
 TASKS = ("det", "cls", "rec")
 STAGES = (*TASKS, "total")
 LINE_RANGES = ((0, 0), (1, 7), (8, 12), (13, 10**6))  # a page's true lines; pages are told apart by their number
+_T = TypeVar("_T")
 SETTLE, REPEATS = 1, 3  # readings of a page in a turn: those that do not count, and those of which the median does
 
 
@@ -164,33 +165,47 @@ def _read_all(name: str, side: Worker, pages: Sequence[PageSample]) -> List[List
 def score_side(
     pages: Sequence[PageSample], readings: Sequence[Sequence[Any]], wanted: Optional[Set[str]]
 ) -> Dict[str, Any]:
-    """Figures of one side's readings, [[quad, text], ...] a page.
+    """Figures of one side's readings, [[quad, text], ...] a page; the text of a box that was dropped is "".
 
-    "detection": over all pages, by folder where there are several, and by number of lines; "reading": see
-    `ReadingErrors`. Boxes in which nothing was read are not among the readings.
+    "detection": of all boxes, over all pages, by folder where there are several, and by number of lines; "reading": of
+    those with a text, over all pages and by number of lines; see `ReadingErrors`.
     """
-    counts, errors = [], ReadingErrors()
+    counts, errors = [], []
     for page, lines in zip(pages, readings):
         outlines = [np.array(quad, np.float32) for quad, _ in lines]
         counts.append(score_page(page.outlines, page.ignored, outlines))
-        errors += score_reading(page, flags(page, wanted), outlines, [text for _, text in lines])
+        kept = [(outline, text) for outline, (_, text) in zip(outlines, lines) if text]
+        errors.append(score_reading(page, flags(page, wanted), [outline for outline, _ in kept], [t for _, t in kept]))
     groups: Dict[str, List[Found]] = {}
     for page, count in zip(pages, counts):
         groups.setdefault(page.group, []).append(count)
-    by_lines = {}
-    for low, high in LINE_RANGES:
-        some = [count for page, count in zip(pages, counts) if low <= line_count(page) <= high]
-        if some:
-            title = str(low) if low == high else f"{low} or more" if high >= 10**6 else f"{low} to {high}"
-            by_lines[title] = _page_figures(some)
     return {
         "detection": {
             "all": _page_figures(counts),
             "by_kind": {name: _page_figures(some) for name, some in sorted(groups.items())} if len(groups) > 1 else {},
-            "by_lines": by_lines,
+            "by_lines": {title: _page_figures(some) for title, some in by_line_count(pages, counts).items()},
         },
-        "reading": {**asdict(errors), "cer": errors.cer},
+        "reading": {
+            "all": _reading_figures(errors),
+            "by_lines": {title: _reading_figures(some) for title, some in by_line_count(pages, errors).items()},
+        },
     }
+
+
+def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> Dict[str, List[_T]]:
+    """The values of the pages whose number of true lines is in one of `LINE_RANGES`, by the range in words."""
+    found = {}
+    for low, high in LINE_RANGES:
+        some = [value for page, value in zip(pages, values) if low <= line_count(page) <= high]
+        if some:
+            title = str(low) if low == high else f"{low} or more" if high >= 10**6 else f"{low} to {high}"
+            found[title] = some
+    return found
+
+
+def _reading_figures(errors: Sequence[ReadingErrors]) -> Dict[str, Any]:
+    whole = sum(errors, ReadingErrors())
+    return {**asdict(whole), "cer": whole.cer}
 
 
 def _page_figures(counts: Sequence[Found]) -> Dict[str, Any]:
@@ -200,10 +215,10 @@ def _page_figures(counts: Sequence[Found]) -> Dict[str, Any]:
 def _true_boxes(
     settings: Settings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: Optional[Set[str]]
 ) -> Dict[str, Any]:
-    """ "true_boxes": the recognizer on the true lines cut out, in both precisions; "direction": the classifier there
-    and on rows, in FP32.
+    """ "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number of
+    lines; "direction": the classifier there and on rows, in FP32.
     """
-    crops, texts = [], []
+    crops, texts, owners = [], [], []
     for page in pages:
         image = load_image(page.path)
         for outline, text, ignore in zip(page.outlines, page.texts, flags(page, wanted)):
@@ -211,13 +226,17 @@ def _true_boxes(
                 quad = outline if len(outline) == 4 else polygons.around(outline)
                 crops.append(rectify(image, quad))
                 texts.append(text)
+                owners.append(page)
     if not crops:
         raise SlimError("no line of the pages is left to be read: choose other rows (--only-rows)")
     read = {}
     for precision, file in ((FP32, ONNX), (INT8_SIDE, INT8)):
         if file in bundles["rec"].sizes:
             recognizer = Recognizer.from_bundle(settings.rec, threads=settings.threads, precision=precision)
-            read[precision] = asdict(score_lines(texts, [line.text for line in recognizer.read(crops)]))
+            both = list(zip(texts, [line.text for line in recognizer.read(crops)]))
+            parts = {"all": both, **by_line_count(owners, both)}
+            figures = {title: asdict(score_lines(*zip(*some))) for title, some in parts.items()}
+            read[precision] = {"all": figures.pop("all"), "by_lines": figures}
     classifier = DirectionClassifier.from_bundle(settings.cls, threads=settings.threads)
     direction = {"crops": asdict(score_directions(classifier, crops))}
     if settings.rows:

@@ -44,7 +44,7 @@ def page_text(name: str, figures: Mapping[str, Any]) -> str:
         "",
         "## Found",
         "",
-        "Boxes in which something was read, at an IoU of 0.5 (ICDAR 2015's protocol).",
+        "At an IoU of 0.5 (ICDAR 2015's protocol). Of other engines those boxes that their own limits leave.",
         "",
     ]
     rows = []
@@ -73,15 +73,29 @@ def page_text(name: str, figures: Mapping[str, Any]) -> str:
     lines.append("")
     rows = []
     for side, found in sides.items():
-        reading = found["reading"]
-        alone = figures["true_boxes"].get(side)
-        shares = [reading[key] / max(1, reading["characters"]) for key in ("wrong", "missed", "added")]
-        rows.append(
-            [_title(side), f"{reading['found']} of {reading['lines']}", f"{reading['cer']:.4f}"]
-            + [f"{share:.4f}" for share in shares]
-            + ([f"{alone['cer']:.4f}", f"{100 * (reading['cer'] - alone['cer']):+.1f}"] if alone else ["-", "-"])
-        )
-    headings = ["", "lines found", "CER", "misread", "missed", "too much", "CER on true boxes", "difference, points"]
+        parts = [("all", found["reading"]["all"])]
+        parts += [(f"{count} lines", some) for count, some in found["reading"]["by_lines"].items() if some["lines"]]
+        for kind, reading in parts:
+            alone = figures["true_boxes"].get(side)
+            if alone:
+                alone = alone["all"] if kind == "all" else alone["by_lines"][kind[: -len(" lines")]]
+            shares = [reading[key] / max(1, reading["characters"]) for key in ("wrong", "missed", "added")]
+            rows.append(
+                [_title(side), kind, f"{reading['found']} of {reading['lines']}", f"{reading['cer']:.4f}"]
+                + [f"{share:.4f}" for share in shares]
+                + ([f"{alone['cer']:.4f}", f"{100 * (reading['cer'] - alone['cer']):+.1f}"] if alone else ["-", "-"])
+            )
+    headings = [
+        "",
+        "pages",
+        "lines found",
+        "CER",
+        "misread",
+        "missed",
+        "too much",
+        "CER on true boxes",
+        "difference, points",
+    ]
     lines += _table(headings, rows)
     if figures["speed"]:
         speed = figures["speed"]

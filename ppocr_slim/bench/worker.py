@@ -10,6 +10,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from ppocr_slim.bench.provenance import ROOT
 from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.bundle import UNCLIP_RATIO, read_bundle
 from ppocr_slim.training.launch import end_with_parent
 
 SCRIPT = ROOT / "ppocr_slim" / "bench" / "page_worker.py"
@@ -75,14 +76,15 @@ class Worker:
 
 def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> Dict[str, Any]:
     """How RapidOCR 1.4 runs our ONNX files (folders of bundles); `height` is that of the recognizer's input."""
+    boxes = read_bundle(det).spec.boxes
     return {
         "det_model_path": str(det / "model.onnx"),
         "det_mean": [0.485, 0.456, 0.406],
         "det_std": [0.229, 0.224, 0.225],
         "det_limit_type": "max",
-        "det_thresh": 0.3,
-        "det_box_thresh": 0.6,
-        "det_unclip_ratio": 1.5,
+        "det_thresh": boxes.threshold,
+        "det_box_thresh": boxes.box_threshold,
+        "det_unclip_ratio": UNCLIP_RATIO,
         "det_donot_use_dilation": True,
         "det_score_mode": "slow",
         "cls_model_path": str(cls / "model.onnx"),
@@ -95,13 +97,15 @@ def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> Dict[str, 
 
 def paddleocr_options(det: Path, cls: Path, rec: Path, height: int, dictionary: Path) -> Dict[str, Any]:
     """How PaddleOCR 2.x's predictors run our Paddle files; `dictionary` has a character a line."""
+    boxes = read_bundle(det).spec.boxes
     return {
         "det_model_dir": str(det),
         "det_algorithm": "DB",
         "det_limit_side_len": 960,
         "det_limit_type": "max",
-        "det_db_box_thresh": 0.6,
-        "det_db_unclip_ratio": 1.5,
+        "det_db_thresh": boxes.threshold,
+        "det_db_box_thresh": boxes.box_threshold,
+        "det_db_unclip_ratio": UNCLIP_RATIO,
         "det_db_score_mode": "slow",
         "cls_model_dir": str(cls),
         "rec_model_dir": str(rec),
