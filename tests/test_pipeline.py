@@ -21,8 +21,7 @@ from PIL import Image
 
 from ppocr_slim.bench.page_pictures import PictureFolder, boxes_picture, reading_picture
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime import detector as detector_module
-from ppocr_slim.runtime import direction as direction_module
+from ppocr_slim.runtime import network as network_module
 from ppocr_slim.runtime import pipeline as pipeline_module
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
@@ -191,9 +190,9 @@ def test_each_bundle_is_opened_for_its_task(monkeypatch):
     """Threads or precision would hold for one network of three, or a recognizer be asked for boxes."""
     opened: List[tuple] = []
     specs = {"d": DetSpec(), "c": ClsSpec(), "r": RecSpec(48, CLASSES)}
-    for module in (detector_module, direction_module):
-        monkeypatch.setattr(module, "read_bundle", lambda folder: SimpleNamespace(spec=specs[folder], folder=folder))
-        monkeypatch.setattr(module, "open_session", lambda bundle, *engine: opened.append((bundle.folder, *engine)))
+    found = lambda folder: SimpleNamespace(spec=specs[folder], folder=folder)  # noqa: E731
+    monkeypatch.setattr(network_module, "read_bundle", found)
+    monkeypatch.setattr(network_module, "open_session", lambda bundle, *engine: opened.append((bundle.folder, *engine)))
     assert Detector.from_bundle("d", "openvino", 3, "int8").spec is specs["d"]
     assert DirectionClassifier.from_bundle("c", "openvino", 3, "int8").spec is specs["c"]
     assert opened == [("d", "openvino", 3, "int8"), ("c", "openvino", 3, "int8")]

@@ -13,8 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.bench.evaluation_report import direction_sheet, direction_table, page_sheet, page_table
 from ppocr_slim.bench.pictures import reading_sheet
-from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.page_labels import read_page_file
+from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
@@ -40,8 +39,7 @@ def main() -> int:
     options = parser.parse_args()
     names = post_processing_names(options.post) if options.post is not None else ()
     network = open_network(options.folder, options.backend, options.precision)
-    read_labels = read_page_file if isinstance(network, Detector) else read_label_file
-    samples, findings = read_labels(options.data, options.image_root)
+    samples, findings = read_samples(network.spec.task, options.data, options.image_root)
     watched = sys.stderr.isatty()
     if not isinstance(network, Recognizer):
         if names:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
+from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height
 from ppocr_slim.tasks.metrics import PageScores
@@ -80,7 +81,7 @@ def direction_sheet(pictures: Sequence[EvaluatedDirection], path: Union[str, Pat
     rows = []
     for one in pictures:
         image = load_image(one.path)
-        image = np.ascontiguousarray(np.rot90(image, 2)) if one.upside_down else image
+        image = half_turned(image) if one.upside_down else image
         image = resize_to_height(image, ROW_HEIGHT, ROW_WIDTH)
         row = np.full((ROW_HEIGHT + 8, ROW_WIDTH + 90, 3), 255, np.uint8)
         row[4:-4, 4:12] = RED if one.harmful else ORANGE

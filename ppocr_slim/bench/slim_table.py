@@ -25,7 +25,7 @@ from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.runtime.backends import BACKENDS, usable_cores
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim.shared_file import SHARED_FILE
@@ -359,8 +359,7 @@ def typical_row(samples: Sequence[Sample], height: int) -> np.ndarray:
             continue  # it counts as read "" where rows are scored
     if not rows:
         raise SlimError("none of the evaluation rows can be read, so there is nothing to measure on")
-    row = sorted(rows, key=lambda row: row.shape[1])[len(rows) // 2]
-    return to_batch([row], padded_width(row.shape[1]))
+    return row_input(median_row(rows))
 
 
 def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> Dict[str, Any]:

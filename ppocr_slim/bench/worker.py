@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping, Optional
 from ppocr_slim.bench.provenance import ROOT
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.bundle import UNCLIP_RATIO, read_bundle
+from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
 from ppocr_slim.training.launch import end_with_parent
 
 SCRIPT = ROOT / "ppocr_slim" / "bench" / "page_worker.py"
@@ -79,8 +80,8 @@ def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> Dict[str, 
     boxes = read_bundle(det).spec.boxes
     return {
         "det_model_path": str(det / "model.onnx"),
-        "det_mean": [0.485, 0.456, 0.406],
-        "det_std": [0.229, 0.224, 0.225],
+        "det_mean": list(PAGE_MEAN),
+        "det_std": list(PAGE_STD),
         "det_limit_type": "max",
         "det_thresh": boxes.threshold,
         "det_box_thresh": boxes.box_threshold,
@@ -97,14 +98,14 @@ def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> Dict[str, 
 
 def paddleocr_options(det: Path, cls: Path, rec: Path, height: int, dictionary: Path) -> Dict[str, Any]:
     """How PaddleOCR 2.x's predictors run our Paddle files; `dictionary` has a character a line."""
-    boxes = read_bundle(det).spec.boxes
+    spec = read_bundle(det).spec
     return {
         "det_model_dir": str(det),
         "det_algorithm": "DB",
-        "det_limit_side_len": 960,
+        "det_limit_side_len": spec.longer_side,
         "det_limit_type": "max",
-        "det_db_thresh": boxes.threshold,
-        "det_db_box_thresh": boxes.box_threshold,
+        "det_db_thresh": spec.boxes.threshold,
+        "det_db_box_thresh": spec.boxes.box_threshold,
         "det_db_unclip_ratio": UNCLIP_RATIO,
         "det_db_score_mode": "slow",
         "cls_model_dir": str(cls),

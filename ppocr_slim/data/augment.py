@@ -248,3 +248,8 @@ class Augmenter:
                 changed = transform(row, rng)
                 row = changed if fits(changed) else row
         return row
+
+    def picture(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The same for a picture [H, W, 3] uint8 whose text does not matter."""
+        row = Row(image, "", lambda rng: row)
+        return self(row, rng, lambda changed: min(changed.image.shape[:2]) > 0).image

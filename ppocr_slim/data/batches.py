@@ -6,6 +6,7 @@ A batch is a function of (seed, epoch, position): resuming needs a step number, 
 from __future__ import annotations
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from typing import Any, ClassVar, Iterator, List, Sequence, Tuple
 
 import cv2
 import numpy as np
+
+from ppocr_slim.config.schema import Augmentation
+from ppocr_slim.data.augment import Augmenter
 
 
 class TrainingData(ABC):
@@ -36,13 +40,22 @@ class TrainingData(ABC):
         samples: Sequence[Any],
         ratios: Sequence[float],
         batch_size: int,
+        augment: Sequence[Augmentation],
         seed: int,
         workers: int = 1,
         part: Tuple[int, int] = (0, 1),
     ):
         self.samples, self.ratios, self.batch_size = list(samples), np.asarray(ratios), batch_size
-        self.seed, self.workers, self.part = seed, workers, part
+        self.augment, self.seed, self.workers, self.part = list(augment), seed, workers, part
+        self._local = threading.local()
         self._length = -(-len(self._order(0)) // batch_size)
+
+    @property
+    def _augmenter(self) -> Augmenter:
+        """The calling thread's own."""
+        if not hasattr(self._local, "augmenter"):
+            self._local.augmenter = Augmenter(self.augment)
+        return self._local.augmenter
 
     @abstractmethod
     def _item(self, index: int, rng: np.random.Generator) -> Any:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Sequence, Tuple
 
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.augment import Augmenter, Row
 from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.data.rows import WORK_SCALE, ImageCache
+from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.runtime.specs import ClsSpec
@@ -31,7 +30,7 @@ class TrainingCrops(TrainingData):
     """Upright rows as batches, every other one of which is turned by 180 degrees, by chance.
 
     Args:
-        samples, ratios, batch_size, seed, workers, part: see `TrainingData`.
+        samples, ratios, batch_size, augment, seed, workers, part: see `TrainingData`.
         cache_mb: megabytes for rows that are decoded and resized already; the others are decoded each time.
     """
 
@@ -47,23 +46,18 @@ class TrainingCrops(TrainingData):
         part: Tuple[int, int] = (0, 1),
         cache_mb: float = 0,
     ):
-        super().__init__(samples, ratios, batch_size, seed, workers, part)
-        self.spec, self.augment = spec, list(augment)
-        self._local, self._cache = threading.local(), ImageCache(cache_mb)
+        super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
+        self.spec, self._cache = spec, ImageCache(cache_mb)
 
     def _item(self, index: int, rng: np.random.Generator) -> Tuple[np.ndarray, int, str]:
-        if not hasattr(self._local, "augmenter"):
-            self._local.augmenter = Augmenter(self.augment)
-        image = self._image(index)
-        row = Row(image, "", lambda rng: Row(image, "", None))
-        image = self._local.augmenter(row, rng, lambda row: min(row.image.shape[:2]) > 0).image
+        image = self._augmenter.picture(self._image(index), rng)
         return self._made(image, index, turned=bool(rng.random() < 0.5))
 
     def _plain_item(self, index: int) -> Tuple[np.ndarray, int, str]:
         return self._made(self._image(index), index, turned=bool(index % 2))
 
     def _made(self, image: np.ndarray, index: int, turned: bool) -> Tuple[np.ndarray, int, str]:
-        image = np.ascontiguousarray(image[::-1, ::-1]) if turned else image
+        image = half_turned(image) if turned else image
         return resize_to_height(image, self.spec.height, self.spec.width), int(turned), self.samples[index].where
 
     def _image(self, index: int) -> np.ndarray:

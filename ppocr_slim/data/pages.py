@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any, List, Sequence, Tuple
 
@@ -10,7 +9,6 @@ import cv2
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.augment import Augmenter, Row
 from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.data.maps import Maps, db_maps
 from ppocr_slim.data.page_labels import PageSample
@@ -42,7 +40,7 @@ class TrainingPages(TrainingData):
     stay text: on a page that is photographed in part, half a line is a line, too.
 
     Args:
-        samples, ratios, batch_size, seed, workers, part: see `TrainingData`.
+        samples, ratios, batch_size, augment, seed, workers, part: see `TrainingData`.
         spec: says at what size the detector sees a page, and by how much regions are shrunk.
         crop: side S of a crop, pixels.
     """
@@ -59,9 +57,8 @@ class TrainingPages(TrainingData):
         workers: int = 1,
         part: Tuple[int, int] = (0, 1),
     ):
-        super().__init__(samples, ratios, batch_size, seed, workers, part)
-        self.spec, self.crop, self.augment = spec, crop, list(augment)
-        self._local = threading.local()
+        super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
+        self.spec, self.crop = spec, crop
 
     def _told_by(self, sample: PageSample) -> Tuple[Any, ...]:
         return str(sample.path), sample.texts, [points.tolist() for points in sample.outlines]
@@ -72,11 +69,7 @@ class TrainingPages(TrainingData):
         zoom = np.exp(rng.uniform(*np.log(ZOOM)))
         image, outlines = self._scaled(image, sample, zoom)
         image, outlines = self._crop(image, outlines, sample.ignored, rng)
-        if not hasattr(self._local, "augmenter"):
-            self._local.augmenter = Augmenter(self.augment)
-        row = Row(image, "", lambda rng: Row(image, "", None))
-        image = self._local.augmenter(row, rng, lambda row: True).image
-        return image, self._maps(outlines, sample), sample.where
+        return self._augmenter.picture(image, rng), self._maps(outlines, sample), sample.where
 
     def _plain_item(self, index: int) -> Tuple[np.ndarray, Maps, str]:
         """The middle of the page, as the detector sees it."""

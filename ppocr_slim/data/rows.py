@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.augment import Augmenter, Row
+from ppocr_slim.data.augment import Row
 from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.data.charset import Charset, needed_steps
 from ppocr_slim.data.labels import Sample
@@ -59,7 +59,7 @@ class TrainingRows(TrainingData):
     differ by themselves: unsorted, a third of a batch was padding.
 
     Args:
-        samples, ratios, batch_size, seed, workers, part: see `TrainingData`.
+        samples, ratios, batch_size, augment, seed, workers, part: see `TrainingData`.
         steps: output steps of the model for an image width.
         cache_mb: megabytes for rows that are decoded and resized already; the others are decoded each time.
         one_writer: for each sample whether its folder holds the rows of one writer (see `TrainFile.writer_folders`);
@@ -83,19 +83,17 @@ class TrainingRows(TrainingData):
         one_writer: Optional[Sequence[bool]] = None,
         cache_mb: float = 0,
     ):
-        super().__init__(samples, ratios, batch_size, seed, workers, part)
-        self.charset, self.height, self.steps, self.augment = charset, height, steps, list(augment)
+        super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
+        self.charset, self.height, self.steps = charset, height, steps
         self.one_writer = [True] * len(self.samples) if one_writer is None else list(one_writer)
         self._by_folder: Dict[Path, List[int]] = {}  # the rows of each writer
         for index, sample in enumerate(self.samples):
             if self.one_writer[index]:
                 self._by_folder.setdefault(sample.path.parent, []).append(index)
-        self._local, self._cache = threading.local(), ImageCache(cache_mb)
+        self._cache = ImageCache(cache_mb)
 
     def _item(self, index: int, rng: np.random.Generator) -> _Made:
-        if not hasattr(self._local, "augmenter"):
-            self._local.augmenter = Augmenter(self.augment)
-        return self._made(self._local.augmenter(self._row(index), rng, self._fits), index)
+        return self._made(self._augmenter(self._row(index), rng, self._fits), index)
 
     def _plain_item(self, index: int) -> _Made:
         return self._made(self._row(index), index)

@@ -9,9 +9,17 @@ import numpy as np
 
 from ppocr_slim.runtime.backends import Session
 from ppocr_slim.runtime.detector import Detector
-from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.preprocess import padded_width, pages_to_batch, resize_page, resize_to_height, to_batch
+from ppocr_slim.runtime.preprocess import (
+    median_row,
+    padded_width,
+    pages_to_batch,
+    resize_page,
+    resize_to_height,
+    row_input,
+    to_batch,
+)
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec, Spec
 from ppocr_slim.tasks.hmean import Found, score_page
@@ -90,12 +98,11 @@ class RowExam(Exam):
     @staticmethod
     def inputs(spec: RecSpec, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for image in images:
-            row = resize_to_height(image, spec.height, spec.max_width)
-            yield to_batch([row], padded_width(row.shape[1]))
+            yield row_input(resize_to_height(image, spec.height, spec.max_width))
 
     def batches(self) -> Iterator[np.ndarray]:
         """The rows, two of them at unusual widths, and some in one batch, as wide as the widest of them."""
-        yield from self.inputs(self.spec, self.images)
+        yield from self.inputs(self.spec, self._rows)
         for width in EXTRA_WIDTHS:
             squeezed = [resize_to_height(row, self.spec.height, width) for row in self._rows[:2]]
             yield to_batch(squeezed, width)
@@ -104,9 +111,7 @@ class RowExam(Exam):
 
     def typical(self) -> np.ndarray:
         """The row of median width."""
-        rows = sorted(self._rows, key=lambda row: row.shape[1])
-        row = rows[len(rows) // 2]
-        return to_batch([row], padded_width(row.shape[1]))
+        return row_input(median_row(self._rows))
 
     def read(self, session: Session) -> List[str]:
         return [line.text for line in Recognizer(session, self.spec).read(self.images)]
@@ -136,10 +141,9 @@ class PageExam(Exam):
             yield pages_to_batch([resize_page(image, spec.longer_side)])
 
     def batches(self) -> Iterator[np.ndarray]:
-        """The pages, and the corners of some in one batch."""
+        """The pages, and in one batch the first pixels of some of them, laid out as small pages."""
         yield from self.inputs(self.spec, self.images)
-        corners = [np.resize(image, (64, 96, 3)) for image in self.images[:BATCH]]
-        yield pages_to_batch(corners)
+        yield pages_to_batch([np.resize(image, (64, 96, 3)) for image in self.images[:BATCH]])
 
     def typical(self) -> np.ndarray:
         """The page of median size."""
@@ -167,7 +171,7 @@ class CropExam(Exam):
 
     def __init__(self, spec: ClsSpec, images: Sequence[np.ndarray]):
         self.spec = spec
-        self.images = [picture for image in images for picture in (image, np.ascontiguousarray(image[::-1, ::-1]))]
+        self.images = [picture for image in images for picture in (image, half_turned(image))]
 
     @classmethod
     def of(cls, spec: ClsSpec, samples: Sequence[Any]) -> CropExam:

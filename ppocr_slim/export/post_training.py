@@ -18,7 +18,7 @@ from ppocr_slim.export.calibration import calibrate
 from ppocr_slim.export.int8 import write_int8
 from ppocr_slim.runtime.backends import OnnxSession, OpenVinoSession, usable_cores
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
 from ppocr_slim.runtime.timing import compared, time_in_turns
 
 TIMED_ROUNDS = 30
@@ -93,12 +93,12 @@ def quantize_file(
         raise SlimError(f"{out} is the FP32 file itself: name another one for INT8")
     height = height or _height(source)
     rows = [resize_to_height(load_image(path), height) for path in images]
-    inputs = [to_batch([row], padded_width(row.shape[1])) for row in rows]
+    inputs = [row_input(row) for row in rows]
     grids = calibrate(source, inputs, float_layers)
     write_int8(source, out, grids, weight_bits)
     sessions = [OnnxSession(path, usable_cores()) for path in (source, out)]
     differences = [np.abs(sessions[0](x) - sessions[1](x)).mean() for x in inputs]
-    typical = sorted(inputs, key=lambda x: x.shape[3])[len(inputs) // 2]
+    typical = row_input(median_row(rows))
     return QuantizationReport(
         out,
         (source.stat().st_size, out.stat().st_size),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.backends import Session, open_session
-from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.runtime.specs import ClsSpec
 
@@ -30,26 +27,15 @@ class Direction:
     turned: bool
 
 
-class DirectionClassifier:
+def half_turned(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 3], turned by 180 degrees; a copy, since OpenCV wants its rows one behind the other."""
+    return np.ascontiguousarray(picture[::-1, ::-1])
+
+
+class DirectionClassifier(Network[ClsSpec]):
     """Looks at crops with any session: an exported bundle's or a checkpoint's."""
 
-    def __init__(self, session: Session, spec: ClsSpec):
-        self.session = session
-        self.spec = spec
-
-    @classmethod
-    def from_bundle(
-        cls,
-        folder: Union[str, Path],
-        backend: str = "onnxruntime",
-        threads: Optional[int] = None,
-        precision: str = "auto",
-    ) -> DirectionClassifier:
-        """Open an exported bundle (see `open_session`); SlimError where it is damaged or not a classifier's."""
-        bundle = read_bundle(folder)
-        if not isinstance(bundle.spec, ClsSpec):
-            raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: directions are told with a cls one")
-        return cls(open_session(bundle, backend, threads, precision), bundle.spec)
+    spec_type, purpose = ClsSpec, "directions are told"
 
     def classify(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> List[Direction]:
         """One Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
@@ -69,8 +55,5 @@ class DirectionClassifier:
     def upright(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> Tuple[List[np.ndarray], List[Direction]]:
         """The crops, those that surely stand upside down turned by 180 degrees, and what was found of each."""
         directions = self.classify(crops, batch_size)
-        turned = [
-            np.ascontiguousarray(crop[::-1, ::-1]) if direction.turned else crop
-            for crop, direction in zip(crops, directions)
-        ]
+        turned = [half_turned(crop) if direction.turned else crop for crop, direction in zip(crops, directions)]
         return turned, directions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import AbstractSet, Iterator, List, Sequence, Set, Union
+from typing import AbstractSet, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -65,6 +65,17 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return np.asarray(image.convert("RGB"))
+
+
+def load_all(paths: Sequence[Path]) -> List[Tuple[Path, Optional[np.ndarray], Optional[str]]]:
+    """(path, image, None) of each file, or (path, None, why it cannot be read)."""
+    loaded: List[Tuple[Path, Optional[np.ndarray], Optional[str]]] = []
+    for path in paths:
+        try:
+            loaded.append((path, load_image(path), None))
+        except SlimError as error:
+            loaded.append((path, None, str(error)))
+    return loaded
 
 
 def find_images(arguments: Sequence[Union[str, Path]], suffixes: AbstractSet[str] = SUFFIXES) -> List[Path]:

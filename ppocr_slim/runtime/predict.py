@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence
 
-import numpy as np
-
-from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.correct import post_process
-from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.images import load_all
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.types import TextLine
 
@@ -54,13 +51,7 @@ def read_files(
     `post` names corrections of `POST_PROCESSING`, which are applied to each text in this order.
     """
     for start in range(0, len(paths), batch_size):
-        chunk = paths[start : start + batch_size]
-        loaded: List[Tuple[Path, Optional[np.ndarray], Optional[str]]] = []
-        for path in chunk:
-            try:
-                loaded.append((path, load_image(path), None))
-            except SlimError as error:
-                loaded.append((path, None, str(error)))
+        loaded = load_all(paths[start : start + batch_size])
         images = [image for _, image, _ in loaded if image is not None]
         began = time.perf_counter()
         lines = iter(recognizer.read(images, batch_size))

@@ -7,16 +7,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-import numpy as np
-
-from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.boxes import Box
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import Direction, DirectionClassifier
 from ppocr_slim.runtime.documents import PageImage, read_pages
-from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.images import load_all
 from ppocr_slim.runtime.pipeline import PageReading, Pipeline
 from ppocr_slim.runtime.types import TextLine
 
@@ -133,12 +130,7 @@ def classify_files(
 ) -> Iterator[FileDirection]:
     """Tell how the crops in `paths` stand, in their order; a broken file gives a record with its error."""
     for start in range(0, len(paths), batch_size):
-        loaded: List[Tuple[Path, Optional[np.ndarray], Optional[str]]] = []
-        for path in paths[start : start + batch_size]:
-            try:
-                loaded.append((path, load_image(path), None))
-            except SlimError as error:
-                loaded.append((path, None, str(error)))
+        loaded = load_all(paths[start : start + batch_size])
         crops = [image for _, image, _ in loaded if image is not None]
         began = time.perf_counter()
         directions = iter(classifier.classify(crops, batch_size))

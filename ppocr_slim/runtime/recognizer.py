@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Sequence
 
 import numpy as np
 
-from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.blank import is_blank
-from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.ctc import greedy_decode
+from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.types import TextLine
 
 
-class Recognizer:
+class Recognizer(Network[RecSpec]):
     """Reads rows with any session: an exported bundle's or a checkpoint's."""
 
-    def __init__(self, session: Session, spec: RecSpec):
-        self.session = session
-        self.spec = spec
-
-    @classmethod
-    def from_bundle(
-        cls,
-        folder: Union[str, Path],
-        backend: str = "onnxruntime",
-        threads: Optional[int] = None,
-        precision: str = "auto",
-    ) -> Recognizer:
-        """Open an exported bundle (see `open_session`); SlimError where it is damaged or not a recognizer's."""
-        bundle = read_bundle(folder)
-        if not isinstance(bundle.spec, RecSpec):
-            raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: rows are read with a rec one")
-        return cls(open_session(bundle, backend, threads, precision), bundle.spec)
+    spec_type, purpose = RecSpec, "rows are read"
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
         """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.

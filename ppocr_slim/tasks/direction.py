@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
 import paddle
 from paddle import nn
 
@@ -13,7 +12,7 @@ from ppocr_slim.data.directions import CropBatch, TrainingCrops
 from ppocr_slim.data.doctor import Diagnosis, examine_crops
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.models import bind_model
-from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import ClsSpec, Spec
 from ppocr_slim.tasks.metrics import DirectionScores
@@ -69,7 +68,7 @@ class DirectionTask(Task[ClsSpec]):
         judged = []
         for start in range(0, len(samples), batch_size):
             images = [load_image(sample.path) for sample in samples[start : start + batch_size]]
-            both = [picture for image in images for picture in (image, np.ascontiguousarray(np.rot90(image, 2)))]
+            both = [picture for image in images for picture in (image, half_turned(image))]
             found = classifier.classify(both, batch_size)
             judged += [(bool(i % 2), one.angle == 180 * (i % 2), one.score) for i, one in enumerate(found)]
         return judged

@@ -19,6 +19,7 @@ from ppocr_slim.runtime.correct import post_process
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.tasks.metrics import Scores, normal_form, score_lines
 
@@ -65,9 +66,6 @@ class Evaluation:
             "unreadable": [{"path": str(path), "error": reason} for path, reason in self.unreadable],
             "lines": [{**asdict(line), "path": str(line.path)} for line in self.lines],
         }
-
-
-Network = Union[Recognizer, Detector, DirectionClassifier]
 
 
 def open_network(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Network:

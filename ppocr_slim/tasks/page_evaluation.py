@@ -15,7 +15,7 @@ from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.detector import Detector
-from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.tasks.hmean import MIN_INSIDE, MIN_IOU, Found, score_page
 from ppocr_slim.tasks.metrics import DirectionScores, PageScores, normal_form
@@ -257,7 +257,7 @@ def score_directions(classifier: DirectionClassifier, crops: Iterable[np.ndarray
 
 def both_ways(classifier: DirectionClassifier, image: np.ndarray) -> List[Tuple[bool, float, bool]]:
     """(whether its direction was told, with what probability, whether it would be turned) as it is and upside down."""
-    found = classifier.classify([image, np.ascontiguousarray(np.rot90(image, 2))])
+    found = classifier.classify([image, half_turned(image)])
     return [(one.angle == 180 * i, one.score, one.turned) for i, one in enumerate(found)]
 
 

@@ -1,0 +1,45 @@
+"""What the three readers of networks share: a session, and what it takes and gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Generic, Optional, Type, TypeVar, Union
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.backends import Session, open_session
+from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.specs import Spec
+
+SpecT = TypeVar("SpecT", bound=Spec)
+NetworkT = TypeVar("NetworkT", bound="Network")
+
+
+class Network(Generic[SpecT]):
+    """A network behind its task's pre- and post-processing, by any session: an exported bundle's or a checkpoint's.
+
+    Attributes:
+        spec_type: of the networks that it runs.
+        purpose: what they do, for messages.
+    """
+
+    spec_type: ClassVar[Type[Spec]]
+    purpose: ClassVar[str]
+
+    def __init__(self, session: Session, spec: SpecT):
+        self.session = session
+        self.spec = spec
+
+    @classmethod
+    def from_bundle(
+        cls: Type[NetworkT],
+        folder: Union[str, Path],
+        backend: str = "onnxruntime",
+        threads: Optional[int] = None,
+        precision: str = "auto",
+    ) -> NetworkT:
+        """Open an exported bundle (see `open_session`); SlimError where it is damaged or another task's."""
+        bundle = read_bundle(folder)
+        if not isinstance(bundle.spec, cls.spec_type):
+            wanted = cls.spec_type.task
+            raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: {cls.purpose} with a {wanted} one")
+        return cls(open_session(bundle, backend, threads, precision), bundle.spec)
