@@ -26,7 +26,12 @@ from ppocr_slim.tasks.checks import check_config, folder_card
 from ppocr_slim.tasks.evaluation import open_recognizer
 from ppocr_slim.tasks.recognition import choose_charset
 from ppocr_slim.training.recipe import locked, require_same_experiment
-from ppocr_slim.training.starting import load_starting_weights, read_starting_weights, require_same_network
+from ppocr_slim.training.starting import (
+    load_starting_layers,
+    load_starting_weights,
+    read_starting_weights,
+    require_same_network,
+)
 
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -129,6 +134,40 @@ def test_another_dictionary_keeps_what_it_shares(finished):
             assert np.array_equal(column, start.state["head.weight"][:, old])
         else:
             assert np.array_equal(column, fresh[:, index])
+
+
+@pytest.mark.parametrize("source", ["train/best", "export"])
+def test_a_larger_network_starts_from_the_layers_that_it_has_in_common(finished, source):
+    """Lost otherwise: a teacher would learn anew what a slim network sees already, or start from other layers."""
+    start = read_starting_weights(finished / "run" / source)
+    model = build_model("crnn_mv3_slim", {**ARGS, "hidden": 24}, len(start.card.charset.classes))
+    fresh = {name: tensor.numpy().copy() for name, tensor in model_state(model).items()}
+    load_starting_layers(model, start, ["backbone", "collapse.*"])
+    for name, tensor in model_state(model).items():
+        of_both = name.startswith(("backbone.", "collapse."))
+        assert np.array_equal(tensor.numpy(), start.state[name] if of_both else fresh[name]), name
+
+
+def test_layers_that_another_network_does_not_have_are_refused(finished):
+    """Lost otherwise: a training would start from layers of the same shapes that compute something else."""
+    start = read_starting_weights(finished / "run" / "train" / "best")
+
+    def load(patterns, **args):
+        load_starting_layers(
+            build_model("crnn_mv3_slim", {**ARGS, **args}, len(start.card.charset.classes)), start, patterns
+        )
+
+    with pytest.raises(SlimError, match="no layer is called 'backbon'"):
+        load(["backbon"])
+    with pytest.raises(SlimError, match="is another layer"):
+        load(["backbone"], hard_swish=True)
+    with pytest.raises(SlimError, match="has no backbone.*se"):
+        load(["backbone"], se=True)
+    with pytest.raises(SlimError, match="do not fit|is another layer"):
+        load(["encoder"], hidden=24)
+    start = start._replace(card=replace(start.card, transforms=[{"name": "widths", "layers": {}}]))
+    with pytest.raises(SlimError, match="was slimmed"):
+        load(["backbone"])
 
 
 def test_weights_of_another_architecture_are_refused(finished):

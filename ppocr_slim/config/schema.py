@@ -26,6 +26,7 @@ class Global(Section):
     output_dir: Path
     seed: int = Field(1, ge=0)
     pretrained: Optional[Path] = None  # checkpoint folder or exported bundle whose weights training starts from
+    pretrained_layers: List[str] = Field(default_factory=list)  # names or patterns; none: all layers start from there
     character_dict_path: Optional[Path] = None  # a character a line; None: the characters of the training labels
     log_every_steps: int = Field(20, ge=1)
     eval_every_steps: int = Field(500, ge=1)

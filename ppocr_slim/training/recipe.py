@@ -33,6 +33,7 @@ from ppocr_slim.training.loop import BEST, LAST, Job, fit, is_trained
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.starting import (
     digest_of,
+    load_starting_layers,
     load_starting_weights,
     read_starting_weights,
     require_same_network,
@@ -173,13 +174,18 @@ def _train(
     resumed = ModelCard.read(last) if last.exists() else None
     # What a stage started from may be gone when it resumes.
     start = read_starting_weights(start_folder) if start_folder and (start_folder.exists() or not resumed) else None
-    card = _card(config, data.spec, (resumed or (start and start.card) or None))
-    if start and not resumed:
+    # Of another network some layers may be taken; what comes from an earlier stage is this very network.
+    layers = config.run.pretrained_layers if start_folder == config.run.pretrained else []
+    card = _card(config, data.spec, resumed or (start.card if start and not layers else None))
+    if start and not resumed and not layers:
         require_same_network(start, card)
     paddle.seed(config.run.seed)  # the initial weights are part of the experiment
     model = card.build("Architecture")
     if start and not resumed:
-        load_starting_weights(model, start, card)
+        if layers:
+            load_starting_layers(model, start, layers)
+        else:
+            load_starting_weights(model, start, card)
     if processes.is_first:
         save_config(config)
     task = task_class(card.name)(card.spec, config.loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Dict, Mapping, NamedTuple
+from typing import Dict, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 from paddle import nn
@@ -12,6 +12,7 @@ from paddle import nn
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models import bind_model
+from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
@@ -42,6 +43,39 @@ def digest_of(state: Mapping[str, np.ndarray]) -> str:
     for name in sorted(state):
         digest.update(name.encode() + np.ascontiguousarray(state[name]).tobytes())
     return digest.hexdigest()[:16]
+
+
+def load_starting_layers(model: nn.Layer, start: StartingWeights, patterns: Sequence[str]) -> None:
+    """Set the weights of those layers alone that the patterns name (see `layer_names.named`).
+
+    So a larger network begins with what a slim one has learned, or the other way round. Raises SlimError where a
+    pattern names nothing, or a layer that it names is another one in `start`.
+    """
+    option = "Global.pretrained_layers"
+    if start.card.transforms:
+        raise SlimError(f"{option}: the network in {start.where} was slimmed; start from what it was before")
+    state = {name: tensor.numpy() for name, tensor in model_state(model).items()}
+    chosen = named(list(state), patterns, option)
+    lacking = sorted(chosen - start.state.keys())
+    if lacking:
+        raise SlimError(f"{option}: {start.where} has no {lacking[0]}; name layers that both networks have")
+    ours, theirs = _kinds(model, chosen), _kinds(start.card.build(str(start.where)), chosen)
+    other = next((path for path in ours if ours[path] != theirs.get(path)), None)
+    if other:
+        raise SlimError(f"{option}: {other} is another layer in {start.where}; name layers that both networks have")
+    load_weights(model, {**state, **{name: start.state[name] for name in chosen}}, start.where)
+    logger.info("%d of %d weights start from %s", len(chosen), len(state), start.where)
+
+
+def _kinds(model: nn.Layer, names: Set[str]) -> Dict[str, str]:
+    """What the layers are that hold the weights `names`, and what a Sequential is that they stand in."""
+    homes = {name.rsplit(".", 1)[0] for name in names}
+    around = {home.rsplit(".", 1)[0] for home in homes if "." in home}
+    return {
+        path: str(layer)
+        for path, layer in model.named_sublayers()
+        if path in homes or path in around and isinstance(layer, nn.Sequential)
+    }
 
 
 def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCard) -> None:
