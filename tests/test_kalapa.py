@@ -48,6 +48,14 @@ def test_writers_are_split_and_nothing_is_lost(source: Path, tmp_path: Path):
     assert (prepared.train_lines, prepared.val_lines, prepared.train_writers, prepared.val_writers) == (3, 3, 2, 2)
 
 
+def test_some_training_writers_are_set_apart_to_choose_by(source: Path, tmp_path: Path):
+    """Settings chosen by the validation writers would make the figures on them better than the truth."""
+    prepare(source, tmp_path / "out")
+    parts = {name: read_label_file(tmp_path / "out" / f"{name}.txt")[0] for name in ("train", "fit", "dev")}
+    assert {sample.group for sample in parts["dev"]} == {"2"} and {sample.group for sample in parts["fit"]} == {"9"}
+    assert sorted(s.text for s in parts["fit"] + parts["dev"]) == sorted(s.text for s in parts["train"])
+
+
 def test_the_dictionary_comes_from_training_alone(source: Path, tmp_path: Path):
     """Letters taken from validation labels are knowledge that a real test would not give."""
     prepared = prepare(source, tmp_path / "out")

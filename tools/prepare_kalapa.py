@@ -13,13 +13,19 @@ from ppocr_slim.errors import run_tool
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Kalapa's layout to train.txt, val.txt and characters.txt.")
+    parser = argparse.ArgumentParser(
+        description="Kalapa's layout to train.txt, val.txt, fit.txt, dev.txt and characters.txt."
+    )
     parser.add_argument("--source", type=Path, required=True, help="images/, annotations/, val_writers.txt")
     parser.add_argument("--out", type=Path, default=Path("dataset/kalapa"), help="default: %(default)s")
     arguments = parser.parse_args()
     done = prepare(arguments.source, arguments.out)
     print(f"train.txt: {done.train_lines} lines by {done.train_writers} writers")
     print(f"val.txt: {done.val_lines} lines by {done.val_writers} other writers")
+    if done.dev_writers:
+        print(
+            f"dev.txt and fit.txt: the lines of {done.dev_writers} of the training writers, to choose by, and the rest"
+        )
     print(f"characters.txt: {done.characters} characters, from the training labels")
     for character, labels in done.unseen.items():
         print(f"note: {character!r} is in {labels} validation label(s) and in no training label")

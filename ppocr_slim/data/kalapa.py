@@ -13,6 +13,7 @@ from ppocr_slim.data.labels import Sample, read_label_file, read_text_file
 from ppocr_slim.errors import SlimError
 
 VALIDATION_LIST = "val_writers.txt"
+DEV_EVERY = 7  # each so manieth training writer is one to choose by
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,17 @@ class Prepared:
     val_lines: int
     train_writers: int
     val_writers: int
+    dev_writers: int
     characters: int
     unseen: Dict[str, int]  # character that only validation labels have -> how many of them
 
 
 def prepare(source: Path, out: Path) -> Prepared:
     """Write `train.txt`, `val.txt`, `characters.txt` and `images` into `out` from the folder `source`.
+
+    Settings are not to be chosen by the validation writers, on whom the outcome is judged. So the training rows are
+    written in two parts as well: `dev.txt` has those of every seventh writer, to choose by, `fit.txt` the others, to
+    train on until all is chosen. With a single training writer there are no such files.
 
     `source` holds `images/<writer>/<n>.jpg`, `annotations/<writer>.txt` (`<writer>/<n>.jpg<TAB><text>`) and
     `val_writers.txt`, a writer a line; these go to validation, all others to training. `out/images` is
@@ -57,8 +63,12 @@ def prepare(source: Path, out: Path) -> Prepared:
     _write_labels(out / "train.txt", train, source)
     _write_labels(out / "val.txt", val, source)
     charset.save(out / "characters.txt")
-    train_writers = len(by_writer) - len(val_writers)
-    return Prepared(len(train), len(val), train_writers, len(val_writers), len(charset.characters), unseen)
+    writers = list(dict.fromkeys(sample.path.parent for sample in train))
+    dev = set(writers[::DEV_EVERY]) if len(writers) > 1 else set()
+    for name, chosen in (("fit.txt", False), ("dev.txt", True)):
+        if dev:
+            _write_labels(out / name, [sample for sample in train if (sample.path.parent in dev) == chosen], source)
+    return Prepared(len(train), len(val), len(writers), len(val_writers), len(dev), len(charset.characters), unseen)
 
 
 def _read_annotations(source: Path) -> Dict[str, List[Sample]]:
