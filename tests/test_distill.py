@@ -18,19 +18,21 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from test_training import assert_same, config_dict
 
-from ppocr_slim.config.schema import Config, Distill, Mutual
+from ppocr_slim.config.schema import Config, Distill, Guide, Mutual, Tones
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.models import build_model
+from ppocr_slim.models.attention_reader import AttentionReader
 from ppocr_slim.models.fake_quant import fake_quantize, quantized_layers
 from ppocr_slim.models.state import model_state
 from ppocr_slim.models.widths import widths_of
 from ppocr_slim.runtime.preprocess import resize_to_height, steps_for_width, to_batch
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import distill, teachers
+from ppocr_slim.slim.branches import PAD, GuideStep, TonesStep, teacher_forcing, tone_classes
 from ppocr_slim.slim.distill import DistillStep
 from ppocr_slim.slim.mutual import MutualStep
 from ppocr_slim.slim.step import Context, SlimStep
@@ -356,7 +358,10 @@ def train(folder: Path, name: str, *steps: SlimStep) -> dict:
     return {"weights": read_arrays(last / "model.pdparams"), **read_arrays(last / "model.pdopt")}
 
 
-@pytest.mark.parametrize(("kind", "extra"), [("distill", "extra adapter"), ("mutual", "extra peer")])
+EXTRAS = {"distill": "extra adapter", "mutual": "extra peer", "guide": "extra guide", "tones": "extra tones"}
+
+
+@pytest.mark.parametrize(("kind", "extra"), EXTRAS.items())
 def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone(
     kind, extra, checkpoint, teacher, data, monkeypatch
 ):
@@ -367,7 +372,8 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone
     files = {path: path.read_bytes() for path in checkpoint.iterdir()}
 
     def step() -> SlimStep:
-        return MutualStep(Mutual()) if kind == "mutual" else distillation(checkpoint, *ALL_LOSSES, cache=True)
+        kinds = {"mutual": MutualStep(Mutual()), "guide": GuideStep(Guide(width=48)), "tones": TonesStep(Tones())}
+        return kinds.get(kind) or distillation(checkpoint, *ALL_LOSSES, cache=True)
 
     whole = train(data, "whole", step())
     with pytest.raises(RuntimeError, match="killed"):
@@ -459,6 +465,42 @@ def test_a_teacher_that_reads_nothing_gives_no_readings_to_learn(tmp_path):
     )["ctc"]
     value = float(step.read(outputs["logits"], Answer(some), batch))
     assert value == pytest.approx(float(expected) * 2 / len(TEXTS), rel=1e-5)
+
+
+@pytest.mark.parametrize("step", [GuideStep(Guide(width=48)), TonesStep(Tones())], ids=["guide", "tones"])
+def test_a_branch_teaches_the_convolutions(step, tmp_path):
+    """Lost otherwise: a branch would cost its time in every step, and the network that is kept would learn nothing."""
+    card, batch = student_card(dropout=0.0), batch_of(TEXTS)
+    model = card.build("Architecture")
+    step.attach(model, context_of(tmp_path, card))
+    terms = step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
+    assert list(terms) == [step.name] and np.isfinite(float(terms[step.name])) and float(terms[step.name]) > 0
+    terms[step.name].backward()
+    assert model.collapse[0].weight.grad is not None and model.head.weight.grad is None
+    assert all(p.grad is not None for p in step.branch.parameters())
+
+
+def test_the_guide_never_sees_the_letter_that_it_is_to_tell():
+    """Lost otherwise: it would copy its input, lose nothing and teach nothing."""
+    given, wanted = teacher_forcing(np.array([[5, 7, 0], [4, 4, 6]], np.int32), np.array([2, 3]))
+    assert given.tolist() == [[0, 5, 7, 0], [0, 4, 4, 6]]
+    assert wanted.tolist() == [[5, 7, 0, PAD], [4, 4, 6, 0]]
+    paddle.seed(1)
+    reader = AttentionReader(8, 10, 48, 2)
+    reader.eval()
+    features = paddle.randn([1, 5, 8])
+    said = reader(features, paddle.to_tensor([[0, 5, 7, 3]])).numpy()
+    changed = reader(features, paddle.to_tensor([[0, 5, 7, 9]])).numpy()
+    assert np.allclose(said[:, :3], changed[:, :3], atol=1e-5) and not np.allclose(said[:, 3], changed[:, 3], atol=1e-3)
+
+
+def test_each_word_has_its_tone():
+    """Lost otherwise: the branch would learn other marks than those that tell one syllable from another."""
+    classes = ["", *"1Naàáạảãđấệ", " "]
+    step = TonesStep(Tones())
+    step._tones, step._space = tone_classes(classes), classes.index(" ")
+    labels = np.array([classes.index(letter) for letter in "1 Na Nà ấ ả ã Nạ đ ệ"])
+    assert step._tones_of(labels) == [1, 1, 3, 2, 4, 5, 6, 1, 6]
 
 
 def test_two_students_start_apart_and_teach_each_other(tmp_path):

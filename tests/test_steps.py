@@ -157,7 +157,7 @@ def test_a_saved_config_with_every_step_reads_back_equal(tmp_path):
     """Lost otherwise: a run could not be continued, its own saved config being refused."""
     losses = [{"name": name} for name in get_args(DistillLoss.model_fields["name"].annotation)]
     steps = {
-        "train": [{"distill": {"teacher": "t", "losses": losses}}, {"mutual": {}}],
+        "train": [{"distill": {"teacher": "t", "losses": losses}}, {"mutual": {}}, {"guide": {}}, {"tones": {}}],
         "prune": [{"fpgm": {"max_flops": 0.7}}],
         "quantize": [{"pact": {}}],
         "share": [{"share": {}}],

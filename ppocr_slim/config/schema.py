@@ -200,6 +200,21 @@ class Mutual(Section):
     peer: Optional[Architecture] = None  # None: the student's own
 
 
+class Guide(Section):
+    """An attention decoder that learns to read from the same features; it is not kept."""
+
+    weight: float = Field(1.0, gt=0)
+    width: int = Field(192, ge=48, multiple_of=48)
+    layers: int = Field(1, ge=1)
+    smoothing: float = Field(0.1, ge=0, lt=1)  # share of a letter's probability that goes to all others
+
+
+class Tones(Section):
+    """A head that learns the tones of Vietnamese syllables from the same features; it is not kept."""
+
+    weight: float = Field(0.1, gt=0)
+
+
 class Fpgm(Section):
     """Remove the filters nearest the geometric median, until the target is met. One target at least."""
 
@@ -250,6 +265,8 @@ class Step(Section):
 
     distill: Optional[Distill] = None
     mutual: Optional[Mutual] = None
+    guide: Optional[Guide] = None
+    tones: Optional[Tones] = None
     fpgm: Optional[Fpgm] = None
     pact: Optional[Pact] = None
     lsq: Optional[Lsq] = None

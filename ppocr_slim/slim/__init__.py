@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Sequence
 
 from ppocr_slim.config.schema import Step
+from ppocr_slim.slim.branches import GuideStep, TonesStep
 from ppocr_slim.slim.distill import DistillStep
 from ppocr_slim.slim.fpgm import FpgmStep
 from ppocr_slim.slim.mutual import MutualStep
@@ -15,6 +16,8 @@ from ppocr_slim.slim.step import SlimStep
 STEPS: Dict[str, Callable[..., SlimStep]] = {
     "distill": DistillStep,
     "mutual": MutualStep,
+    "guide": GuideStep,
+    "tones": TonesStep,
     "fpgm": FpgmStep,
     "pact": PactStep,
     "lsq": LsqStep,
