@@ -74,6 +74,15 @@ def test_heights_and_widths(height, width):
     assert model(paddle.zeros([1, 3, height, width])).shape == [1, steps_for_width(width), CLASSES]
 
 
+@pytest.mark.parametrize(("height", "rows"), [(32, 2), (40, 3), (50, 4)])
+def test_without_the_last_halving_the_features_keep_twice_the_rows(height, rows):
+    """Lost otherwise: the finer network would cost twice as much there and see no more, or refuse some heights."""
+    fine = build_model("crnn_mv3_slim", {"scale": 0.35, "height": height, "height_stride": 16}, classes=5)
+    fine.eval()
+    assert fine.collapse[0].weight.shape[2] == rows
+    assert fine(paddle.zeros([1, 3, height, 97])).shape == [1, steps_for_width(97), 5]
+
+
 def test_the_slim_recognizer_is_slim_and_has_steps_for_seventy_characters():
     """Lost otherwise: the model that ships would outgrow its promise, or long addresses could not be read at all."""
     model = build_model("crnn_mv3_slim", {}, CLASSES)

@@ -37,6 +37,7 @@ ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "backbone": (lambda value: value in TABLES, " or ".join(TABLES)),
     "scale": (lambda value: 0 < value < math.inf, "more than 0"),
     "channels": (lambda value: value >= LEVELS and value % LEVELS == 0, f"a multiple of {LEVELS}"),
+    "height_stride": (lambda value: value in (16, 32), "16 or 32"),
     "hidden": (lambda value: value >= 1, "1 or more"),
     "layers": (lambda value: value >= 1, "1 or more"),
     "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),

@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional
 
-from ppocr_slim.models.mobilenet_v3 import MobileNetV3
+from ppocr_slim.models.mobilenet_v3 import TEXT_LINE_STRIDES, MobileNetV3
 
 LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
 TYPICAL_ASPECT = 15  # width over height of an address row, on which figures are given
@@ -45,15 +45,25 @@ class CRNN(nn.Layer):
     `runtime.preprocess.steps_for_width`), class 0 the CTC blank. Every width is legal; the height is
     fixed when the model is built.
 
+    Args:
+        backbone: gives [N, C, ceil(height / height_stride), T].
+
     Attributes:
         typical_input: the shape on which figures are given.
     """
 
-    def __init__(self, backbone: MobileNetV3, height: int, hidden: int, layers: int, dropout: float, classes: int):
+    def __init__(
+        self,
+        backbone: MobileNetV3,
+        height: int,
+        height_stride: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        classes: int,
+    ):
         super().__init__()
-        rows = height
-        for _ in range(5):  # the trunk's five halvings, each rounding up
-            rows = (rows + 1) // 2
+        rows = -(-height // height_stride)  # halving five times, rounding up each time, comes to the same
         self.height = height
         self.typical_input = (1, 3, height, TYPICAL_ASPECT * height)
         self.backbone = backbone
@@ -81,6 +91,12 @@ class CRNN(nn.Layer):
         return {"features": features, "encoded": encoded, "logits": self.head(self.dropout(encoded))}
 
 
+def _trunk(backbone: str, scale: float, se: bool, hard_swish: bool, height_stride: int) -> MobileNetV3:
+    """With a stride of 16 the last halving is left out: marks over a letter keep a row of their own for longer."""
+    *strides, last = TEXT_LINE_STRIDES
+    return MobileNetV3(backbone, scale, se, hard_swish, [*strides, last if height_stride == 32 else (1, 1)])
+
+
 def crnn_mv3_slim(
     classes: int,
     height: int = 40,
@@ -88,12 +104,14 @@ def crnn_mv3_slim(
     scale: float = 0.75,
     se: bool = False,
     hard_swish: bool = False,
+    height_stride: int = 32,
     hidden: int = 128,
     layers: int = 2,
     dropout: float = 0.1,
 ) -> CRNN:
     """The recognizer that ships: at most 1.6 M parameters with its defaults."""
-    return CRNN(MobileNetV3(backbone, scale, se, hard_swish), height, hidden, layers, dropout, classes)
+    trunk = _trunk(backbone, scale, se, hard_swish, height_stride)
+    return CRNN(trunk, height, height_stride, hidden, layers, dropout, classes)
 
 
 def crnn_teacher(
@@ -103,9 +121,11 @@ def crnn_teacher(
     scale: float = 1.0,
     se: bool = True,
     hard_swish: bool = True,
+    height_stride: int = 32,
     hidden: int = 256,
     layers: int = 2,
     dropout: float = 0.2,
 ) -> CRNN:
     """The large recognizer that slim ones learn from."""
-    return CRNN(MobileNetV3(backbone, scale, se, hard_swish), height, hidden, layers, dropout, classes)
+    trunk = _trunk(backbone, scale, se, hard_swish, height_stride)
+    return CRNN(trunk, height, height_stride, hidden, layers, dropout, classes)
