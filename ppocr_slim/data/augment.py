@@ -37,6 +37,7 @@ class Row:
 
 
 Transform = Callable[[Row, np.random.Generator], Row]
+_DISC = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 PAPER = cv2.BORDER_REPLICATE  # what a warp uncovers is more of the row's own edge
 
 
@@ -77,6 +78,19 @@ def noise(strength: float) -> Transform:
         albumentations.GaussNoise(std_range=(min(0.01, 0.05 * strength), 0.05 * strength), p=1),
         albumentations.ImageCompression(quality_range=(max(5, int(60 - 30 * strength)), 80), p=1),
     )
+
+
+def pen(strength: float) -> Transform:
+    """A thicker or a thinner pen: strokes grow or shrink by up to `strength` pixels at 64 pixels of height."""
+
+    def apply(row: Row, rng: np.random.Generator) -> Row:
+        reach = strength * row.image.shape[0] / 64 * rng.uniform(-1, 1)
+        grow = cv2.erode if reach > 0 else cv2.dilate  # ink is darker than paper
+        whole, part = int(abs(reach)), abs(reach) % 1
+        image = grow(row.image, _DISC, iterations=whole) if whole else row.image
+        return replace(row, image=cv2.addWeighted(image, 1 - part, grow(image, _DISC), part, 0))
+
+    return apply
 
 
 def perspective(strength: float) -> Transform:
@@ -217,7 +231,7 @@ def rand_augment(strength: float) -> Transform:
 TRANSFORMS: Dict[str, Callable[[float], Transform]] = {
     make.__name__: make
     for make in (
-        color, blur, noise, perspective, distort, squeeze, rescale, trim, erase, glue_words, rand_augment,
+        color, blur, noise, pen, perspective, distort, squeeze, rescale, trim, erase, glue_words, rand_augment,
     )
 }  # fmt: skip
 

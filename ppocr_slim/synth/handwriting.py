@@ -8,7 +8,9 @@ pictures.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import string
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +18,9 @@ import numpy as np
 
 from ppocr_slim.synth.strokes import Alphabet, Glyph
 
+_LETTERS = string.ascii_letters + string.digits + "đĐ"
 OVERSAMPLE = 3  # the mask is drawn at three times the row's size: whole pen widths become thirds of a pixel
+_NO_BEND = np.zeros((2, 5))
 _SHIFT = 4  # fractional bits of a coordinate, for OpenCV
 
 
@@ -40,6 +44,12 @@ class Writer:
     mark_scale: float
     joining: float  # share of letters that the pen connects to the next
     raised_marks: float  # extra height of marks over their letter
+    flat_marks: float  # height of marks, against their usual one
+    joined_marks: float  # share of double marks that are drawn in one go
+    tall: float  # how far ascenders, capitals and marks reach over an x, against the alphabet's own
+    haste: int  # how often strokes are smoothed: who writes fast rounds corners off and closes loops
+    borrowed: Mapping[str, Alphabet]  # letters that are not written as the rest: nobody writes one font
+    shapes: Mapping[str, np.ndarray]  # each letter's own bend, [2, 5], which stays the same over the line
     ink: tuple[float, float, float]  # BGR, 0 to 255
 
 
@@ -48,16 +58,20 @@ def draw_writer(rng: np.random.Generator, alphabets: Sequence[Alphabet]) -> Writ
     weights = np.cumsum([alphabet.weight for alphabet in alphabets])
     alphabet, other = (alphabets[at] for at in np.searchsorted(weights, rng.random(2) * weights[-1], "right"))
     capitals = other if rng.random() < 0.3 else alphabet
-    joins = not alphabet.cursive and rng.random() < 0.35
+    joins = rng.random() < (0.3 if alphabet.cursive else 0.6)
+    borrowing = rng.uniform(0.0, 0.5) if rng.random() < 0.7 else 0.0
+    lenders = np.searchsorted(weights, rng.random(len(_LETTERS)) * weights[-1], "right")
+    borrows = rng.random(len(_LETTERS)) < borrowing
+    own_shape = rng.uniform(0.02, 0.14)
     return Writer(
         alphabet=alphabet,
         capitals=capitals,
         x_height=float(np.clip(rng.normal(16.3, 2.2), 10.5, 22.0)),
-        width=float(np.exp(rng.normal(-0.06, 0.13))),
+        width=float(np.exp(rng.normal(-0.15, 0.15))),
         slant=float(rng.normal(0.0, 0.12) if alphabet.cursive else rng.normal(0.14, 0.17)),
         pen=float(np.clip(rng.normal(1.75, 0.33), 1.0, 2.8)),
-        letter_gap=float(rng.normal(0.0, 0.015) if alphabet.cursive else rng.normal(0.02, 0.07)),
-        word_gap=float(np.clip(rng.normal(0.35, 0.32), -0.05, 1.3)),
+        letter_gap=float(rng.normal(0.0, 0.015) if alphabet.cursive else rng.normal(-0.01, 0.07)),
+        word_gap=float(np.clip(rng.normal(0.45, 0.35), -0.05, 1.5)),
         gap_jitter=float(rng.uniform(0.02, 0.12) * (0.3 if alphabet.cursive else 1.0)),
         size_jitter=float(rng.uniform(0.02, 0.09)),
         wobble=float(rng.uniform(0.02, 0.11)),
@@ -66,6 +80,12 @@ def draw_writer(rng: np.random.Generator, alphabets: Sequence[Alphabet]) -> Writ
         mark_scale=float(np.exp(rng.normal(0.05, 0.18))),
         joining=float(rng.uniform(0.3, 0.95)) if joins else 0.0,
         raised_marks=float(0.08 + abs(rng.normal(0.0, 0.12))),
+        flat_marks=float(rng.uniform(0.45, 1.1)),
+        joined_marks=float(rng.uniform(0.0, 1.0)) if rng.random() < 0.5 else 0.0,
+        tall=float(np.exp(rng.normal(0.08, 0.13))),
+        haste=int(rng.integers(0, 9)) if rng.random() < 0.6 else 0,
+        borrowed={_LETTERS[at]: alphabets[lenders[at]] for at in np.flatnonzero(borrows)},
+        shapes=dict(zip(_LETTERS, rng.normal(0.0, own_shape, (len(_LETTERS), 2, 5)))),
         ink=_ink_colour(rng),
     )
 
@@ -117,9 +137,14 @@ def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.
     """The text in the writer's hand. Where it would be wider than `room` pixels, the hand narrows, as
     people's do.
     """
-    glyphs = [(writer.alphabet if one.islower() else writer.capitals).glyph(one) for one in text]
+    bases = [unicodedata.normalize("NFD", one)[0] for one in text]
+    alphabets = [
+        writer.borrowed.get(base, writer.alphabet if one.islower() else writer.capitals)
+        for one, base in zip(text, bases)
+    ]
+    glyphs = [alphabet.glyph(one) for alphabet, one in zip(alphabets, text)]
     starts = _letter_starts(text, glyphs, writer, rng)
-    ink = _Placement(glyphs, starts, writer, rng).ink()
+    ink = _Placement(bases, glyphs, starts, writer, rng).ink()
     if ink.width > room > 0:
         # a cramped hand is narrower, and a little smaller too
         narrow = room / ink.width
@@ -150,8 +175,15 @@ def _letter_starts(text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.r
 class _Placement:
     """The glyphs of a line at their places: all points in one array, with what each belongs to."""
 
-    def __init__(self, glyphs: Sequence[Glyph], starts: np.ndarray, writer: Writer, rng: np.random.Generator) -> None:
-        self.glyphs, self.starts, self.writer, self.rng = glyphs, starts, writer, rng
+    def __init__(
+        self,
+        bases: Sequence[str],
+        glyphs: Sequence[Glyph],
+        starts: np.ndarray,
+        writer: Writer,
+        rng: np.random.Generator,
+    ) -> None:
+        self.bases, self.glyphs, self.starts, self.writer, self.rng = bases, glyphs, starts, writer, rng
         sizes = [len(glyph.points) for glyph in glyphs]
         self.letter = np.repeat(np.arange(len(glyphs)), sizes)
         self.points = np.concatenate([glyph.points for glyph in glyphs] + [np.zeros((0, 2), np.float32)])
@@ -163,11 +195,12 @@ class _Placement:
         writer, rng = self.writer, self.rng
         if not len(self.points):
             return Ink(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0))
+        self._smooth()
         self._bend_letters()
         self._loosen_marks()
         self._place()
         points, lengths, stroke_letter = self.points, list(self.lengths), self.stroke_letter
-        joints = self._joints() if writer.joining else []
+        joints = [*(self._joints() if writer.joining else []), *(self._mark_joints() if writer.joined_marks else [])]
         if joints:
             points = np.concatenate([points] + [line for _, line in joints])
             lengths += [len(line) for _, line in joints]
@@ -176,13 +209,23 @@ class _Placement:
         pens = writer.pen * np.exp(rng.normal(0.0, 0.09, len(self.glyphs)))[stroke_letter]
         return Ink(points.astype(np.float32), np.array(lengths), pens)
 
+    def _smooth(self) -> None:
+        """Haste: every point moves towards its neighbours in the stroke, whose ends stay."""
+        inner = np.ones(len(self.points), bool)
+        ends = np.cumsum(self.lengths)
+        inner[ends - 1] = inner[ends - self.lengths] = False
+        at = np.flatnonzero(inner)
+        for _ in range(self.writer.haste):
+            self.points[at] += 0.5 * (0.5 * (self.points[at - 1] + self.points[at + 1]) - self.points[at])
+
     def _bend_letters(self) -> None:
-        """Each letter gets its own small quadratic bend, size and turn: no two of a kind are the same."""
+        """Each letter gets the writer's quadratic bend for its kind and a small one of its own, size and turn."""
         writer, rng, count = self.writer, self.rng, len(self.glyphs)
         size = np.exp(rng.normal(0.0, writer.size_jitter, (count, 2)))
         x, y = self.points[:, 0] - 0.5, self.points[:, 1] + 0.6
         terms = np.stack([x, y, x * y, x * x, y * y])  # [5, M]
-        factors = rng.normal(0.0, writer.bend, (count, 2, 5)) * np.array([0.8, 0.8, 1.0, 0.7, 0.7])
+        kinds = np.stack([writer.shapes.get(base, _NO_BEND) for base in self.bases])
+        factors = (kinds + rng.normal(0.0, writer.bend, (count, 2, 5))) * np.array([0.8, 0.8, 1.0, 0.7, 0.7])
         moved = np.einsum("mdt,tm->md", factors[self.letter], terms)
         # no letter of a line needs more than a third of its height; long tails would fly off
         self.points = self.points * size[self.letter] + np.clip(moved, -0.35, 0.35)
@@ -202,12 +245,13 @@ class _Placement:
         scale = (writer.mark_scale * np.exp(rng.normal(0.0, 0.12, count)))[which]
         shift = rng.normal([0.4 * writer.mark_shift, 0.0], [writer.mark_shift, 0.35 * writer.mark_shift], (count, 2))
         shift[:, 1] += np.where(centre[:, 1] < 0, -writer.raised_marks, 0.7 * writer.raised_marks)
-        x, y = (self.points[marks] - centre[which]).T
+        x, y = (self.points[marks] - centre[which]).T * np.array([[1.0], [writer.flat_marks]])
         turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
         self.points[marks] = centre[which] + turned * scale[:, None] + shift[which]
 
     def _place(self) -> None:
         writer, rng = self.writer, self.rng
+        self.points[:, 1] -= (writer.tall - 1) * np.maximum(0.0, -self.points[:, 1] - 1.0)
         rise = rng.normal(0.0, 0.5 * writer.wobble, len(self.glyphs))[self.letter]
         self.points[:, 0] = (
             self.points[:, 0] * writer.width + self.starts[self.letter] - writer.slant * self.points[:, 1]
@@ -239,6 +283,23 @@ class _Placement:
             middle = begin + gap * 0.5 + np.array([0.0, 0.10 + 0.25 * gap[0]])
             way = np.linspace(0.0, 1.0, 6)[:, None]
             joints.append((letter, (1 - way) ** 2 * begin + 2 * way * (1 - way) * middle + way**2 * end))
+        return joints
+
+    def _mark_joints(self) -> list[tuple[int, np.ndarray]]:
+        """From the end of one mark over a letter to the beginning of the next one over it, at the writer's rate."""
+        joints = []
+        over = np.flatnonzero((self.part > 0) & (self.points[:, 1] < -0.8))
+        chance = self.rng.random(len(self.glyphs))
+        for letter in np.unique(self.letter[over]):
+            mine = over[self.letter[over] == letter]
+            parts = np.unique(self.part[mine])
+            if len(parts) < 2 or chance[letter] > self.writer.joined_marks:
+                continue
+            one, other = (self.points[mine[self.part[mine] == part]] for part in parts[:2])
+            if one[:, 0].mean() > other[:, 0].mean():
+                one, other = other, one
+            ends = np.stack([one[np.argmax(one[:, 0])], other[np.argmin(other[:, 0])]])
+            joints.append((int(letter), ends))
         return joints
 
     def _tremble(self, points: np.ndarray) -> np.ndarray:

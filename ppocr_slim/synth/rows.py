@@ -35,7 +35,7 @@ def draw_row(text: str, writer: Writer, rng: np.random.Generator, neighbours: Se
     room = right_rule - left - rng.uniform(-12, 30)
 
     ink = write(text, writer, rng, room)
-    baseline = rng.normal(0.5 * height + 0.87 * writer.x_height, 3.8)
+    baseline = rng.normal(0.5 * height + 0.87 * writer.x_height, 4.6)
     climb = slope + float(rng.normal(0.0, 0.006))
     ink = ink.moved(left, baseline - 0.5 * climb * ink.width, climb)
     masks = [ink.drawn(height, width)]

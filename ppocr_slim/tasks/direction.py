@@ -27,7 +27,8 @@ class DirectionTask(Task[ClsSpec]):
     loss_name, post_process = "cross_entropy", "direction"
     metrics = ("accuracy",)
     augmentations = (
-        "color", "blur", "noise", "perspective", "distort", "squeeze", "rescale", "trim", "erase", "rand_augment",
+        "color", "blur", "noise", "pen", "perspective", "distort", "squeeze", "rescale", "trim", "erase",
+        "rand_augment",
     )  # fmt: skip
 
     def __init__(self, spec: ClsSpec, loss: Optional[CrossEntropy] = None):
