@@ -16,6 +16,7 @@ from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
+from ppocr_slim.runtime.beam import DECODERS, open_decoder
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.recognizer import Recognizer
@@ -33,6 +34,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
     parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages) here")
     parser.add_argument("--worst", type=int, default=24, help="lines (pages) on the sheet (default 24)")
+    parser.add_argument("--decode", choices=DECODERS, default="greedy", help="beam: with a language model")
+    parser.add_argument("--language", type=Path, metavar="FILE", help="the language model; default: the bundle's")
     parser.add_argument(
         "--post", metavar="NAMES", help=f"what these corrections do, comma-separated: {', '.join(POST_PROCESSING)}"
     )
@@ -42,8 +45,8 @@ def main() -> int:
     samples, findings = read_samples(network.spec.task, options.data, options.image_root)
     watched = sys.stderr.isatty()
     if not isinstance(network, Recognizer):
-        if names:
-            parser.error("--post is for recognizers")
+        if names or options.decode != "greedy":
+            parser.error("--post and --decode are for recognizers")
         if isinstance(network, Detector):
             result = evaluate_pages(network, samples, watched)
             table, draw = page_table(result), page_sheet
@@ -59,6 +62,7 @@ def main() -> int:
             print(f"wrote {options.worst_sheet}")
         return 0
 
+    network.decode = open_decoder(options.decode, options.folder, options.language)
     result = evaluate(network, samples, progress=watched)
     print(f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}")
     for name, s in [*result.by_group.items(), ("all", result.scores)]:

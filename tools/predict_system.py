@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
+from ppocr_slim.runtime.beam import DECODERS, open_decoder
+from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.documents import find_documents
 from ppocr_slim.runtime.pipeline import BATCH_SIZE, DROP_SCORE, Pipeline
@@ -41,6 +43,7 @@ def main() -> int:
         metavar="SHARE",
         help="drop lines of less confidence (default %(default)s; 0: those without text alone)",
     )
+    parser.add_argument("--decode", choices=DECODERS, default="greedy", help="beam: with the bundle's language model")
     parser.add_argument(
         "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
     )
@@ -59,6 +62,7 @@ def main() -> int:
         threads=options.threads,
         precision=options.precision,
     )
+    pipeline.recognizer.decode = open_decoder(options.decode, options.rec or shipped("rec"))
     pictures = None
     if options.draw is not None:
         from ppocr_slim.bench.page_pictures import PictureFolder, reading_picture  # needs matplotlib's font

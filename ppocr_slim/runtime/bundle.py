@@ -15,7 +15,8 @@ from typing import Any, Dict, List, Mapping, Union
 import yaml
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.folders import readable_folder
+from ppocr_slim.folders import readable_folder, replacing
+from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
 from ppocr_slim.runtime.specs import SPECS, ClsSpec, DetSpec, RecSpec, Spec
 
@@ -23,6 +24,7 @@ FORMAT = 1
 CARD = "inference.yml"
 PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
+LANGUAGE = "language.bin"
 # What other runtimes are to grow boxes by, which do not know how to undo the shrinking exactly: of 0.8 to 2.2 what
 # gave RapidOCR boxes like ours, with the detector that ships (docs/other_runtimes.md)
 UNCLIP_RATIO = 0.9
@@ -99,6 +101,23 @@ def write_card(
     }
     text = yaml.safe_dump(card, allow_unicode=True, sort_keys=False)
     (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def put_language(folder: Path, model: LanguageModel) -> None:
+    """Put a language model into a recognizer's bundle, in the place of one that is there.
+
+    Raises SlimError if `folder` holds no such bundle, or cannot be written.
+    """
+    bundle = read_bundle(folder)
+    if not isinstance(bundle.spec, RecSpec):
+        raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: a language model belongs to a rec one")
+    with replacing(bundle.folder / LANGUAGE) as new:
+        model.save(new)
+    path = bundle.folder / LANGUAGE
+    card = yaml.safe_load((bundle.folder / CARD).read_text(encoding="utf-8"))
+    card["Bundle"]["files"][LANGUAGE] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    with replacing(bundle.folder / CARD) as new:
+        new.write_text(yaml.safe_dump(card, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def paddleocr_sections(spec: Spec) -> Dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import List, Sequence, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
+
+# probabilities [N, T, K] and what the K classes mean -> N pairs (text, confidence)
+Decode = Callable[[np.ndarray, Sequence[str]], List[Tuple[str, float]]]
 
 
 def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:

@@ -7,8 +7,9 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
+from ppocr_slim.runtime.backends import Session
 from ppocr_slim.runtime.blank import is_blank
-from ppocr_slim.runtime.ctc import greedy_decode
+from ppocr_slim.runtime.ctc import Decode, greedy_decode
 from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.specs import RecSpec
@@ -16,9 +17,17 @@ from ppocr_slim.runtime.types import TextLine
 
 
 class Recognizer(Network[RecSpec]):
-    """Reads rows with any session: an exported bundle's or a checkpoint's."""
+    """Reads rows with any session: an exported bundle's or a checkpoint's.
+
+    Attributes:
+        decode: makes texts of probabilities; greedy unless set otherwise (see `beam.open_decoder`).
+    """
 
     spec_type, purpose = RecSpec, "rows are read"
+
+    def __init__(self, session: Session, spec: RecSpec):
+        super().__init__(session, spec)
+        self.decode: Decode = greedy_decode
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
         """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.
@@ -39,6 +48,6 @@ class Recognizer(Network[RecSpec]):
             for start in range(0, len(indices), batch_size):
                 chunk = indices[start : start + batch_size]
                 probabilities = self.session(to_batch([rows[index] for index in chunk], width))
-                for index, decoded in zip(chunk, greedy_decode(probabilities, self.spec.classes)):
+                for index, decoded in zip(chunk, self.decode(probabilities, self.spec.classes)):
                     lines[index] = TextLine(*decoded)
         return [lines[index] for index in range(len(rows))]

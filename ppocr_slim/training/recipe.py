@@ -21,6 +21,8 @@ from ppocr_slim.export.exams import spread
 from ppocr_slim.folders import recover_folder, replacing
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.state import name_parameters
+from ppocr_slim.runtime.bundle import put_language
+from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim import build_steps
 from ppocr_slim.slim.quantize import keep_grids
@@ -279,4 +281,6 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         spread(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
     )
+    if stage.language:
+        put_language(folder, LanguageModel.load(stage.language))
     logger.info("%s", report)

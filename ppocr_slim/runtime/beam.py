@@ -1,0 +1,165 @@
+"""CTC decoding with a language model: prefix beam search (Hannun et al. 2014, arXiv:1408.2873).
+
+Knowledge must not make up what was not written: the digits and slashes of the best path stay what and where they are,
+and in a word that has one (8d, 452/8) the language has no say.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
+from ppocr_slim.runtime.ctc import Decode, greedy_decode
+from ppocr_slim.runtime.language import BEGIN, END, LanguageModel
+
+KEPT = frozenset("0123456789/")
+_NEVER = -1e30  # the logarithm of nothing
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text that a row may say.
+
+    Attributes:
+        score: the logarithm of its probability by network and language, and what each letter is worth.
+        seen: the same by the network alone.
+    """
+
+    text: str
+    score: float
+    seen: float
+
+
+@dataclass(frozen=True)
+class BeamSearch:
+    """Reads rows with a language model.
+
+    Attributes:
+        weight: of the language's logarithm; the network's counts once.
+        worth: added for each letter, against the language's liking for short texts.
+        width: prefixes that are kept.
+        floor: letters of less probability at a step are left out there.
+    """
+
+    language: LanguageModel
+    weight: float = 0.4
+    worth: float = 0.6
+    width: int = 12
+    floor: float = 1e-3
+
+    def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
+        """As `ctc.greedy_decode`, whose confidence it keeps: what the network was sure of, whatever the text is now."""
+        lines = greedy_decode(probabilities, classes)
+        return [
+            (self.readings(row, classes)[0].text, confidence) if text else (text, confidence)
+            for row, (text, confidence) in zip(probabilities, lines)
+        ]
+
+    def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Reading]:
+        """The likeliest texts of a row, the best first.
+
+        Args:
+            probabilities: [T, K] float32, softmax over K.
+            classes: K strings; `classes[0]` is the blank.
+        """
+        # prefix -> logarithms: of the paths that end in a blank, of those that end in the last letter; language
+        beam: Dict[str, Tuple[float, float, float]] = {"": (0.0, _NEVER, 0.0)}
+        for blank, letters in _steps(probabilities, classes, self.floor):
+            if not letters:
+                beam = {prefix: (_sum(a, b) + blank, _NEVER, told) for prefix, (a, b, told) in beam.items()}
+                continue
+            grown = self._grow(beam, blank, letters)
+            best = sorted(grown.items(), key=lambda item: -_sum(item[1][0], item[1][1]) - item[1][2])
+            beam = dict(best[: self.width])
+        readings: Dict[str, Reading] = {}
+        for prefix, (a, b, told) in beam.items():
+            seen, text = _sum(a, b), unicodedata.normalize("NFC", prefix.strip(" "))
+            reading = Reading(text, seen + told + self._told(prefix, END), seen)
+            if text not in readings or readings[text].score < reading.score:  # with a space at its end it is no other
+                readings[text] = reading
+        return sorted(readings.values(), key=lambda reading: -reading.score)
+
+    def _grow(
+        self, beam: Dict[str, Tuple[float, float, float]], blank: float, letters: Sequence[Tuple[str, float]]
+    ) -> Dict[str, Tuple[float, float, float]]:
+        grown: Dict[str, Tuple[float, float, float]] = {}
+        for prefix, (on_blank, on_letter, told) in beam.items():
+            whole, last = _sum(on_blank, on_letter), prefix[-1:]
+            a, b, _ = grown.get(prefix, (_NEVER, _NEVER, told))
+            a = _sum(a, whole + blank)
+            for letter, value in letters:
+                if letter == last:
+                    b = _sum(b, on_letter + value)
+            grown[prefix] = (a, b, told)
+            for letter, value in letters:
+                before = on_blank if letter == last else whole
+                if before <= _NEVER / 2 or (letter == " " and last in ("", " ")):
+                    continue
+                longer = prefix + letter
+                known = grown.get(longer)
+                if known:
+                    grown[longer] = (known[0], _sum(known[1], before + value), known[2])
+                else:
+                    grown[longer] = (_NEVER, before + value, told + self._told(prefix, letter))
+        return grown
+
+    def _told(self, prefix: str, letter: str) -> float:
+        """What the language says to `letter` after `prefix`: nothing within a number."""
+        if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
+            return 0.0
+        worth = 0.0 if letter == END else self.worth
+        return self.weight * math.log(self.language.probability(BEGIN + prefix, letter)) + worth
+
+
+DECODERS = ("greedy", "beam")
+
+
+def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] = None) -> Decode:
+    """A way of decoding: "greedy", or "beam" with the bundle's language model, or with the one in a file.
+
+    Raises SlimError for another name, or where there is no language model.
+    """
+    if name not in DECODERS:
+        raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
+    if name == "greedy":
+        return greedy_decode
+    if language is None:
+        opened = read_bundle(bundle)
+        if LANGUAGE not in opened.sizes:
+            raise SlimError(
+                f"{bundle} has no language model for the beam search: make one with tools/make_language_model.py"
+            )
+        language = opened.file(LANGUAGE)
+    return BeamSearch(LanguageModel.load(language))
+
+
+def _steps(
+    probabilities: np.ndarray, classes: Sequence[str], floor: float
+) -> List[Tuple[float, List[Tuple[str, float]]]]:
+    """Of each step the logarithm of the blank, and the letters that may stand there with theirs."""
+    logs = np.log(np.maximum(probabilities, _TINY))
+    best = probabilities.argmax(axis=1)
+    kept = np.array([name in KEPT for name in classes])
+    steps = []
+    for row, values, top in zip(probabilities, logs, best):
+        if kept[top]:  # nothing but this, neither a blank
+            steps.append((_NEVER, [(classes[top], float(values[top]))]))
+            continue
+        found = [at for at in np.flatnonzero(row > floor).tolist() if at and not kept[at]]
+        steps.append((float(values[0]), [(classes[at], float(values[at])) for at in found]))
+    return steps
+
+
+def _sum(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))"""
+    if a < b:
+        a, b = b, a
+    return a if b - a < -40 else a + math.log1p(math.exp(b - a))

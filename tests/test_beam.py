@@ -1,0 +1,139 @@
+"""Language models of characters, and CTC decoding with one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from ppocr_slim.data.language import build_language_model
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.beam import KEPT, BeamSearch, open_decoder
+from ppocr_slim.runtime.ctc import greedy_decode
+from ppocr_slim.runtime.language import END, LanguageModel
+
+LABELS = ["Hà Nội", "Hà Nam", "Tổ 5 Hà Nội", "An Giang", "Kiên Giang"]
+CLASSES = ("", *sorted(set("".join(LABELS)) - {" "}), *"0/Ạ", " ")
+
+
+@pytest.fixture(scope="module")
+def language() -> LanguageModel:
+    return build_language_model(LABELS, order=4, least=1)
+
+
+def spoken(text: str, doubt: dict, sure: float = 0.9) -> np.ndarray:
+    """[T, K]: each letter on one step, a blank after it; doubt: {place in the text: {other letter: probability}}."""
+    rows = []
+    for place, letter in enumerate(text):
+        row = np.full(len(CLASSES), 1e-5)
+        row[CLASSES.index(letter)] = sure
+        for other, probability in doubt.get(place, {}).items():
+            row[CLASSES.index(other)] = probability
+        blank = np.full(len(CLASSES), 1e-5)
+        blank[0] = 1
+        rows += [row / row.sum(), blank / blank.sum()]
+    return np.array(rows, np.float32)
+
+
+def test_the_probabilities_of_all_letters_add_up_to_one(language):
+    """Lost otherwise: the beam search would prefer some texts for no reason that lies in language."""
+    letters = sorted(set("".join(LABELS)) | {END})
+    for context in ("", "Hà ", " Gi", "zz", "Hà N"):
+        total = sum(language.probability(context, letter) for letter in letters)
+        assert total <= 1 + 1e-9 and total + language.probability(context, "€") > 0.95
+    assert language.probability("Hà N", "ộ") > language.probability("Hà N", "G") > 0
+
+
+def test_rare_grams_left_out_leave_a_model_that_still_adds_up(tmp_path):
+    """Lost otherwise: a small file would make whatever is rare look impossible."""
+    small = build_language_model(LABELS * 3, order=4, least=7, label_weight=1)
+    whole = build_language_model(LABELS * 3, order=4, least=1, label_weight=1)
+    assert len(small) < len(whole)
+    letters = sorted(set("".join(LABELS)) | {END})
+    assert sum(small.probability("Hà ", letter) for letter in letters) <= 1 + 1e-9
+    assert small.probability("Hà N", "ộ") > 1e-4
+
+
+def test_a_saved_model_is_read_back(language, tmp_path):
+    """Lost otherwise: what was measured would not be what ships."""
+    language.save(tmp_path / "a.bin")
+    read = LanguageModel.load(tmp_path / "a.bin")
+    read.save(tmp_path / "b.bin")
+    assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
+    for text in ("Hà Nội", "An Nam", "xyz"):  # counts are kept to powers of 1.5
+        assert read.log_probability(text) == pytest.approx(language.log_probability(text), abs=0.3 * (len(text) + 1))
+    assert read.log_probability("Hà Nội") > read.log_probability("Hà Nộa")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda raw: b"", "is no language model"),
+        (lambda raw: raw[: len(raw) // 2], "is damaged"),
+        (lambda raw: raw[:30] + b"\0\0\0\0" + raw[34:], "is damaged"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_error(language, tmp_path, damage, words):
+    """Lost otherwise: a stack trace, or a model of nonsense."""
+    language.save(tmp_path / "a.bin")
+    (tmp_path / "a.bin").write_bytes(damage((tmp_path / "a.bin").read_bytes()))
+    with pytest.raises(SlimError, match=words):
+        LanguageModel.load(tmp_path / "a.bin")
+    with pytest.raises(SlimError, match="cannot read"):
+        LanguageModel.load(tmp_path / "none.bin")
+
+
+def test_without_a_say_of_the_language_the_beam_finds_the_likeliest_text(language):
+    """Lost otherwise: the search would lose or count paths twice, and no weight of a language mend that."""
+    rng = np.random.default_rng(4)
+    classes = ("", "a", "b", "c")
+    for _ in range(20):
+        probabilities = rng.dirichlet(np.full(4, 0.6), 5).astype(np.float32)
+        totals: dict = {}
+        for path in itertools.product(range(4), repeat=5):
+            text = "".join(classes[at] for at, _ in itertools.groupby(path))
+            totals[text] = totals.get(text, 0.0) + math.prod(float(probabilities[i, at]) for i, at in enumerate(path))
+        search = BeamSearch(language, weight=0.0, worth=0.0, width=400, floor=0.0)
+        readings = search.readings(probabilities, classes)
+        assert readings[0].text == max(totals, key=totals.get)
+        assert {reading.text for reading in readings} == totals.keys()
+        for reading in readings:
+            assert reading.seen == pytest.approx(math.log(totals[reading.text]), abs=1e-3)
+
+
+def test_the_language_settles_what_the_network_doubts(language):
+    """Lost otherwise: the beam search would cost its time and read as before."""
+    doubted = spoken("Hà Gội", {3: {"N": 0.08}})
+    assert greedy_decode(doubted[None], CLASSES)[0][0] == "Hà Gội"
+    ((text, confidence),) = BeamSearch(language)(doubted[None], CLASSES)
+    assert text == "Hà Nội" and confidence == greedy_decode(doubted[None], CLASSES)[0][1]
+    sure = spoken("Hà Gội", {3: {"N": 1e-4}}, sure=0.999)
+    assert BeamSearch(language)(sure[None], CLASSES)[0][0] == "Hà Gội"
+
+
+def test_digits_and_slashes_are_never_rewritten(language):
+    """Lost otherwise: knowledge of addresses would move people to another house."""
+    likely = {place: {"i": 0.45, "n": 0.4} for place in range(6)}
+    for text in ("5", "5/5 Hà", "0 Hà Nội", "Tổ 5 Hà Nội"):
+        places = {place: likely[0] for place, letter in enumerate(text) if letter in KEPT}
+        read = BeamSearch(language, weight=3.0)(spoken(text, places, sure=0.5)[None], CLASSES)[0][0]
+        assert [letter for letter in read if letter in KEPT] == [letter for letter in text if letter in KEPT]
+    letters = spoken("An", {1: {"5": 0.3}}, sure=0.6)
+    assert not KEPT & set(BeamSearch(language)(letters[None], CLASSES)[0][0])
+
+
+def test_a_row_without_letters_stays_empty(language):
+    """Lost otherwise: knowledge would fill in addresses where nobody wrote one."""
+    blank = np.zeros((1, 12, len(CLASSES)), np.float32)
+    blank[:, :, 0] = 1
+    assert BeamSearch(language)(blank, CLASSES) == [("", 0.0)]
+
+
+def test_a_way_of_decoding_that_cannot_be_is_said(tmp_path):
+    """Lost otherwise: who asks for knowledge would read without, and not know it."""
+    with pytest.raises(SlimError, match="no decoding is called 'bean'"):
+        open_decoder("bean", tmp_path)
+    with pytest.raises(SlimError, match="there is no text"):
+        build_language_model([""])
