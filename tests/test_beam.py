@@ -1,4 +1,4 @@
-"""Language models of characters, and CTC decoding with one."""
+"""Language models of characters, and CTC decoding with one and with the map."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 from ppocr_slim.data.language import build_language_model
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.beam import KEPT, BeamSearch, open_decoder
-from ppocr_slim.runtime.ctc import greedy_decode
+from ppocr_slim.runtime.address import AddressSearch, open_decoder
+from ppocr_slim.runtime.beam import KEPT, BeamSearch
+from ppocr_slim.runtime.ctc import greedy_decode, log_likelihoods
 from ppocr_slim.runtime.language import END, LanguageModel
+from ppocr_slim.runtime.lexicon import Lexicon
 
 LABELS = ["Hà Nội", "Hà Nam", "Tổ 5 Hà Nội", "An Giang", "Kiên Giang"]
 CLASSES = ("", *sorted(set("".join(LABELS)) - {" "}), *"0/Ạ", " ")
@@ -129,6 +131,49 @@ def test_a_row_without_letters_stays_empty(language):
     blank = np.zeros((1, 12, len(CLASSES)), np.float32)
     blank[:, :, 0] = 1
     assert BeamSearch(language)(blank, CLASSES) == [("", 0.0)]
+
+
+MAP = {
+    "Hà Nam": {"Lý Nhân": ("Nhân Mỹ", "Nhân Chính"), "Bình Lục": ("Bối Cầu",)},
+    "An Giang": {"An Phú": ("Đa Phước",)},
+}
+
+
+def test_the_map_settles_what_lies_within_a_known_place(language):
+    """Lost otherwise: a misread ward of a province that is read right would stay wrong."""
+    text = "Tổ 5 Nhân Nỹ Lý Nhân Hà Nam"
+    classes = ("", *sorted(set(text + "Mn5") - {" "}), " ")
+    place = text.index("Nỹ")
+    row = np.full((2 * len(text), len(classes)), 1e-6, np.float32)
+    for at, letter in enumerate(text):
+        row[2 * at, classes.index(letter)], row[2 * at + 1, 0] = 1, 1
+    row[2 * place, classes.index("M")] = 0.1
+    search = AddressSearch(language, lexicon=Lexicon(tree=MAP))
+    assert search(row[None], classes)[0][0] == "Tổ 5 Nhân Mỹ Lý Nhân Hà Nam"
+    row[2 * place, classes.index("M")] = 1e-6  # the strokes are clear: a place that the map lacks
+    assert search(row[None], classes)[0][0] == text
+
+
+def test_the_texts_that_the_map_allows():
+    """Lost otherwise: names would be taken from other provinces, or a house number be changed."""
+    found = Lexicon(tree=MAP).variants("8d/2 Nhan Mỹ Lý Nhân Hà Nam")
+    assert found["8d/2 Nhan Mỹ Lý Nhân Hà Nam"] == 2 and found["8d/2 Nhân Mỹ Lý Nhân Hà Nam"] == 3
+    assert all(text.startswith("8d/2 ") and text.endswith("Hà Nam") for text in found)
+    assert Lexicon(tree=MAP).variants("Đa Phước An Phú An Giang")["Đa Phước An Phú An Giang"] == 3
+    assert Lexicon(tree=MAP).variants("") == {"": 0}
+
+
+def test_the_probability_of_a_text_is_that_of_all_its_paths():
+    """Lost otherwise: texts would be weighed by their likeliest path, and long ones lose."""
+    rng, classes = np.random.default_rng(1), ("", "a", "b", " ")
+    probabilities = rng.dirichlet(np.full(4, 0.5), 6)
+    totals: dict = {}
+    for path in itertools.product(range(4), repeat=6):
+        text = "".join(classes[at] for at, _ in itertools.groupby(path))
+        totals[text] = totals.get(text, 0.0) + math.prod(probabilities[step, at] for step, at in enumerate(path))
+    found = log_likelihoods(probabilities, list(totals), classes)
+    assert np.allclose(found, np.log(list(totals.values())))
+    assert log_likelihoods(probabilities, ["abababab", "x"], classes).tolist() == [-np.inf, -np.inf]
 
 
 def test_a_way_of_decoding_that_cannot_be_is_said(tmp_path):

@@ -15,8 +15,8 @@ from ppocr_slim.bench.evaluation_report import direction_sheet, direction_table,
 from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
+from ppocr_slim.runtime.address import DECODE_HELP, DECODERS, open_decoder
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.runtime.beam import DECODERS, open_decoder
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.recognizer import Recognizer
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
     parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages) here")
     parser.add_argument("--worst", type=int, default=24, help="lines (pages) on the sheet (default 24)")
-    parser.add_argument("--decode", choices=DECODERS, default="greedy", help="beam: with a language model")
+    parser.add_argument("--decode", choices=DECODERS, default="greedy", help=DECODE_HELP)
     parser.add_argument("--language", type=Path, metavar="FILE", help="the language model; default: the bundle's")
     parser.add_argument(
         "--post", metavar="NAMES", help=f"what these corrections do, comma-separated: {', '.join(POST_PROCESSING)}"

@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
+from ppocr_slim.runtime.address import DECODE_HELP, DECODERS, open_decoder
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.runtime.beam import DECODERS, open_decoder
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.images import find_images
@@ -29,7 +29,12 @@ def main() -> int:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     parser.add_argument("--batch-size", type=int, default=1, help="rows that are read together (default 1)")
-    parser.add_argument("--decode", choices=DECODERS, default="greedy", help="beam: with the bundle's language model")
+    parser.add_argument(
+        "--decode",
+        choices=DECODERS,
+        default="greedy",
+        help=DECODE_HELP,
+    )
     parser.add_argument(
         "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
+from ppocr_slim.runtime.address import DECODE_HELP, DECODERS, open_decoder
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.runtime.beam import DECODERS, open_decoder
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.documents import find_documents
@@ -43,7 +43,12 @@ def main() -> int:
         metavar="SHARE",
         help="drop lines of less confidence (default %(default)s; 0: those without text alone)",
     )
-    parser.add_argument("--decode", choices=DECODERS, default="greedy", help="beam: with the bundle's language model")
+    parser.add_argument(
+        "--decode",
+        choices=DECODERS,
+        default="greedy",
+        help=DECODE_HELP,
+    )
     parser.add_argument(
         "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
     )

@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
-from ppocr_slim.runtime.ctc import Decode, greedy_decode
+from ppocr_slim.runtime.ctc import greedy_decode
 from ppocr_slim.runtime.language import BEGIN, END, LanguageModel
 
 KEPT = frozenset("0123456789/")
@@ -57,11 +54,14 @@ class BeamSearch:
 
     def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
         """As `ctc.greedy_decode`, whose confidence it keeps: what the network was sure of, whatever the text is now."""
-        lines = greedy_decode(probabilities, classes)
         return [
-            (self.readings(row, classes)[0].text, confidence) if text else (text, confidence)
-            for row, (text, confidence) in zip(probabilities, lines)
+            (self.best(row, classes) if text else text, confidence)
+            for row, (text, confidence) in zip(probabilities, greedy_decode(probabilities, classes))
         ]
+
+    def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+        """The likeliest text of a row; arguments as of `readings`."""
+        return self.readings(probabilities, classes)[0].text
 
     def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Reading]:
         """The likeliest texts of a row, the best first.
@@ -111,34 +111,16 @@ class BeamSearch:
                     grown[longer] = (_NEVER, before + value, told + self._told(prefix, letter))
         return grown
 
+    def told(self, text: str) -> float:
+        """What the language says to a whole text, in the units of `Reading.score`."""
+        return sum(self._told(text[:at], letter) for at, letter in enumerate(text + END))
+
     def _told(self, prefix: str, letter: str) -> float:
         """What the language says to `letter` after `prefix`: nothing within a number."""
         if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
             return 0.0
         worth = 0.0 if letter == END else self.worth
         return self.weight * math.log(self.language.probability(BEGIN + prefix, letter)) + worth
-
-
-DECODERS = ("greedy", "beam")
-
-
-def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] = None) -> Decode:
-    """A way of decoding: "greedy", or "beam" with the bundle's language model, or with the one in a file.
-
-    Raises SlimError for another name, or where there is no language model.
-    """
-    if name not in DECODERS:
-        raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
-    if name == "greedy":
-        return greedy_decode
-    if language is None:
-        opened = read_bundle(bundle)
-        if LANGUAGE not in opened.sizes:
-            raise SlimError(
-                f"{bundle} has no language model for the beam search: make one with tools/make_language_model.py"
-            )
-        language = opened.file(LANGUAGE)
-    return BeamSearch(LanguageModel.load(language))
 
 
 def _steps(

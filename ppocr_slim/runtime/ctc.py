@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Callable, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -32,3 +32,39 @@ def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> List[Tup
         text = unicodedata.normalize("NFC", "".join(classes[i] for i in indices[keep]).strip(" "))
         lines.append((text, float(values[keep].mean()) if text else 0.0))
     return lines
+
+
+def log_likelihoods(probabilities: np.ndarray, texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """The logarithm of each text's probability, all its paths together (Graves et al. 2006, the forward variables).
+
+    Args:
+        probabilities: [T, K] float32, softmax over K, of one row.
+        classes: as of `greedy_decode`.
+
+    Returns:
+        [len(texts)] float64; -inf for a text with a character that is no class, or one too long for the steps.
+    """
+    numbers: Dict[str, int] = {character: number for number, character in enumerate(classes)}
+    known = [all(character in numbers for character in text) for text in texts]
+    lengths = np.array([len(text) if whole else 0 for text, whole in zip(texts, known)])
+    states = np.zeros((len(texts), 2 * lengths.max(initial=0) + 1), np.int64)  # blank, letter, blank, ..., blank
+    for state, text, whole in zip(states, texts, known):
+        if whole:
+            state[1 : 2 * len(text) : 2] = [numbers[character] for character in text]
+    jumps = np.zeros(states.shape)  # from a letter to the next one without a blank between, unless they are equal
+    jumps[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
+    rows, logs = np.arange(len(texts)), np.zeros(len(texts))
+    forward = np.zeros(states.shape)
+    forward[:, 0] = 1.0  # before the first step; the first letter is reached from here, too
+    for step in probabilities.astype(np.float64):
+        moved = forward.copy()
+        moved[:, 1:] += forward[:, :-1]
+        moved[:, 2:] += forward[:, :-2] * jumps[:, 2:]
+        moved *= step[states]
+        scale = np.maximum(moved.max(axis=1), np.finfo(np.float64).tiny)
+        forward = moved / scale[:, None]
+        logs += np.log(scale)
+    last = 2 * lengths
+    ends = forward[rows, last] + np.where(lengths > 0, forward[rows, np.maximum(last - 1, 0)], 0.0)
+    with np.errstate(divide="ignore"):
+        return np.where(known, logs + np.log(ends), -np.inf)

@@ -125,14 +125,43 @@ class Lexicon:
         """
         return until_stable(self._correct_once, unicodedata.normalize("NFC", text))
 
+    def variants(self, text: str, each: int = 3) -> Dict[str, int]:
+        """What the text may have been meant to say, by the map alone, and how many levels of it each variant has.
+
+        A variant ends with a province, a district of it and a ward of that, 3 levels, or with the first two or one of
+        them; each name has the place of words that are not unlike it. The text itself is among them, with the levels
+        that it has as it stands, 0 to 3. What `correct` never changes is not changed.
+
+        Args:
+            each: names of a level that are tried under one of the level above, the most similar ones.
+        """
+        text = unicodedata.normalize("NFC", text)
+        words = _split(text)
+        found: Dict[str, int] = {text: 0}
+
+        def add(path: Sequence[_Match]) -> None:
+            variant = _replaced(text, words, [match for match in path if not self._is_written(match, words)])
+            found[variant] = max(found.get(variant, 0), len(path))
+
+        short = self._short_form(words)
+        for top in [short] if short else self._candidates(self._provinces, words, len(words))[:each]:
+            add([top])
+            province, end = _OTHER_NAMES.get(top.name, top.name), _before_kinds(words, top.start)
+            for middle in self._candidates(self._districts[province], words, end)[:each]:
+                add([top, middle])
+                wards, end = self._wards[province, middle.name], _before_kinds(words, middle.start)
+                for ward in self._candidates(wards, words, end)[:each]:
+                    add([top, middle, ward])
+        return found
+
+    def _is_written(self, match: _Match, words: Sequence[_Word]) -> bool:
+        """Whether the words are the name already, spelt in one of its ways."""
+        read = " ".join(word.text for word in words[match.start : match.end])
+        return match.as_it_is or _same_letters(read, match.name)
+
     def _correct_once(self, text: str) -> str:
         words = _split(text)
-        changes = [match for match in self._matches(words) if self._may_change(match, words)]
-        for match in sorted(changes, key=lambda match: -match.start):
-            first, last = words[match.start], words[match.end - 1]
-            read = text[first.begin : last.end]
-            text = text[: first.begin] + _in_case_of(read, match.name) + text[last.end :]
-        return text
+        return _replaced(text, words, [match for match in self._matches(words) if self._may_change(match, words)])
 
     def _may_change(self, match: _Match, words: Sequence[_Word]) -> bool:
         read = " ".join(word.text for word in words[match.start : match.end])
@@ -274,6 +303,15 @@ def _split(text: str) -> List[_Word]:
         joined = bool(words) and text[words[-1].end : begin] == " "
         words.append(_Word(text[begin:end], begin, end, free, joined))
     return words
+
+
+def _replaced(text: str, words: Sequence[_Word], matches: Iterable[_Match]) -> str:
+    """The text with each match's name in the place of its words."""
+    for match in sorted(matches, key=lambda match: -match.start):
+        first, last = words[match.start], words[match.end - 1]
+        read = text[first.begin : last.end]
+        text = text[: first.begin] + _in_case_of(read, match.name) + text[last.end :]
+    return text
 
 
 def _before_kinds(words: Sequence[_Word], end: int) -> int:

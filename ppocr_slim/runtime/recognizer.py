@@ -20,7 +20,7 @@ class Recognizer(Network[RecSpec]):
     """Reads rows with any session: an exported bundle's or a checkpoint's.
 
     Attributes:
-        decode: makes texts of probabilities; greedy unless set otherwise (see `beam.open_decoder`).
+        decode: makes texts of probabilities; greedy unless set otherwise (see `address.open_decoder`).
     """
 
     spec_type, purpose = RecSpec, "rows are read"

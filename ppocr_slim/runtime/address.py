@@ -1,0 +1,66 @@
+"""CTC decoding with knowledge of addresses: the language's best readings, and what the map makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.beam import BeamSearch
+from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
+from ppocr_slim.runtime.ctc import Decode, greedy_decode, log_likelihoods
+from ppocr_slim.runtime.language import LanguageModel
+from ppocr_slim.runtime.lexicon import Lexicon
+
+DECODERS = ("greedy", "beam", "address")
+DECODE_HELP = "beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)"
+
+
+@dataclass(frozen=True)
+class AddressSearch(BeamSearch):
+    """Reads rows that hold addresses.
+
+    Each of the beam's best readings has variants that end with a province, a district of it and a ward of that
+    (`Lexicon.variants`). All are weighed alike: what the network saw of the whole text, what the language says to it,
+    and a worth for each level of the map that it has. So a name is put right where the strokes allow it, however many
+    letters that takes, and a place that is not on the map stays where the strokes speak for it.
+
+    Attributes:
+        lexicon: the map.
+        level: worth of a level, in the units of `Reading.score`.
+        tried: readings whose variants are looked at.
+    """
+
+    lexicon: Lexicon = field(default_factory=Lexicon)
+    level: float = 4.0
+    tried: int = 3
+
+    def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+        levels: Dict[str, int] = {}
+        for reading in self.readings(probabilities, classes)[: self.tried]:
+            for text, found in self.lexicon.variants(reading.text).items():
+                levels[text] = max(found, levels.get(text, 0))
+        texts: List[str] = list(levels)
+        seen = log_likelihoods(probabilities, texts, classes)
+        scores = [value + self.told(text) + self.level * levels[text] for value, text in zip(seen, texts)]
+        return texts[int(np.argmax(scores))]
+
+
+def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] = None) -> Decode:
+    """A way of decoding, of `DECODERS`; all but "greedy" need the bundle's language model, or one in a file.
+
+    Raises SlimError for another name, or where there is no language model.
+    """
+    if name not in DECODERS:
+        raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
+    if name == "greedy":
+        return greedy_decode
+    if language is None:
+        opened = read_bundle(bundle)
+        if LANGUAGE not in opened.sizes:
+            raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")
+        language = opened.file(LANGUAGE)
+    return {"beam": BeamSearch, "address": AddressSearch}[name](LanguageModel.load(language))
