@@ -226,8 +226,8 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         f"- {figures['machine']['processor']}, {figures['machine']['cores']} cores, {figures['threads']} threads",
         "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
         f"- every run: {figures['budget']}; seeds {seeds}",
-        f"- {_title(figures['metric'])} ({_direction(figures)}): of the last evaluation of a run, not of its best; mean "
-        f"± standard deviation over n seeds{_evaluated(figures)}",
+        f"- {_title(figures['metric'])} ({_direction(figures)}): of the last evaluation of a run, not of its best; "
+        f"mean ± standard deviation over n seeds{_evaluated(figures)}",
         "- parameters, MFLOPs (multiply-adds of the network's typical input), MB and ms: of the first seed's ONNX "
         "file, INT8 where the variant is quantized to 8 bits; ms in ONNX Runtime, all variants in turns, in brackets "
         f"the median of the rounds' own ratios to {figures['reference'] or 'the first'}",
