@@ -223,7 +223,9 @@ def run_all(runs: Sequence[Run], executor: Executor) -> Tuple[Dict[Path, Outcome
                     active.append(_start(run, executor))
                 except SlimError as error:
                     outcomes[run.folder] = _failed(run, str(error), bar)
-            bar.set_postfix_str("; ".join(work.run.title for work in active))
+            going_on = "; ".join(work.run.title for work in active)
+            if going_on != bar.postfix:
+                bar.set_postfix_str(going_on)
             for work in list(active):
                 status = executor.poll(work.handle)
                 if status is None:

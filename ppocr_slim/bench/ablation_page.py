@@ -54,7 +54,7 @@ def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[
     for variant in figures["variants"]:
         main = spread(variant, metric)
         found = [spread(variant, name) for name in others]
-        cells = [variant["name"], str(main or "failed"), str(len(main.values) if main else 0)]
+        cells = [variant["name"], str(main or _cut(_why(variant))), str(len(main.values) if main else 0)]
         cells += [f"{one.mean:.4f}" if one else "" for one in found]
         cells.append(f"{variant['parameters'] / 1e6:.2f} M" if "parameters" in variant else "")
         cells.append(f"{variant['flops'] / 1e6:.0f}" if "flops" in variant else "")
@@ -67,6 +67,11 @@ def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[
         if "note" in variant:
             missing[f"{variant['name']}, MB and ms"] = variant["note"]
     return headings, rows, missing
+
+
+def _why(variant: Mapping[str, Any]) -> str:
+    """Why a variant is not there: what its first run says."""
+    return next((run["reason"] for run in variant["runs"] if "reason" in run), "it has no score")
 
 
 def _title(name: str) -> str:
@@ -145,7 +150,8 @@ def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
     for place, found in enumerate(spreads):
         color = PALETTE[place % len(PALETTE)]
         if not found:
-            axes.annotate("failed", (begin, place), (6, 0), textcoords="offset points", color=INK, va="center")
+            why = f"not there: {_cut(_why(variants[place]))}"
+            axes.annotate(why, (begin, place), (6, 0), textcoords="offset points", color=INK, va="center", fontsize=9)
             continue
         mean, deviation = 100 * found.mean, 100 * (found.deviation or 0)
         axes.barh(place, mean - begin, left=begin, height=0.62, color=color, alpha=0.85, zorder=2)
