@@ -133,6 +133,9 @@ def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()
 
     def prepare() -> None:
         end_with_parent()
+        for number in (signal.SIGINT, signal.SIGTERM):  # whoever started us (Ray does) may have blocked or ignored them
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         if cores:
             os.sched_setaffinity(0, cores)
 
