@@ -28,7 +28,7 @@ from ppocr_slim.bench.estimate import forecast, multiply_adds, plan_text
 from ppocr_slim.bench.executors import Executor, LocalPool, RayExecutor, open_executor, shares_of
 from ppocr_slim.bench.identity import code_digest, identity
 from ppocr_slim.bench.measured import fewest_bits
-from ppocr_slim.bench.runs import begin, derive
+from ppocr_slim.bench.runs import begin, derive, start_process
 from ppocr_slim.config.ablation import load_ablation
 from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
@@ -343,6 +343,22 @@ def test_the_pool_gives_each_process_its_share_of_the_cores(tmp_path):
     assert wait_for_status(pool, pool.submit([*command, "0"], tmp_path / "third.log")) == 0
     with pytest.raises(SlimError, match="--jobs is 1 or more"):
         open_executor(0, None)
+
+
+def test_a_run_can_be_stopped_though_its_starter_blocks_signals(tmp_path):
+    """Lost otherwise: what Ray's workers start inherits their blocked SIGINT, and no training would ever save."""
+    log = tmp_path / "run.log"
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        code = "import time; print('here', flush=True); time.sleep(60)"
+        process = start_process([sys.executable, "-c", code], log)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    while not log.read_text(encoding="utf-8"):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
 
 
 def wait_for_status(executor: Executor, handle: Any, seconds: float = 120) -> Optional[int]:
