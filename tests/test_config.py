@@ -11,7 +11,8 @@ from ppocr_slim.config.loading import dump_config, load_config, locate
 from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.yml"))
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = sorted(path for path in FOLDER.rglob("*.yml") if path.parent.name != "ablation")  # those: test_ablation
 
 BASE = """
 Global: {output_dir: output/base}

@@ -353,7 +353,8 @@ def train(folder: Path, name: str, *steps: SlimStep) -> dict:
     stage = folder / name / "train"
     for step in steps:
         step.attach(model, context_of(stage, card))
-    fit(Job(stage, config, 4, model, card, task, rows, lambda m: score_lines(["a"], ["b"]), Processes(), steps))
+    length = 4 * len(rows)
+    fit(Job(stage, config, length, model, card, task, rows, lambda m: score_lines(["a"], ["b"]), Processes(), steps))
     last = stage / "last"
     return {"weights": read_arrays(last / "model.pdparams"), **read_arrays(last / "model.pdopt")}
 

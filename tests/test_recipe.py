@@ -214,7 +214,7 @@ def test_data_that_is_too_bad_stops_the_run_before_its_first_step(tmp_path):
 
 def test_every_shipped_config_is_right_and_starts_with_its_command():
     """Lost otherwise: a config that we ship would fail on a user's machine."""
-    paths = sorted(CONFIGS.rglob("*.yml"))
+    paths = sorted(path for path in CONFIGS.rglob("*.yml") if path.parent.name != "ablation")
     assert len(paths) >= 3
     for path in paths:
         config = load_config(path)

@@ -67,7 +67,7 @@ def fit_with(step, folder, epochs):
         return score_lines(["a"], ["b"])
 
     stage = folder / "run" / "train"
-    job = Job(stage, config, epochs, model, card, Poisoned(at=1000), FixedRows(), evaluate, Processes(), [step])
+    job = Job(stage, config, epochs * 2, model, card, Poisoned(at=1000), FixedRows(), evaluate, Processes(), [step])
     fit(job)
     return {name: tensor.numpy().copy() for name, tensor in step.layer.state_dict().items()}
 

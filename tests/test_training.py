@@ -285,7 +285,7 @@ def small_fit(folder, task, epochs=4, characters=("a", "b"), rows=None, evaluate
     card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], charset.classes))
     evaluate = evaluate or (lambda model: score_lines(["a"], ["b"]))
     stage = folder / "run" / "train"
-    return fit(Job(stage, config, epochs, model, card, task, rows or FixedRows(), evaluate, Processes()))
+    return fit(Job(stage, config, epochs * 2, model, card, task, rows or FixedRows(), evaluate, Processes()))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -218,9 +218,9 @@ def contend(spec: Mapping[str, Any]) -> None:
         gate.open.set()
         _share(Path(spec["shared"]), model, rows)
         gate.open.clear()
-    epochs = -(-spec["steps"] // len(rows))
+    length = -(-spec["steps"] // len(rows)) * len(rows)
     gate.say({"rank": processes.rank, "parameters": parameter_count(model)})
-    job = Job(config.run.output_dir, config, epochs, model, card, task, GatedBatches(rows, gate), _unscored, processes)
+    job = Job(config.run.output_dir, config, length, model, card, task, GatedBatches(rows, gate), _unscored, processes)
     fit(job)
 
 

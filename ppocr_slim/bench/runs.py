@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Union
+from typing import Any, Collection, Dict, List, Mapping, Sequence, Union
 
 from pydantic import ValidationError
 
@@ -57,7 +58,7 @@ def derive(config: Config, folder: Path, **sections: Union[Mapping[str, Any], Li
         raise SlimError(f"the config of {folder} cannot be derived: {where}: {wrong['msg']}") from error
 
 
-def _origins(config: Config) -> Dict[str, str]:
+def origins_of(config: Config) -> Dict[str, str]:
     """What tells the weights that a run starts and learns from from others, by their path; "" where there are none."""
     steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.steps]
     sources = {config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)}
@@ -80,7 +81,7 @@ def read_outcome(config: Config) -> Outcome:
         if load_config(folder / RUN_CONFIG) != config:
             return Outcome(False, f"{folder} holds a run of another config")
         before = record.get("origins", {})
-        for source, digest in _origins(config).items():
+        for source, digest in origins_of(config).items():
             if digest and before.get(source, digest) != digest:
                 return Outcome(False, f"{folder} holds a run from other weights than {source} now has: remove it")
         return Outcome(True, commit=str(record["commit"]))
@@ -88,6 +89,77 @@ def read_outcome(config: Config) -> Outcome:
         return Outcome(False, f"{folder} holds no finished run")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SlimError) as error:
         return Outcome(False, f"{folder}: {error}")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to be started, by whoever starts processes.
+
+    Attributes:
+        command: it trains, or goes on where it was stopped.
+        log: where what it says belongs.
+        said_before: bytes of the log that are there already.
+        origins: of the weights that it begins with.
+    """
+
+    config: Config
+    command: Sequence[str]
+    log: Path
+    said_before: int
+    origins: Mapping[str, str]
+
+
+def begin(config: Config) -> Begun:
+    """Prepare a config's output_dir for a run of its recipe by tools/train.py. SlimError if it cannot be written."""
+    folder, origins = config.run.output_dir, origins_of(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DONE).unlink(missing_ok=True)
+        dump_config(config, folder / RUN_CONFIG)
+        log = folder / RUN_LOG
+        said_before = log.stat().st_size if log.exists() else 0
+    except OSError as error:
+        raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str((folder / RUN_CONFIG).resolve())]
+    return Begun(config, command, log, said_before, origins)
+
+
+def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()) -> subprocess.Popen:
+    """Start a command whose words go into `log`, on these cores alone if any are given.
+
+    SIGINT makes a training save and end; so does the end of this process. Raises SlimError where the log cannot be
+    written.
+    """
+
+    def prepare() -> None:
+        end_with_parent()
+        for number in (signal.SIGINT, signal.SIGTERM):  # whoever started us (Ray does) may have blocked or ignored them
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+    try:
+        with open(log, "ab") as file:
+            return subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                # A terminal's Ctrl-C would reach it beside ours, and a second signal does not save.
+                start_new_session=True,
+                preexec_fn=prepare,
+            )
+    except OSError as error:
+        raise SlimError(f"cannot write {log}: {error.strerror}") from error
+
+
+def finish(begun: Begun, status: int) -> Outcome:
+    """What came of a run that ended with this status; it is marked as done if it is."""
+    if status:
+        return Outcome(False, _reason(begun.log, begun.said_before, status))
+    write_json(begun.config.run.output_dir / DONE, {"commit": commit(), "origins": begun.origins})
+    return read_outcome(begun.config)
 
 
 def run_config(config: Config, title: str) -> Outcome:
@@ -104,37 +176,19 @@ def run_config(config: Config, title: str) -> Outcome:
     if outcome.done:
         logger.info("%s: done already", title)
         return outcome
-    folder, origins = config.run.output_dir, _origins(config)
+    begun = begin(config)
+    logger.info("%s: running, see %s", title, begun.log)
+    process = start_process(begun.command, begun.log)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / DONE).unlink(missing_ok=True)
-        dump_config(config, folder / RUN_CONFIG)
-        log = open(folder / RUN_LOG, "ab")
-    except OSError as error:
-        raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
-    logger.info("%s: running, see %s", title, folder / RUN_LOG)
-    with log:
-        said_before = log.tell()
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str((folder / RUN_CONFIG).resolve())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C would reach it beside ours, and a second signal does not save
-            preexec_fn=end_with_parent,
-        )
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
-    if status:
-        outcome = Outcome(False, _reason(folder / RUN_LOG, said_before, status))
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+    outcome = finish(begun, status)
+    if not outcome.done:
         logger.warning("%s: failed: %s", title, outcome.reason)
-        return outcome
-    write_json(folder / DONE, {"commit": commit(), "origins": origins})
-    return read_outcome(config)
+    return outcome
 
 
 def _reason(log: Path, offset: int, status: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -11,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ppocr_slim.bench.drawing import FAINT, INK, label_places, style
 from ppocr_slim.bench.slim_table import ENGINES, FP32, PAPER
+from ppocr_slim.bench.tables import markdown, text_lines, write_csv
 from ppocr_slim.errors import SlimError
 
 COLORS = {
@@ -22,7 +23,6 @@ COLORS = {
     "share": "#6b46c1",
     "all": "#c53030",
 }
-INK, FAINT = "#2d3748", "#cbd5e0"
 
 
 def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
@@ -67,9 +67,7 @@ def text_table(figures: Mapping[str, Any]) -> str:
     parts = []
     for headings, rows, missing in (table(figures), bit_table(figures)):
         if rows:
-            lines = [headings, *rows]
-            widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-            parts.append("\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths)).rstrip() for line in lines))
+            parts.append(text_lines(headings, rows))
         parts += [f"not there: {title}: {reason}" for title, reason in missing.items()]
     return "\n".join(parts)
 
@@ -101,12 +99,7 @@ def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
         for key, suffix in (("clip", ""), ("noclip", "_noclip")):
             reason = row.get(f"{key}_reason")
             lines.append({"name": f"bits{row['bits']}{suffix}", "checkpoint_cer": row.get(key), "reason": reason})
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    columns = [key for key in columns if key != "reason"] + ["reason"]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(path, lines)
 
 
 def draw(path: Path, figures: Mapping[str, Any]) -> None:
@@ -122,13 +115,13 @@ def draw(path: Path, figures: Mapping[str, Any]) -> None:
 
 
 def _draw_sizes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    _style(axes, "What slimming costs and saves", "model file, MB", "character error rate, %")
+    style(axes, "What slimming costs and saves", "model file, MB", "character error rate, %")
     points = {row["name"]: (row["bytes"] / 1e6, 100 * row["scores"]["cer"]) for row in rows}
     sizes, cers = zip(*points.values())
     span = max(max(cers) - min(cers), 0.5)
     axes.set_xlim(0, 1.62 * max(sizes))  # labels stand at the right of their points
     axes.set_ylim(max(0, min(cers) - 0.4 * span), max(cers) + 0.5 * span)
-    places = _label_places(points, width=0.52 * max(sizes), away=0.06 * max(sizes), gap=0.2 * span)
+    places = label_places(points, width=0.52 * max(sizes), away=0.06 * max(sizes), gap=0.2 * span)
     for row in rows:
         name, point = row["name"], points[row["name"]]
         color, time = COLORS[name], next(iter(row["ms"].values()))
@@ -143,25 +136,8 @@ def _draw_sizes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.annotate(saved, places[name], color=INK, fontsize=8.5, va="top", **label)
 
 
-def _label_places(
-    points: Mapping[str, Tuple[float, float]], width: float, away: float, gap: float
-) -> Dict[str, Tuple[float, float]]:
-    """Where labels of that width begin: right of their points, as near as they cover no point and no other label."""
-    places: Dict[str, Tuple[float, float]] = {}
-
-    def is_free(x: float, y: float) -> bool:
-        labels = all(abs(y - other[1]) >= gap or abs(x - other[0]) >= width for other in places.values())
-        return labels and not any(x <= px <= x + width and abs(y - py) < gap / 2 for px, py in points.values())
-
-    for name in sorted(points, key=lambda name: points[name]):
-        x, y = points[name][0] + away, points[name][1]
-        steps = sorted(range(-4 * len(points), 4 * len(points) + 1), key=abs)
-        places[name] = next(((x, y + gap * step / 4) for step in steps if is_free(x, y + gap * step / 4)), (x, y))
-    return places
-
-
 def _draw_bits(axes: Axes, rows: Sequence[Mapping[str, Any]], fp32: float) -> None:
-    _style(axes, "Bits of weights and activations", "bits", "character error rate, %")
+    style(axes, "Bits of weights and activations", "bits", "character error rate, %")
     order = sorted((row["bits"] for row in rows), reverse=True)
     axes.axhline(100 * fp32, color=COLORS[FP32], linewidth=1.2, linestyle=(0, (4, 3)))
     axes.annotate("FP32", (len(order) - 1, 100 * fp32), (4, 4), textcoords="offset points", color=COLORS[FP32])
@@ -174,19 +150,6 @@ def _draw_bits(axes: Axes, rows: Sequence[Mapping[str, Any]], fp32: float) -> No
     axes.set_xlim(-0.3, len(order) - 0.5)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, loc="upper left")
-
-
-def _style(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=12)
-    axes.set_xlabel(x, color=INK)
-    axes.set_ylabel(y, color=INK)
-    axes.grid(color="#edf2f7", linewidth=1)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
 
 
 def _page(name: str, figures: Mapping[str, Any]) -> str:
@@ -215,7 +178,7 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         "",
         f"![accuracy against size]({name}.png)",
         "",
-        *_markdown(*table(figures)),
+        *markdown(*table(figures)),
     ]
     if figures["bits"]:
         lines += [
@@ -226,11 +189,5 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
             "public reproduction give it.",
             "",
         ]
-        lines += _markdown(*bit_table(figures))
+        lines += markdown(*bit_table(figures))
     return "\n".join(lines) + "\n"
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], missing: Mapping[str, str]) -> List[str]:
-    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return lines + [line for title, reason in missing.items() for line in ("", f"Not there: {title}: {reason}")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple, Type, Union, get_args
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, Type, TypeVar, Union, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -13,38 +13,64 @@ from pydantic import ValidationError
 from ppocr_slim.config.schema import Config, Origins, Section
 from ppocr_slim.errors import SlimError
 
-Layer = Tuple[str, Any]  # who sets something ("configs/a.yml", "-o A.b=c"), and the tree of what it sets
+# Who sets something ("configs/a.yml", "-o A.b=c", "set A.b"), and the tree of what it sets
+Layer = Tuple[str, Any]
+NO_FILE = ("-o ", "set ")  # how the names of layers begin that are no files
+SectionT = TypeVar("SectionT", bound=Section)
 
 
-def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
-    """Read a config file, merge it over its `_BASE_`, apply the overrides in order, check everything.
+def load_config(
+    path: Union[str, Path], overrides: Sequence[str] = (), changes: Iterable[Tuple[str, Any]] = ()
+) -> Config:
+    """Read a config file, merge it over its `_BASE_`, apply the overrides and changes in order, check everything.
 
     `_BASE_` is a path relative to the file that names it. Mappings are merged, everything else is replaced.
     An override reads `Section.key=value`, the value as in YAML; a number enters a list by index
-    (`Train.label_files.0.ratio=2`). All other paths in a config are relative to the current directory.
+    (`Train.label_files.0.ratio=2`). A change is the same in two parts, ("Section.key", value).
+    All other paths in a config are relative to the current directory.
     Raises SlimError naming the file or override, the path of the key and, for a misspelt key, the right one.
     """
     layers = _read_layers(Path(path), ())
     raw: Any = {}
     for _, tree in layers:
         raw = _merge(raw, tree)
-    for override in overrides:
-        origin = f"-o {override}"
-        target, equals, text = override.partition("=")
-        keys = target.strip().split(".")
-        if not equals or not all(keys):
-            raise SlimError(f"{origin}: an override is written Section.key=value")
-        value = _parse(text, origin)
+    changed = [_read_override(override) for override in overrides]
+    changed += [(f"set {target}", _keys(target, f"set {target}"), value) for target, value in changes]
+    for origin, keys, value in changed:
         raw = _replace(raw, keys, 0, value, origin)
         for key in reversed(keys):
             value = {key: value}
         layers.append((origin, value))
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        raise SlimError(_explain(error.errors(), raw, layers)) from error
+    config = _checked(Config, raw, layers)
     config._origins = Origins(tuple(layers))
     return config
+
+
+def load_section(path: Union[str, Path], section: Type[SectionT]) -> SectionT:
+    """Read a YAML file of a kind of its own, with the checks and messages of a config, but no `_BASE_`."""
+    tree = _read_tree(Path(path), "", ", ".join(field.alias or name for name, field in section.model_fields.items()))
+    return _checked(section, tree, [(str(path), tree)])
+
+
+def _checked(section: Type[SectionT], raw: Any, layers: List[Layer]) -> SectionT:
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        raise SlimError(_explain(error.errors(), raw, layers, section)) from error
+
+
+def _read_override(override: str) -> Tuple[str, List[str], Any]:
+    origin = f"-o {override}"
+    target, equals, text = override.partition("=")
+    return origin, _keys(target if equals else "", origin), _parse(text, origin)
+
+
+def _keys(target: str, origin: str) -> List[str]:
+    keys = target.strip().split(".")
+    if not all(keys):
+        value = "=value" if origin.startswith("-o ") else ""
+        raise SlimError(f"{origin}: {'an override' if value else 'a change'} is written Section.key{value}")
+    return keys
 
 
 def locate(config: Config, path: str) -> str:
@@ -112,24 +138,29 @@ def _read_layers(path: Path, chain: Tuple[Path, ...]) -> List[Layer]:
     """The file's base layers, the farthest first, then its own. `chain` is the files that led here."""
     if path.resolve() in chain:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SlimError(f"{path}: not UTF-8: save it as UTF-8") from error
-    except OSError as error:
-        led_here = f", the _BASE_ of {chain[-1]}" if chain else ""
-        raise SlimError(f"cannot read the config {path}{led_here}: {error.strerror}") from error
-    tree = _parse(text, str(path))
-    if tree is None:
-        raise SlimError(f"{path}: the file is empty: it needs sections such as Global, Train and Eval")
-    if not isinstance(tree, dict):
-        raise SlimError(f"{path}: a config is a mapping of sections, this is a {type(tree).__name__}")
+    tree = _read_tree(path, f", the _BASE_ of {chain[-1]}" if chain else "", "sections such as Global, Train and Eval")
     if "_BASE_" not in tree:
         return [(str(path), tree)]
     base = tree.pop("_BASE_")
     if not isinstance(base, str):
         raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
     return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), tree)]
+
+
+def _read_tree(path: Path, led_here: str, needs: str) -> Dict[str, Any]:
+    """A file's mapping; messages say how it came to be read, and what an empty one needs."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SlimError(f"{path}: not UTF-8: save it as UTF-8") from error
+    except OSError as error:
+        raise SlimError(f"cannot read the config {path}{led_here}: {error.strerror}") from error
+    tree = _parse(text, str(path))
+    if tree is None:
+        raise SlimError(f"{path}: the file is empty: it needs {needs}")
+    if not isinstance(tree, dict):
+        raise SlimError(f"{path}: a config is a mapping of sections, this is a {type(tree).__name__}")
+    return tree
 
 
 def _merge(below: Any, above: Any) -> Any:
@@ -154,7 +185,7 @@ def _replace(tree: Any, keys: Sequence[str], depth: int, value: Any, origin: str
     return {**tree, key: _replace(tree.get(key, {}), keys, depth + 1, value, origin)}
 
 
-def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer]) -> str:
+def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer], root: Type[Section]) -> str:
     """The most telling error as one sentence: a misspelt key comes before the key that it leaves missing."""
     error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     location, value = _locate(error, raw)
@@ -164,7 +195,7 @@ def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer]) -> str
         culprit = location[: max((at + 1 for at, part in enumerate(location) if isinstance(part, int)), default=0)]
     where = _setter(layers, culprit)
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key {path}: {_advice(str(location[-1]), _known_keys(error['loc']))}"
+        return f"{where}: unknown key {path}: {_advice(str(location[-1]), _known_keys(error['loc'], root))}"
     if error["type"] == "union_tag_not_found":
         path += "." + error["ctx"]["discriminator"].strip("'")
     if error["type"] in ("missing", "union_tag_not_found"):
@@ -192,7 +223,7 @@ def _locate(error: Dict[str, Any], raw: Any) -> Tuple[Tuple[Union[str, int], ...
 
 def _setter(layers: Sequence[Layer], location: Sequence[Union[str, int]]) -> str:
     """The last layer that sets the value at a location; where none does, the file that was loaded."""
-    files = [name for name, _ in layers if not name.startswith("-o ")]
+    files = [name for name, _ in layers if not name.startswith(NO_FILE)]
     loaded = files[-1] if files else "the config"
     return next((name for name, tree in reversed(layers) if location and _sets(tree, location)), loaded)
 
@@ -210,9 +241,9 @@ def _sets(tree: Any, location: Sequence[Union[str, int]]) -> bool:
     return True
 
 
-def _known_keys(location: Sequence[Union[str, int]]) -> List[str]:
-    """The keys that the schema has beside the last part of a Pydantic location."""
-    sections: List[Type[Section]] = [Config]
+def _known_keys(location: Sequence[Union[str, int]], root: Type[Section]) -> List[str]:
+    """The keys that the schema of `root` has beside the last part of a Pydantic location."""
+    sections: List[Type[Section]] = [root]
     for part in location[:-1]:
         if isinstance(part, int):
             continue

@@ -299,9 +299,15 @@ class TrainStage(Section):
 
     stage: Literal["train", "prune", "quantize", "share"]
     epochs: int = Field(ge=1)
+    max_steps: Optional[int] = Field(None, ge=1)  # it ends, and its rates decay, after so many optimizer steps at most
     steps: List[Step] = Field(default_factory=list)
     lr: Optional[float] = Field(None, gt=0)  # None: the Optimizer's
     warmup_steps: Optional[int] = Field(None, ge=0)  # None: the Optimizer's
+
+    def length(self, steps_an_epoch: int) -> int:
+        """Optimizer steps of the whole stage."""
+        length = self.epochs * steps_an_epoch
+        return length if self.max_steps is None else min(length, self.max_steps)
 
     @model_validator(mode="after")
     def _steps_fit(self) -> TrainStage:

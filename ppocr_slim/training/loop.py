@@ -69,6 +69,7 @@ class Job:
 
     Attributes:
         folder: where last/, best/, the log and the curves go.
+        length: optimizer steps.
         task: its `outputs(model, batch)` gives what `loss(outputs, batch)` makes named losses of, by way of its
             `criterion`, a layer.
         evaluate: scores the model in its present state.
@@ -78,7 +79,7 @@ class Job:
 
     folder: Path
     config: Config
-    epochs: int
+    length: int
     model: nn.Layer
     card: ModelCard
     task: Any
@@ -87,11 +88,6 @@ class Job:
     processes: Processes
     steps: Sequence[SlimStep] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def length(self) -> int:
-        """Optimizer steps."""
-        return self.epochs * len(self.rows)
 
 
 class TrainingState:
@@ -179,7 +175,7 @@ def changed_origin(states: Mapping[str, Any], origin: Mapping[str, str]) -> str:
 
 
 def fit(job: Job) -> Path:
-    """Train for `job.epochs`, continuing from last/ where it exists; gives the folder of the best checkpoint.
+    """Train for `job.length` steps, continuing from last/ where it exists; gives the folder of the best checkpoint.
 
     Raises:
         SlimError: a loss or weight is not finite, the disk is full, or the checkpoint does not fit.

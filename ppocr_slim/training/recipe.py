@@ -211,7 +211,7 @@ def _train(
     )
     steps = build_steps(stage.steps)
     origin = {"start": digest_of(start.state)} if start else {}
-    length = stage.epochs * len(rows)
+    length = stage.length(len(rows))
     if resumed == card and is_trained(last, length, rows.digest, origin):  # without opening a teacher once more
         logger.info("%s is trained already (%d steps)", folder, length)
         return _finish(steps, folder / BEST, context)
@@ -226,7 +226,7 @@ def _train(
     _log_cost(model, card, config)
     config = config.model_copy(update={"optimizer": _optimizer(stage, config.optimizer)})
     origin.update({step.name: step.digest() for step in steps if step.digest()})
-    best = fit(Job(folder, config, stage.epochs, model, card, task, rows, score, processes, steps, origin))
+    best = fit(Job(folder, config, length, model, card, task, rows, score, processes, steps, origin))
     return _finish(steps, best, context)
 
 

@@ -1,0 +1,64 @@
+"""What plots of results have in common: their style, and labels that cover nothing."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Tuple
+
+from matplotlib.axes import Axes
+
+INK, FAINT = "#2d3748", "#cbd5e0"
+# For things that have no colour of their own; neighbours differ in hue.
+PALETTE = (
+    "#4a5568",
+    "#2b6cb0",
+    "#c05621",
+    "#2f855a",
+    "#6b46c1",
+    "#c53030",
+    "#0987a0",
+    "#b7791f",
+    "#b83280",
+    "#276749",
+)
+
+
+def style(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=12)
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.grid(color="#edf2f7", linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+
+
+def label_places(
+    points: Mapping[str, Tuple[float, float]], width: float, away: float, gap: float
+) -> Dict[str, Tuple[float, float]]:
+    """Where labels of that width begin: right of their points, as near as they cover no point and no other label."""
+    places: Dict[str, Tuple[float, float]] = {}
+
+    def is_free(x: float, y: float) -> bool:
+        labels = all(abs(y - other[1]) >= gap or abs(x - other[0]) >= width for other in places.values())
+        return labels and not any(x <= px <= x + width and abs(y - py) < gap / 2 for px, py in points.values())
+
+    for name in sorted(points, key=lambda name: points[name]):
+        x, y = points[name][0] + away, points[name][1]
+        steps = sorted(range(-4 * len(points), 4 * len(points) + 1), key=abs)
+        places[name] = next(((x, y + gap * step / 4) for step in steps if is_free(x, y + gap * step / 4)), (x, y))
+    return places
+
+
+def pareto_front(points: Mapping[str, Tuple[float, float]], higher_is_better: bool) -> List[str]:
+    """The names of the points (cost, score) than which no other is as good and cheaper, or better and as cheap; the
+    cheapest first.
+    """
+    front: List[str] = []
+    sign = -1 if higher_is_better else 1
+    for name in sorted(points, key=lambda name: (points[name][0], sign * points[name][1])):
+        if not front or sign * points[name][1] < sign * points[front[-1]][1]:
+            front.append(name)
+    return front

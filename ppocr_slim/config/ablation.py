@@ -1,0 +1,134 @@
+"""What an ablation file may say: a base config, and the variants of it that are compared."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from pydantic import Field, model_validator
+
+from ppocr_slim.config.loading import load_config, load_section
+from ppocr_slim.config.schema import Config, Section, TrainStage
+from ppocr_slim.errors import SlimError
+
+Change = Tuple[str, Any]  # ("Section.key", value), as `-o` has it
+
+
+class Budget(Section):
+    """How long each run trains, all its stages together: one of the two."""
+
+    steps: Optional[int] = Field(None, ge=1)  # of the optimizer
+    minutes: Optional[float] = Field(None, gt=0)  # of training alone, turned into steps by a short probe of the variant
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("a budget is exactly one of steps, minutes")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes of training"
+
+
+class Variant(Section):
+    """A name and the keys that it changes, "Section.key: value"."""
+
+    name: str = Field(min_length=1)
+    changes: Dict[str, Any] = Field(default_factory=dict, alias="set")
+
+
+class Ablation(Section):
+    """One ablation file. Either it lists variants, or a grid whose combinations they are."""
+
+    base: Path  # relative to the file
+    seeds: List[int] = Field(default_factory=lambda: [1], min_length=1)
+    budget: Budget
+    cumulative: bool = False  # each variant keeps the changes of those before it
+    changes: Dict[str, Any] = Field(default_factory=dict, alias="set")  # of all variants
+    variants: List[Variant] = Field(default_factory=list)
+    grid: Dict[str, List[Any]] = Field(default_factory=dict)  # "Section.key": its values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Ablation:
+        if bool(self.variants) == bool(self.grid):
+            raise ValueError("an ablation has either variants or a grid")
+        if self.grid and self.cumulative:
+            raise ValueError("cumulative is for variants: the cells of a grid have no order")
+        empty = next((key for key, values in self.grid.items() if not values), None)
+        if empty:
+            raise ValueError(f"the grid has no value for {empty}")
+        for what, values in (("seed", self.seeds), ("variant", [variant.name for variant in self._listed()])):
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise ValueError(f"the {what} {twice} stands here twice")
+        if min(self.seeds) < 0:
+            raise ValueError(f"the seed {min(self.seeds)} is negative")
+        return self
+
+    def _listed(self) -> List[Variant]:
+        if not self.grid:
+            return self.variants
+        labels = _labels(list(self.grid))
+        cells = itertools.product(*self.grid.values())
+        return [
+            Variant(
+                name=", ".join(f"{label} {_in_words(value)}" for label, value in zip(labels, cell)),
+                set=dict(zip(self.grid, cell)),
+            )
+            for cell in cells
+        ]
+
+    def ladder(self) -> List[Tuple[Variant, List[Change]]]:
+        """The variants in order, and all changes of each to the base, in the order in which they are made."""
+        found: List[Tuple[Variant, List[Change]]] = []
+        before = list(self.changes.items())
+        for variant in self._listed():
+            changes = [*before, *variant.changes.items()]
+            found.append((variant, changes))
+            before = changes if self.cumulative else before
+        return found
+
+
+class Experiment(NamedTuple):
+    """A variant, resolved; seeds and budget are not in its config yet.
+
+    Attributes:
+        changes: what the file says of it alone, "Section.key: value" each.
+    """
+
+    name: str
+    changes: Tuple[str, ...]
+    config: Config
+
+
+def load_ablation(path: Path) -> Tuple[Ablation, List[Experiment]]:
+    """Read an ablation file and resolve its variants.
+
+    Raises SlimError naming the file and the key, or the variant that makes no config.
+    """
+    ablation = load_section(path, Ablation)
+    base = path.parent / ablation.base
+    load_config(base)  # what is wrong there is no variant's fault
+    experiments = []
+    for variant, changes in ablation.ladder():
+        try:
+            config = load_config(base, changes=changes)
+            if not any(isinstance(stage, TrainStage) for stage in config.recipe):
+                raise SlimError("its Recipe has no training stage, so there is nothing to compare")
+        except SlimError as error:
+            raise SlimError(f"{path}: variant {variant.name!r}: {error}") from error
+        said = tuple(f"{key}: {_in_words(value)}" for key, value in variant.changes.items())
+        experiments.append(Experiment(variant.name, said, config))
+    return ablation, experiments
+
+
+def _labels(keys: List[str]) -> List[str]:
+    """The last part of each key, the whole of it where two would be called alike."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [key if last.count(short) > 1 else short for key, short in zip(keys, last)]
+
+
+def _in_words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
