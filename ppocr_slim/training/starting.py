@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Dict, Mapping, NamedTuple, Sequence, Set
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 from paddle import nn
@@ -67,12 +67,15 @@ def load_starting_layers(model: nn.Layer, start: StartingWeights, patterns: Sequ
     logger.info("%d of %d weights start from %s", len(chosen), len(state), start.where)
 
 
-def _kinds(model: nn.Layer, names: Set[str]) -> Dict[str, str]:
-    """What the layers are that hold the weights `names`, and what a Sequential is that they stand in."""
+def _kinds(model: nn.Layer, names: Set[str]) -> Dict[str, List[type]]:
+    """What the layers are that hold the weights `names`, and a Sequential around one, with all that is in it.
+
+    Strides are not compared: they say at what size a layer works, as a recognizer's height does.
+    """
     homes = {name.rsplit(".", 1)[0] for name in names}
     around = {home.rsplit(".", 1)[0] for home in homes if "." in home}
     return {
-        path: str(layer)
+        path: [type(part) for part in (layer, *layer.sublayers())]
         for path, layer in model.named_sublayers()
         if path in homes or path in around and isinstance(layer, nn.Sequential)
     }
