@@ -16,8 +16,11 @@ from exported import TEXTS, save_lively_checkpoint
 from PIL import Image
 
 from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.language import build_language_model
 from ppocr_slim.export.bundle import export_bundle
+from ppocr_slim.runtime.bundle import LANGUAGE, put_language, read_bundle
 from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.predict import read_files
 from ppocr_slim.runtime.recognizer import Recognizer
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "predict_rec.py"
@@ -82,6 +85,33 @@ def test_table(place: Path):
     assert len(lines) == 6 and "4_broken.png" in lines[4] and "error: " in lines[4]
     good = predict("--bundle", place / "bundle", place / "pictures" / "1.png")
     assert good.returncode == 0 and len(good.stdout.splitlines()) == 2
+
+
+def test_what_nobody_can_read_gives_no_text_but_is_not_lost(place: Path):
+    """Lost otherwise: scribble would come out as an address, or what was read there could not be looked at."""
+    paths = [place / "pictures" / name for name in ("1.png", "2.jpg", "3_blank.png")]
+    recognizer = Recognizer.from_bundle(place / "bundle")
+    plain = [reading.line for reading in read_files(recognizer, paths)]
+    limit = max(line.confidence for line in plain)
+    readings = list(read_files(recognizer, paths, drop_score=limit))
+    assert [r.line.text for r in readings] == [one.text if one.confidence >= limit else "" for one in plain]
+    assert [r.read for r in readings] == [one.text for one in plain] and any(
+        not r.line.text and r.read for r in readings
+    )
+    assert predict("--bundle", place / "bundle", "--drop-score", "1.5", paths[0]).returncode == 2
+
+
+def test_decoding_with_a_language_model_needs_one_in_the_bundle(place: Path, tmp_path: Path):
+    """Lost otherwise: --decode would read greedily without a word, or a bundle with a model be refused as damaged."""
+    shutil.copytree(place / "bundle", tmp_path / "bundle")
+    picture = place / "pictures" / "1.png"
+    refused = predict("--bundle", tmp_path / "bundle", "--decode", "beam", picture)
+    assert refused.returncode == 2 and "has no language model" in refused.stderr
+    put_language(tmp_path / "bundle", build_language_model(TEXTS, order=3, least=1))
+    for decode in ("beam", "address"):
+        done = predict("--bundle", tmp_path / "bundle", "--decode", decode, "--json", picture)
+        assert done.returncode == 0 and json.loads(done.stdout)["text"], done.stderr
+    assert set(read_bundle(tmp_path / "bundle").sizes) == {*read_bundle(place / "bundle").sizes, LANGUAGE}
 
 
 def test_a_name_that_is_not_utf8_does_not_end_the_rest(place: Path, tmp_path: Path):

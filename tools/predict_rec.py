@@ -38,10 +38,15 @@ def main() -> int:
     parser.add_argument(
         "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
     )
+    parser.add_argument(
+        "--drop-score", type=float, default=0.0, metavar="SHARE", help="of less confidence no text is given (try 0.5)"
+    )
     options = parser.parse_args()
     post = post_processing_names(options.post) if options.post is not None else ()
     if options.batch_size < 1:
         parser.error("--batch-size must be at least 1")
+    if not 0 <= options.drop_score <= 1:
+        parser.error("--drop-score is a confidence, 0 to 1")
     paths = find_images(options.images)
     bundle = options.bundle or shipped("rec")
     recognizer = Recognizer.from_bundle(bundle, options.backend, options.threads, options.precision)
@@ -51,7 +56,7 @@ def main() -> int:
     name_width = max(len(str(path)) for path in paths)
     if not options.json:
         print(f"{'path':<{name_width}}  {'conf':>5}  {'ms':>7}  text")
-    for reading in read_files(recognizer, paths, options.batch_size, post):
+    for reading in read_files(recognizer, paths, options.batch_size, post, options.drop_score):
         failed += reading.error is not None
         if options.json:
             print(json.dumps(reading.to_json(), ensure_ascii=False), flush=True)

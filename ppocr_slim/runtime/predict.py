@@ -19,7 +19,7 @@ class FileReading:
 
     Attributes:
         line: None where there is an error.
-        read: the text before post-processing; None where none was asked for.
+        read: the text before post-processing and dropping; None where none was asked for.
         ms: milliseconds from pixels to text; in a batch, its time divided by its rows.
         error: None where there is a line.
     """
@@ -31,7 +31,7 @@ class FileReading:
     read: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
-        """path, text, confidence, ms, after post-processing also read; or path, error."""
+        """path, text, confidence, ms, after post-processing or with a drop_score also read; or path, error."""
         if self.line is None:
             return {"path": str(self.path), "error": self.error}
         return {
@@ -44,11 +44,17 @@ class FileReading:
 
 
 def read_files(
-    recognizer: Recognizer, paths: Sequence[Path], batch_size: int = 1, post: Sequence[str] = ()
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    batch_size: int = 1,
+    post: Sequence[str] = (),
+    drop_score: float = 0.0,
 ) -> Iterator[FileReading]:
     """Read cropped rows from `paths`, in their order; a broken file gives a record with its error.
 
-    `post` names corrections of `POST_PROCESSING`, which are applied to each text in this order.
+    Args:
+        post: names of corrections of `POST_PROCESSING`, which are applied to each text in this order.
+        drop_score: a text of less confidence gives "": nobody wrote there, or nobody can read it.
     """
     for start in range(0, len(paths), batch_size):
         loaded = load_all(paths[start : start + batch_size])
@@ -61,5 +67,5 @@ def read_files(
                 yield FileReading(path, error=error)
                 continue
             line = next(lines)
-            corrected = replace(line, text=post_process(line.text, post)) if post else line
-            yield FileReading(path, corrected, ms, read=line.text if post else None)
+            text = post_process(line.text, post) if line.confidence >= drop_score else ""
+            yield FileReading(path, replace(line, text=text), ms, read=line.text if post or drop_score else None)

@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""What knowledge of addresses gains, costs and breaks: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppocr_slim.bench.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page, table
+from ppocr_slim.bench.pictures import reading_sheet
+from ppocr_slim.bench.tables import markdown, text_lines
+from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.errors import run_tool
+from ppocr_slim.folders import replacing
+from ppocr_slim.runtime.backends import PRECISIONS
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Decode labelled rows greedily and with knowledge of addresses.")
+    parser.add_argument("bundle", type=Path, help="exported bundle with a language model")
+    parser.add_argument("--data", type=Path, required=True, help="label file")
+    parser.add_argument("--language", type=Path, metavar="FILE", help="a language model; default: the bundle's")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
+    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md, e.g. docs/results/knowledge")
+    parser.add_argument("--worse-sheet", type=Path, metavar="PNG", help="draw the rows that the map made worse")
+    options = parser.parse_args()
+    samples = read_label_file(options.data)[0]
+    command = "python " + shlex.join(sys.argv)
+    figures, lines = compare_ways(options.bundle, samples, command, options.precision, options.language)
+    print(text_lines(HEADINGS, table(figures)))
+    if options.out:
+        with replacing(options.out.with_name(options.out.name + ".json")) as new:
+            new.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        text = "\n".join([*page(options.out.name, figures), *markdown(HEADINGS, table(figures), {})]) + "\n"
+        with replacing(options.out.with_name(options.out.name + ".md")) as new:
+            new.write_text(text, encoding="utf-8")
+        print(f"wrote {options.out}.json and .md")
+    if options.worse_sheet:
+        worse = made_worse(lines, WAYS[-1].name)
+        reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} rows that knowledge made worse")
+        print(f"wrote {options.worse_sheet}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
