@@ -35,8 +35,8 @@ class AddressSearch(BeamSearch):
     """
 
     lexicon: Lexicon = field(default_factory=Lexicon)
-    level: float = 4.0
-    tried: int = 3
+    level: float = 10.0
+    tried: int = 6
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
         levels: Dict[str, int] = {}
