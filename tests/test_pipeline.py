@@ -210,11 +210,12 @@ def test_a_pipeline_is_made_of_the_bundles_that_are_named(monkeypatch):
     engine = ("openvino", 2, "fp32")
     settings = {"backend": "openvino", "threads": 2, "precision": "fp32"}
     pipeline = Pipeline.from_bundles(**settings, post=["lexicon"], batch_size=3)
-    assert opened == [(f"shipped {task}", *engine) for task in ("rec", "det", "cls")]
+    own = {"rec": ("greedy",), "det": (), "cls": ()}
+    assert opened == [(f"shipped {task}", *engine, *own[task]) for task in ("rec", "det", "cls")]
     assert (pipeline.post, pipeline.batch_size) == (("lexicon",), 3)
     opened.clear()
     Pipeline.from_bundles("r", "d", "c", with_direction=False, **settings)
-    assert opened == [("r", *engine), ("d", *engine)]
+    assert opened == [("r", *engine, "greedy"), ("d", *engine)]
 
 
 def test_the_tools_options_reach_the_pipeline(tmp_path: Path, monkeypatch, capsys):

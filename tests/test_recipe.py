@@ -143,7 +143,7 @@ def test_a_larger_network_starts_from_the_layers_that_it_has_in_common(finished,
     larger = {**ARGS, "hidden": 24, "height_stride": 16}
     model = build_model("crnn_mv3_slim", larger, len(start.card.charset.classes))
     fresh = {name: tensor.numpy().copy() for name, tensor in model_state(model).items()}
-    load_starting_layers(model, start, ["backbone", "collapse.1"])
+    load_starting_layers(model, start, card_of(start.card.charset, **larger), ["backbone", "collapse.1"])
     for name, tensor in model_state(model).items():
         of_both = name.startswith(("backbone.", "collapse.1."))
         assert np.array_equal(tensor.numpy(), start.state[name] if of_both else fresh[name]), name
@@ -154,9 +154,9 @@ def test_layers_that_another_network_does_not_have_are_refused(finished):
     start = read_starting_weights(finished / "run" / "train" / "best")
 
     def load(patterns, **args):
-        load_starting_layers(
-            build_model("crnn_mv3_slim", {**ARGS, **args}, len(start.card.charset.classes)), start, patterns
-        )
+        card = card_of(start.card.charset, **args)
+        model = build_model("crnn_mv3_slim", {**ARGS, **args}, len(start.card.charset.classes))
+        load_starting_layers(model, start, card, patterns)
 
     with pytest.raises(SlimError, match="no layer is called 'backbon'"):
         load(["backbon"])

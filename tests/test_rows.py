@@ -95,6 +95,17 @@ def test_labels_and_padding(tmp_path):
             assert (image[:, :, own_width + 2 :] == 0).all() and (image[:, :, : own_width - 2] != 0).any()
 
 
+def test_another_pen_leaves_the_writing():
+    """Lost otherwise: fine strokes would vanish, and a blank row be trained with a text."""
+    image = np.full((60, 300, 3), 220, np.uint8)
+    image[20:40, 50:52] = 40  # a stroke two pixels wide
+    transform, ink = TRANSFORMS["pen"](1.0), []
+    for seed in range(40):
+        changed = transform(Row(image, "l", lambda rng: None), np.random.default_rng(seed)).image
+        ink.append((220.0 - changed[..., 0]).sum() / (220.0 - image[..., 0]).sum())
+    assert min(ink) > 0.5 and max(ink) > 1.5 and sum(share < 1 for share in ink) > 5
+
+
 @pytest.mark.parametrize("name", sorted(TRANSFORMS))
 def test_each_augmentation_changes_the_picture_and_keeps_it_a_row(name):
     """Lost otherwise: an augmentation named in a config would do nothing, or hand on something that is no image."""

@@ -62,6 +62,8 @@ def main() -> int:
             print(f"wrote {options.worst_sheet}")
         return 0
 
+    if options.language and options.decode == "greedy":
+        parser.error("--language is for --decode beam and address")
     network.decode = open_decoder(options.decode, options.folder, options.language)
     result = evaluate(network, samples, progress=watched)
     print(f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}")

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.address import DECODE_HELP, DECODERS, open_decoder
+from ppocr_slim.runtime.address import DECODE_HELP, DECODERS
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
@@ -49,8 +49,7 @@ def main() -> int:
         parser.error("--drop-score is a confidence, 0 to 1")
     paths = find_images(options.images)
     bundle = options.bundle or shipped("rec")
-    recognizer = Recognizer.from_bundle(bundle, options.backend, options.threads, options.precision)
-    recognizer.decode = open_decoder(options.decode, bundle)
+    recognizer = Recognizer.from_bundle(bundle, options.backend, options.threads, options.precision, options.decode)
 
     failed = 0
     name_width = max(len(str(path)) for path in paths)

@@ -11,9 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.address import DECODE_HELP, DECODERS, open_decoder
+from ppocr_slim.runtime.address import DECODE_HELP, DECODERS
 from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.documents import find_documents
 from ppocr_slim.runtime.pipeline import BATCH_SIZE, DROP_SCORE, Pipeline
@@ -66,8 +65,8 @@ def main() -> int:
         backend=options.backend,
         threads=options.threads,
         precision=options.precision,
+        decode=options.decode,
     )
-    pipeline.recognizer.decode = open_decoder(options.decode, options.rec or shipped("rec"))
     pictures = None
     if options.draw is not None:
         from ppocr_slim.bench.page_pictures import PictureFolder, reading_picture  # needs matplotlib's font

@@ -84,7 +84,10 @@ class Run:
 
     @property
     def outcome(self) -> Outcome:
-        config = self.whole
+        try:
+            config = self.whole
+        except SlimError as error:
+            return Outcome(False, str(error))
         return read_outcome(config) if config else Outcome(False, f"{self.folder} holds no finished run")
 
     @property
@@ -128,13 +131,16 @@ def plan(path: Path, any_code: bool = False) -> Plan:
     ablation, experiments = load_ablation(path)
     place, code, seen = PLACE / path.stem, code_digest(), {}
     metrics: Dict[str, str] = {}
-    runs = []
+    runs: List[Run] = []
     for experiment in experiments:
         try:
             metrics[check_config(experiment.config).metric.name] = experiment.name
             made = [_run(experiment, seed, ablation, place, code, seen) for seed in ablation.seeds]
         except SlimError as error:
             raise SlimError(f"{path}: variant {experiment.name!r}: {error}") from error
+        twin = next((run.variant for run in runs if run.parts == made[0].parts), None)
+        if twin:
+            raise SlimError(f"{path}: the variants {twin!r} and {experiment.name!r} train the same: leave one out")
         runs += [_done_elsewhere(run, place) or run if any_code else run for run in made]
     if len(metrics) > 1:
         raise SlimError(f"{path}: its variants are scored by {' and '.join(metrics)}: give all of them one Metric")
@@ -178,7 +184,7 @@ def _done_elsewhere(run: Run, place: Path) -> Optional[Run]:
     """The same run by other code, where that is done and this is not."""
     if run.outcome.done:
         return None
-    for file in sorted(place.glob(f"*/{IDENTITY}")):
+    for file in sorted(place.glob(f"*/{IDENTITY}"), key=lambda file: -file.stat().st_mtime):  # the newest first
         try:
             parts = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -252,6 +258,9 @@ def _failed(run: Run, reason: str, bar: tqdm) -> Outcome:
 
 
 def _start(run: Run, executor: Executor) -> _Work:
+    # Hours may have passed since the plan was made; the folder's name says what it was made for.
+    if identity(run.config, run.minutes, code_digest(), {}) != dict(run.parts):
+        raise SlimError("code or data have changed since the ablation began: start it again for the runs that are left")
     config = run.whole
     begun = begin(config or _probe(run))
     write_json(run.folder / IDENTITY, run.parts)
@@ -267,9 +276,12 @@ def _probe(run: Run) -> Config:
 
 def _ended(work: _Work, status: int, stopping: bool) -> Optional[Outcome]:
     """What came of a process; None where its run can be started now."""
-    if status and stopping:
+    if stopping and (status < 0 or status > 128):  # by a signal
         return Outcome(False, STOPPED)
-    outcome = finish(work.begun, status)
+    try:
+        outcome = finish(work.begun, status)
+    except SlimError as error:
+        return Outcome(False, str(error))
     if not work.is_probe or not outcome.done:
         return outcome
     try:

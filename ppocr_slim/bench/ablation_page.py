@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
 def spread(variant: Mapping[str, Any], name: str) -> Optional[Spread]:
     """A score of a variant's runs that are there; None where none is."""
-    values = tuple(run["scores"][name] for run in variant["runs"] if "scores" in run)
+    values = tuple(run["scores"][name] for run in variant["runs"] if name in run.get("scores", {}))
     if not values:
         return None
     return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, values)

@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional, Tuple
 from ppocr_slim.bench.provenance import ROOT
 from ppocr_slim.bench.runs import origins_of
 from ppocr_slim.config.schema import Config, EvalFile
+from ppocr_slim.training.recipe import experiment_of
 
 # What a training runs through; how it is started and shown is not among it.
 ROOMS = ("config", "data", "models", "tasks", "training", "slim", "runtime", "export")
@@ -26,7 +27,8 @@ def identity(config: Config, budget: Any, code: str, seen: Seen) -> Dict[str, st
         code: `code_digest()`.
         seen: digests of label files that were read before; those that are read now are added.
     """
-    raw = config.model_dump(mode="json", by_alias=True)
+    # What says the same as a default is left out: a key that a later version adds makes no other run of it.
+    raw = experiment_of(config).model_dump(mode="json", by_alias=True, exclude_defaults=True)
     del raw["Global"]["output_dir"]
     return {CONFIG: _digest({"config": raw, "budget": budget}), DATA: data_digest(config, seen), CODE: code}
 

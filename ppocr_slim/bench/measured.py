@@ -38,7 +38,10 @@ def measure(stage: Path, out: Path) -> Dict[str, Any]:
     """
     try:
         found = json.loads((out / FIGURES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        is_whole = (out / found["file"]).is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
         found = _measure(stage / BEST, out)
         write_json(out / FIGURES, found)
     if "file" not in found:

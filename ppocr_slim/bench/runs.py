@@ -100,6 +100,7 @@ class Begun:
         log: where what it says belongs.
         said_before: bytes of the log that are there already.
         origins: of the weights that it begins with.
+        commit: of the code that it begins with.
     """
 
     config: Config
@@ -107,6 +108,7 @@ class Begun:
     log: Path
     said_before: int
     origins: Mapping[str, str]
+    commit: str
 
 
 def begin(config: Config) -> Begun:
@@ -121,7 +123,7 @@ def begin(config: Config) -> Begun:
     except OSError as error:
         raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str((folder / RUN_CONFIG).resolve())]
-    return Begun(config, command, log, said_before, origins)
+    return Begun(config, command, log, said_before, origins, commit())
 
 
 def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()) -> subprocess.Popen:
@@ -158,7 +160,7 @@ def finish(begun: Begun, status: int) -> Outcome:
     """What came of a run that ended with this status; it is marked as done if it is."""
     if status:
         return Outcome(False, _reason(begun.log, begun.said_before, status))
-    write_json(begun.config.run.output_dir / DONE, {"commit": commit(), "origins": begun.origins})
+    write_json(begun.config.run.output_dir / DONE, {"commit": begun.commit, "origins": begun.origins})
     return read_outcome(begun.config)
 
 
@@ -192,7 +194,7 @@ def run_config(config: Config, title: str) -> Outcome:
 
 
 def _reason(log: Path, offset: int, status: int) -> str:
-    """Why a run failed, in its own words: its last error, else its last lines."""
+    """Why a run failed, in its own words: its first error, else its last lines."""
     words = log.read_bytes()[offset:].decode("utf-8", "replace").replace("\r", "\n")
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     errors = [line.partition("error: ")[2] for line in lines if line.startswith("error: ")]

@@ -63,6 +63,10 @@ class Ablation(Section):
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
                 raise ValueError(f"the {what} {twice} stands here twice")
+        own = {"Global.seed": "seeds", "Global.output_dir": "the runs' own folders"}
+        for key in [*self.changes, *self.grid, *(key for variant in self.variants for key in variant.changes)]:
+            if key in own or key.endswith("max_steps"):
+                raise ValueError(f"the key {key} cannot be set here: an ablation has {own.get(key, 'its budget')} for that")
         if min(self.seeds) < 0:
             raise ValueError(f"the seed {min(self.seeds)} is negative")
         return self

@@ -37,7 +37,7 @@ class Row:
 
 
 Transform = Callable[[Row, np.random.Generator], Row]
-_DISC = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 PAPER = cv2.BORDER_REPLICATE  # what a warp uncovers is more of the row's own edge
 
 
@@ -81,14 +81,17 @@ def noise(strength: float) -> Transform:
 
 
 def pen(strength: float) -> Transform:
-    """A thicker or a thinner pen: strokes grow or shrink by up to `strength` pixels at 64 pixels of height."""
+    """A thicker pen, by up to `strength` pixels at each side of a stroke in a row of 64, or a thinner, fainter one.
+
+    Thinning goes half as far: fine strokes would be gone.
+    """
 
     def apply(row: Row, rng: np.random.Generator) -> Row:
-        reach = strength * row.image.shape[0] / 64 * rng.uniform(-1, 1)
+        reach = strength * row.image.shape[0] / 64 * rng.uniform(-0.5, 1)
         grow = cv2.erode if reach > 0 else cv2.dilate  # ink is darker than paper
         whole, part = int(abs(reach)), abs(reach) % 1
-        image = grow(row.image, _DISC, iterations=whole) if whole else row.image
-        return replace(row, image=cv2.addWeighted(image, 1 - part, grow(image, _DISC), part, 0))
+        image = grow(row.image, _CROSS, iterations=whole) if whole else row.image
+        return replace(row, image=cv2.addWeighted(image, 1 - part, grow(image, _CROSS), part, 0))
 
     return apply
 

@@ -66,7 +66,9 @@ def prepare(source: Path, out: Path) -> Prepared:
     writers = list(dict.fromkeys(sample.path.parent for sample in train))
     dev = set(writers[::DEV_EVERY]) if len(writers) > 1 else set()
     for name, chosen in (("fit.txt", False), ("dev.txt", True)):
-        if dev:
+        if not dev:
+            (out / name).unlink(missing_ok=True)  # of another source
+        else:
             _write_labels(out / name, [sample for sample in train if (sample.path.parent in dev) == chosen], source)
     return Prepared(len(train), len(val), len(writers), len(val_writers), len(dev), len(charset.characters), unseen)
 

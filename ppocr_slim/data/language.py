@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, Sequence
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.language import LanguageModel, count_grams
+from ppocr_slim.runtime.language import BEGIN, LONGEST, LanguageModel, count_grams
 
 WHOLE = 2  # n-grams up to this length are kept however rare they are: they are what all else falls back on
 
@@ -22,12 +22,15 @@ def build_language_model(
     Raises:
         SlimError: there is no text, or an argument that makes no sense.
     """
-    if order < 1 or least < 1 or label_weight < 1:
-        raise SlimError(f"order {order}, least {least}, label weight {label_weight}: each must be 1 or more")
+    if not 1 <= order <= LONGEST or least < 1 or label_weight < 1:
+        raise SlimError(
+            f"order {order}, least {least}, label weight {label_weight}: each is 1 or more, the order at most {LONGEST}"
+        )
     if not any(labels) and not any(made):
         raise SlimError("there is no text to learn a language from: give labels")
     counts: Dict[str, int] = count_grams(made, order)
     for gram, count in count_grams(labels, order).items():
         counts[gram] = counts.get(gram, 0) + label_weight * count
     counts = {gram: count for gram, count in counts.items() if count >= least or len(gram) <= WHOLE}
+    counts.setdefault(BEGIN, 1)  # it begins n-grams even where no text has a space
     return LanguageModel(counts, order, least)

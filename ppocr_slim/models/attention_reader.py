@@ -24,7 +24,7 @@ class AttentionReader(nn.Layer):
         self.embedding = nn.Embedding(classes, width)
         self.memory = nn.Sequential(nn.Linear(channels, width), nn.LayerNorm(width))
         layer = nn.TransformerDecoderLayer(
-            width, max(1, width // HEAD_WIDTH), 2 * width, dropout, activation="relu", normalize_before=True
+            width, width // HEAD_WIDTH, 2 * width, dropout, activation="relu", normalize_before=True
         )
         self.decoder = nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
         self.head = nn.Linear(width, classes)

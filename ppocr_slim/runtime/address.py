@@ -10,7 +10,7 @@ import numpy as np
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.beam import BeamSearch
-from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
+from ppocr_slim.runtime.bundle import CARD, LANGUAGE, read_bundle
 from ppocr_slim.runtime.ctc import Decode, greedy_decode, log_likelihoods
 from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.runtime.lexicon import Lexicon
@@ -25,17 +25,17 @@ class AddressSearch(BeamSearch):
 
     Each of the beam's best readings has variants that end with a province, a district of it and a ward of that
     (`Lexicon.variants`). All are weighed alike: what the network saw of the whole text, what the language says to it,
-    and a worth for each level of the map that it has. So a name is put right where the strokes allow it, however many
+    and a bonus for each level of the map that it has. So a name is put right where the strokes allow it, however many
     letters that takes, and a place that is not on the map stays where the strokes speak for it.
 
     Attributes:
         lexicon: the map.
-        level: worth of a level, in the units of `Reading.score`.
+        level_bonus: added for each level of the map that a text has, in the units of `Reading.score`.
         tried: readings whose variants are looked at.
     """
 
     lexicon: Lexicon = field(default_factory=Lexicon)
-    level: float = 10.0
+    level_bonus: float = 10.0
     tried: int = 6
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
@@ -44,8 +44,8 @@ class AddressSearch(BeamSearch):
             for text, found in self.lexicon.variants(reading.text).items():
                 levels[text] = max(found, levels.get(text, 0))
         texts: List[str] = list(levels)
-        seen = log_likelihoods(probabilities, texts, classes)
-        scores = [value + self.told(text) + self.level * levels[text] for value, text in zip(seen, texts)]
+        ctc = log_likelihoods(probabilities, texts, classes)
+        scores = [value + self.told(text) + self.level_bonus * levels[text] for value, text in zip(ctc, texts)]
         return texts[int(np.argmax(scores))]
 
 
@@ -59,6 +59,8 @@ def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] =
     if name == "greedy":
         return greedy_decode
     if language is None:
+        if not (Path(bundle) / CARD).is_file():
+            raise SlimError(f"{bundle} is no bundle, which would have a language model: name one (--language FILE)")
         opened = read_bundle(bundle)
         if LANGUAGE not in opened.sizes:
             raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")

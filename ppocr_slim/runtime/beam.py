@@ -1,7 +1,7 @@
 """CTC decoding with a language model: prefix beam search (Hannun et al. 2014, arXiv:1408.2873).
 
-Knowledge must not make up what was not written: the digits and slashes of the best path stay what and where they are,
-and in a word that has one (8d, 452/8) the language has no say.
+Knowledge must not make up what was not written: a word of the best path that has a digit or a slash (8d, 452/8) stays
+as it is, with the spaces around it, and no other word gets one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Reading:
     """A text that a row may say.
 
     Attributes:
-        score: the logarithm of its probability by network and language, and what each letter is worth.
-        seen: the same by the network alone.
+        score: the logarithm of its probability by network and language, with the bonus of each letter.
+        ctc: the same by the network alone.
     """
 
     text: str
     score: float
-    seen: float
+    ctc: float
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,18 @@ class BeamSearch:
 
     Attributes:
         weight: of the language's logarithm; the network's counts once.
-        worth: added for each letter, against the language's liking for short texts.
+        insertion_bonus: added for each letter, against the language's liking for short texts.
         width: prefixes that are kept.
         floor: letters of less probability at a step are left out there.
+        most: letters that are looked at in one step, the likeliest.
     """
 
     language: LanguageModel
     weight: float = 0.3
-    worth: float = 0.5
+    insertion_bonus: float = 0.5
     width: int = 12
     floor: float = 1e-3
+    most: int = 8
 
     def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
         """As `ctc.greedy_decode`, whose confidence it keeps: what the network was sure of, whatever the text is now."""
@@ -75,17 +77,18 @@ class BeamSearch:
         """
         # prefix -> logarithms: of the paths that end in a blank, of those that end in the last letter; language
         beam: Dict[str, Tuple[float, float, float]] = {"": (0.0, _NEVER, 0.0)}
-        for blank, letters in _steps(probabilities, classes, self.floor):
+        for blank, letters in _steps(probabilities, classes, self.floor, self.most):
             if not letters:
                 beam = {prefix: (_sum(a, b) + blank, _NEVER, told) for prefix, (a, b, told) in beam.items()}
                 continue
             grown = self._grow(beam, blank, letters)
-            best = sorted(grown.items(), key=lambda item: -_sum(item[1][0], item[1][1]) - item[1][2])
+            alive = {prefix: logs for prefix, logs in grown.items() if max(logs[0], logs[1]) > _NEVER / 2}
+            best = sorted(alive.items(), key=lambda item: -_sum(item[1][0], item[1][1]) - item[1][2])
             beam = dict(best[: self.width])
         readings: Dict[str, Reading] = {}
         for prefix, (a, b, told) in beam.items():
-            seen, text = _sum(a, b), unicodedata.normalize("NFC", prefix.strip(" "))
-            reading = Reading(text, seen + told + self._told(prefix, END), seen)
+            ctc, text = _sum(a, b), unicodedata.normalize("NFC", prefix.strip(" "))
+            reading = Reading(text, ctc + told + self._told(prefix, END), ctc)
             if text not in readings or readings[text].score < reading.score:  # with a space at its end it is no other
                 readings[text] = reading
         return sorted(readings.values(), key=lambda reading: -reading.score)
@@ -99,7 +102,9 @@ class BeamSearch:
             a, b, _ = grown.get(prefix, (_NEVER, _NEVER, told))
             a = _sum(a, whole + blank)
             for letter, value in letters:
-                if letter == last:
+                if letter == " " and last in ("", " "):  # a space more is none
+                    a, b = (a, _sum(b, whole + value)) if last else (_sum(a, whole + value), b)
+                elif letter == last:
                     b = _sum(b, on_letter + value)
             grown[prefix] = (a, b, told)
             for letter, value in letters:
@@ -119,28 +124,54 @@ class BeamSearch:
         return sum(self._told(text[:at], letter) for at, letter in enumerate(text + END))
 
     def _told(self, prefix: str, letter: str) -> float:
-        """What the language says to `letter` after `prefix`: nothing within a number."""
+        """What the language says to `letter` after `prefix`: nothing within a word with digits, which is as it is."""
         if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
             return 0.0
-        worth = 0.0 if letter == END else self.worth
-        return self.weight * math.log(self.language.probability(BEGIN + prefix, letter)) + worth
+        bonus = 0.0 if letter == END else self.insertion_bonus
+        return self.weight * math.log(self.language.probability(BEGIN + prefix, letter)) + bonus
 
 
 def _steps(
-    probabilities: np.ndarray, classes: Sequence[str], floor: float
+    probabilities: np.ndarray, classes: Sequence[str], floor: float, most: int
 ) -> List[Tuple[float, List[Tuple[str, float]]]]:
     """Of each step the logarithm of the blank, and the letters that may stand there with theirs."""
     logs = np.log(np.maximum(probabilities, _TINY))
     best = probabilities.argmax(axis=1)
-    kept = np.array([name in KEPT for name in classes])
+    is_kept = np.array([name in KEPT for name in classes])
     steps = []
-    for row, values, top in zip(probabilities, logs, best):
-        if kept[top]:  # nothing but this, neither a blank
-            steps.append((_NEVER, [(classes[top], float(values[top]))]))
+    for row, values, top, is_fixed in zip(probabilities, logs, best.tolist(), fixed_steps(best, is_kept, classes)):
+        if is_fixed:
+            steps.append((float(values[0]), []) if top == 0 else (_NEVER, [(classes[top], float(values[top]))]))
             continue
-        found = [at for at in np.flatnonzero(row > floor).tolist() if at and not kept[at]]
-        steps.append((float(values[0]), [(classes[at], float(values[at])) for at in found]))
+        found = np.flatnonzero((row > floor) & ~is_kept)
+        found = found[found > 0]
+        if len(found) > most:
+            found = found[np.argpartition(row[found], -most)[-most:]]
+        steps.append((float(values[0]), [(classes[at], float(values[at])) for at in found.tolist()]))
     return steps
+
+
+def fixed_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Where the best path is followed: the words that have a digit or a slash, and the spaces around them.
+
+    Args:
+        best: [T] the likeliest class of each step.
+        is_kept: [K] whether a class is a digit or a slash.
+
+    Returns:
+        [T] bool.
+    """
+    is_space = np.array([name == " " for name in classes])[best]
+    fixed = np.zeros(len(best), bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], is_space, [True]]).astype(np.int8)))
+    for first, end in zip(edges[::2], edges[1::2]):  # the steps of a word, [first, end)
+        if is_kept[best[first:end]].any():
+            while first > 0 and is_space[first - 1]:
+                first -= 1
+            while end < len(best) and is_space[end]:
+                end += 1
+            fixed[first:end] = True
+    return fixed
 
 
 def _sum(a: float, b: float) -> float:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import replacing
 
 BEGIN, END = " ", "\n"  # what stands before and after a text
 STEP = 1.5  # counts are kept as powers of this
 _MAGIC = b"ppocr_slim n-grams 1\n"
 _UP = 255  # in the file: a node's last child has been told
-_DEEPEST = 16
+LONGEST = 16  # letters that a model may look at
+_REMEMBERED = 200_000  # probabilities that are kept: 30 MB
 
 
 class LanguageModel:
@@ -74,17 +76,21 @@ class LanguageModel:
             # those that were left out were seen about half as often as those that were just kept
             whole = seen + kinds + (seen - kept) / max(1.3, (self._least - 1) / 2)
             shorter = self._counts.get(gram, 0) / whole + (1 - kept / whole) * shorter
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
         self._known[gram] = shorter
         return shorter
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write the model; the same model gives the same bytes."""
-        Path(path).write_bytes(_MAGIC + lzma.compress(self._pack(), preset=9 | lzma.PRESET_EXTREME))
+        """Write the model, whole or not at all; the same model gives the same bytes. SlimError where it cannot be."""
+        packed = _MAGIC + lzma.compress(self._pack(), preset=9 | lzma.PRESET_EXTREME)
+        with replacing(Path(path)) as new:
+            new.write_bytes(packed)
 
     def _pack(self) -> bytes:
         letters = sorted({letter for gram in self._counts for letter in gram})
-        if len(letters) >= _UP or self.order > _DEEPEST:
-            raise SlimError(f"a model of {len(letters)} letters and order {self.order} cannot be written")
+        if len(letters) >= _UP:
+            raise SlimError(f"a model of {len(letters)} letters cannot be written: at most {_UP - 1}")
         number = {letter: at for at, letter in enumerate(letters)}
         children: Dict[str, List[str]] = {}
         for gram in sorted(self._counts):
@@ -99,6 +105,8 @@ class LanguageModel:
             tree.append(_UP)
 
         tell("")
+        if len(counts) != len(self._counts):
+            raise SlimError("the model has n-grams whose beginnings it lacks, and cannot be written")
         head = json.dumps({"order": self.order, "least": self._least, "letters": "".join(letters)}).encode() + b"\n"
         return head + len(counts).to_bytes(4, "little") + bytes(counts) + bytes(tree)
 

@@ -98,16 +98,17 @@ class Pipeline:
         backend: str = "onnxruntime",
         threads: Optional[int] = None,
         precision: str = "auto",
+        decode: str = "greedy",
     ) -> Pipeline:
         """A pipeline of exported bundles, None being those that come with the project.
 
-        `backend`, `threads` and `precision` are `open_session`'s and hold for each of the networks. Without
-        `with_direction` no classifier is opened. Raises SlimError for a bundle that is missing, damaged or of another
-        task.
+        `backend`, `threads` and `precision` are `open_session`'s and hold for each of the networks; `decode` is a way
+        of `address.DECODERS`. Without `with_direction` no classifier is opened. Raises SlimError for a bundle that is
+        missing, damaged or of another task.
         """
         engine = (backend, threads, precision)
         return Pipeline(
-            Recognizer.from_bundle(rec or shipped("rec"), *engine),
+            Recognizer.from_bundle(rec or shipped("rec"), *engine, decode),
             Detector.from_bundle(det or shipped("det"), *engine),
             DirectionClassifier.from_bundle(cls or shipped("cls"), *engine) if with_direction else None,
             post,

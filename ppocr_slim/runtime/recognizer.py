@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Dict, List, Sequence
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
+from ppocr_slim.runtime.address import open_decoder
 from ppocr_slim.runtime.backends import Session
 from ppocr_slim.runtime.blank import is_blank
 from ppocr_slim.runtime.ctc import Decode, greedy_decode
@@ -19,15 +21,29 @@ from ppocr_slim.runtime.types import TextLine
 class Recognizer(Network[RecSpec]):
     """Reads rows with any session: an exported bundle's or a checkpoint's.
 
-    Attributes:
-        decode: makes texts of probabilities; greedy unless set otherwise (see `address.open_decoder`).
+    Args:
+        decode: makes texts of probabilities.
     """
 
     spec_type, purpose = RecSpec, "rows are read"
 
-    def __init__(self, session: Session, spec: RecSpec):
+    def __init__(self, session: Session, spec: RecSpec, decode: Decode = greedy_decode):
         super().__init__(session, spec)
-        self.decode: Decode = greedy_decode
+        self.decode = decode
+
+    @classmethod
+    def from_bundle(
+        cls,
+        folder: Union[str, Path],
+        backend: str = "onnxruntime",
+        threads: Optional[int] = None,
+        precision: str = "auto",
+        decode: str = "greedy",
+    ) -> Recognizer:
+        """As `Network.from_bundle`; `decode` names a way of `address.DECODERS`. SlimError where the bundle lacks it."""
+        recognizer = super().from_bundle(folder, backend, threads, precision)
+        recognizer.decode = open_decoder(decode, folder)
+        return recognizer
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
         """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.

@@ -46,8 +46,7 @@ class GuideStep(_Branch):
     """An attention decoder reads the same features, letter after letter.
 
     CTC takes time steps for independent; attention does not, and features that serve both are better ones (GTC, Hu et
-    al. 2020, arXiv:2002.01276). The decoder is NRTR's (Sheng et al. 2019, arXiv:1806.00926), as in PP-OCRv3
-    (arXiv:2206.03001).
+    al. 2020, arXiv:2002.01276). The decoder is NRTR's (Sheng et al. 2019, arXiv:1806.00926), as in PP-OCRv4.
     """
 
     name = "guide"
@@ -91,6 +90,8 @@ class TonesStep(_Branch):
 
     def _build(self, channels: int, classes: Sequence[str]) -> nn.Layer:
         self._tones = tone_classes(classes)
+        if " " not in classes:
+            raise SlimError("tones are told word by word: the network's characters lack the space")
         self._space = list(classes).index(" ")
         return _ToneHead(channels)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Type
 
 from ppocr_slim.config.loading import locate
-from ppocr_slim.config.schema import Config, Metric, TrainStage
+from ppocr_slim.config.schema import Config, ExportStage, Metric, TrainStage
 from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, WrongKeyError
 from ppocr_slim.models import MODELS, bind_model
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.table import TASKS, task_class
 from ppocr_slim.tasks.task import Data, Task
@@ -28,7 +29,13 @@ def check_config(config: Config) -> Config:
         task = task_class(config.architecture.name)
         _check_sections(config, task)
         check_names(config.train.augment, task.augmentations)
+        if config.run.pretrained_layers and config.run.pretrained is None:
+            raise WrongKeyError("Global.pretrained_layers", "of which network? name it in Global.pretrained")
         for number, stage in enumerate(config.recipe):
+            if isinstance(stage, ExportStage) and stage.language:
+                if task is not TASKS["rec"]:
+                    raise WrongKeyError(f"Recipe.{number}.language", "a language model belongs to a recognizer")
+                LanguageModel.load(stage.language)  # now, not after days of training
             for place, step in enumerate(stage.steps if isinstance(stage, TrainStage) else ()):
                 if step.mutual and step.mutual.peer:
                     where = f"Recipe.{number}.steps.{place}.mutual.peer"

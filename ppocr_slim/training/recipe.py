@@ -105,7 +105,7 @@ def require_same_experiment(config: Config) -> None:
         return
     saved_config = load_config(saved)
     begun = _begun(saved_config)
-    before, now = _experiment(saved_config, begun), _experiment(config, begun)
+    before, now = experiment_of(saved_config, begun), experiment_of(config, begun)
     if before != now:
         raise SlimError(
             f"{folder} holds a run whose {_first_difference(before, now)} is another: choose a new "
@@ -119,8 +119,8 @@ def _begun(config: Config) -> int:
     return max((number for number, folder in enumerate(folders, 1) if any(folder.glob("last*"))), default=0)
 
 
-def _experiment(config: Config, begun: int) -> Config:
-    """The config without what cannot change what was trained: exports, and stages that have not begun.
+def experiment_of(config: Config, begun: Optional[int] = None) -> Config:
+    """The config without what cannot change what is trained: exports, and all stages but the first `begun`.
 
     `eval_every_steps` is left out, too: it says where best/ is looked for, not what is trained.
     """
@@ -185,7 +185,7 @@ def _train(
     model = card.build("Architecture")
     if start and not resumed:
         if layers:
-            load_starting_layers(model, start, layers)
+            load_starting_layers(model, start, card, layers)
         else:
             load_starting_weights(model, start, card)
     if processes.is_first:

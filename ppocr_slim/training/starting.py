@@ -45,8 +45,8 @@ def digest_of(state: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_starting_layers(model: nn.Layer, start: StartingWeights, patterns: Sequence[str]) -> None:
-    """Set the weights of those layers alone that the patterns name (see `layer_names.named`).
+def load_starting_layers(model: nn.Layer, start: StartingWeights, card: ModelCard, patterns: Sequence[str]) -> None:
+    """As `load_starting_weights`, of those layers alone that the patterns name (see `layer_names.named`).
 
     So a larger network begins with what a slim one has learned, or the other way round. Raises SlimError where a
     pattern names nothing, or a layer that it names is another one in `start`.
@@ -56,14 +56,15 @@ def load_starting_layers(model: nn.Layer, start: StartingWeights, patterns: Sequ
         raise SlimError(f"{option}: the network in {start.where} was slimmed; start from what it was before")
     state = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     chosen = named(list(state), patterns, option)
-    lacking = sorted(chosen - start.state.keys())
+    given = _by_character(model, start, card)
+    lacking = sorted(chosen - given.keys())
     if lacking:
         raise SlimError(f"{option}: {start.where} has no {lacking[0]}; name layers that both networks have")
     ours, theirs = _kinds(model, chosen), _kinds(start.card.build(str(start.where)), chosen)
     other = next((path for path in ours if ours[path] != theirs.get(path)), None)
     if other:
         raise SlimError(f"{option}: {other} is another layer in {start.where}; name layers that both networks have")
-    load_weights(model, {**state, **{name: start.state[name] for name in chosen}}, start.where)
+    load_weights(model, {**state, **{name: given[name] for name in chosen}}, start.where)
     logger.info("%d of %d weights start from %s", len(chosen), len(state), start.where)
 
 
@@ -86,24 +87,30 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
 
     So another dictionary keeps what it shares. Raises SlimError where any other shape differs.
     """
-    state = dict(start.state)
-    if isinstance(card.spec, RecSpec) and card.charset != start.card.charset:
-        old = {character: index for index, character in enumerate(start.card.charset.classes)}
-        shared = [(new, old[c]) for new, c in enumerate(card.charset.classes) if c in old]
-        targets, sources = map(list, zip(*shared))
-        for name, tensor in model_state(model).items():
-            if name.startswith("head.") and name in state:
-                fresh = tensor.numpy().copy()
-                fresh[..., targets] = state[name][..., sources]
-                state[name] = fresh
-        untrained = len(card.charset.classes) - len(shared)
-        logger.info("%d of %d characters start untrained", untrained, len(card.charset.characters))
+    state = _by_character(model, start, card)
     completed = with_training_only(model, state)
     if len(completed) > len(state):
         logger.info("%s lacks what training alone uses, as every bundle does: that starts anew", start.where)
         state = completed
     load_weights(model, state, start.where)
     logger.info("starting from the weights of %s", start.where)
+
+
+def _by_character(model: nn.Layer, start: StartingWeights, card: ModelCard) -> Dict[str, np.ndarray]:
+    """The starting weights, a recognizer's head in the order of `card`'s characters as far as both share them."""
+    state = dict(start.state)
+    if isinstance(card.spec, RecSpec) and isinstance(start.card.spec, RecSpec) and card.charset != start.card.charset:
+        old = {character: index for index, character in enumerate(start.card.charset.classes)}
+        shared = [(new, old[c]) for new, c in enumerate(card.charset.classes) if c in old]
+        targets, sources = map(list, zip(*shared))
+        for name, tensor in model_state(model).items():
+            if name.startswith("head.") and name in state and state[name].shape[:-1] == tuple(tensor.shape[:-1]):
+                fresh = tensor.numpy().copy()
+                fresh[..., targets] = state[name][..., sources]
+                state[name] = fresh
+        untrained = len(card.charset.classes) - len(shared)
+        logger.info("%d of %d characters start untrained", untrained, len(card.charset.characters))
+    return state
 
 
 def require_same_network(start: StartingWeights, card: ModelCard) -> None:
