@@ -228,12 +228,12 @@ def test_the_tools_options_reach_the_pipeline(tmp_path: Path, monkeypatch, capsy
     )
     Image.fromarray(page_of_strips()).save(tmp_path / "a.png")
     words = "--rec r --det d --cls none --backend openvino --precision fp32 --threads 2 --batch-size 3 --post lexicon"
-    run_tool(monkeypatch, capsys, "predict_system.py", *words.split(), tmp_path)
+    run_tool(monkeypatch, capsys, "predict_system.py", *words.split(), "--decode", "beam", tmp_path)
     run_tool(monkeypatch, capsys, "predict_system.py", "--cls", "c", tmp_path)
     engine = {"backend": "openvino", "threads": 2, "precision": "fp32"}
     assert asked[0] == (
         (Path("r"), Path("d"), None),
-        {"with_direction": False, "post": ("lexicon",), "batch_size": 3, "drop_score": 0.5, **engine},
+        {"with_direction": False, "post": ("lexicon",), "batch_size": 3, "drop_score": 0.5, "decode": "beam", **engine},
     )
     assert asked[1][0] == (None, None, "c") and asked[1][1]["with_direction"]
 

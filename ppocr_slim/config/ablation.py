@@ -66,7 +66,8 @@ class Ablation(Section):
         own = {"Global.seed": "seeds", "Global.output_dir": "the runs' own folders"}
         for key in [*self.changes, *self.grid, *(key for variant in self.variants for key in variant.changes)]:
             if key in own or key.endswith("max_steps"):
-                raise ValueError(f"the key {key} cannot be set here: an ablation has {own.get(key, 'its budget')} for that")
+                instead = own.get(key, "its budget")
+                raise ValueError(f"the key {key} cannot be set here: an ablation has {instead} for that")
         if min(self.seeds) < 0:
             raise ValueError(f"the seed {min(self.seeds)} is negative")
         return self
