@@ -62,8 +62,8 @@ def is_standard(name: str) -> bool:
 
 
 # A column of the training benchmark, where it happens to be installed; and what bench/page_worker.py compares with,
-# which has an environment of its own (requirements-rivals.txt; `tools` is a package of PaddleOCR's); and Ray, over which
-# ablations run where somebody has it
+# which has an environment of its own (requirements-rivals.txt; `tools` is a package of PaddleOCR's); and Ray, over
+# which ablations run where somebody has it
 OPTIONAL = {"torch", "rapidocr_onnxruntime", "tools", "ray"}
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -168,6 +168,34 @@ def test_the_text_makes_the_picture(alphabets):
     for at, first in enumerate(rows):
         for second in rows[at + 1 :]:
             assert first.shape != second.shape or np.abs(first.astype(int) - second).max() > 60
+
+
+def test_a_hand_is_more_than_a_font(alphabets):
+    """Lost otherwise: a few dozen fonts would be all the writers that a recognizer ever sees."""
+    plain = draw_writer(np.random.default_rng(3), alphabets)
+    calm = {"bend": 0.0, "size_jitter": 0.0, "wobble": 0.0, "mark_shift": 0.0, "haste": 0, "borrowed": {}, "shapes": {}}
+    calm = {**calm, "tall": 1.0, "joined_marks": 0.0, "joining": 0.0, "flat_marks": 1.0}
+    plain = replace(plain, alphabet=alphabets[0], capitals=alphabets[0], **calm)
+
+    def ink(text: str, **traits) -> np.ndarray:
+        return write(text, replace(plain, **traits), np.random.default_rng(5)).points
+
+    same = ink("hấp")
+    assert np.array_equal(ink("hấp"), same)
+    other = next(one for one in alphabets if not np.array_equal(one.glyph("h").points, alphabets[0].glyph("h").points))
+    assert len(ink("hấp", borrowed={"h": other})) != len(same)
+    assert np.array_equal(ink("ấp", borrowed={"h": other}), ink("ấp"))
+    assert ink("hấp", tall=1.4)[:, 1].min() < same[:, 1].min() - 2  # up is less
+    ways = []
+    for haste in (8, 0):
+        hand = write("hấp", replace(plain, haste=haste), np.random.default_rng(5))
+        strokes = np.split(hand.points, np.cumsum(hand.lengths)[:-1])
+        ways.append(sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in strokes))
+    assert ways[0] < 0.98 * ways[1]  # corners are cut
+    assert not np.array_equal(ink("hấp", shapes={"h": np.full((2, 5), 0.1)}), same)
+    assert len(ink("hấp", joined_marks=1.0)) == len(same) + 2  # from the hat to the tone
+    above = ink("ấ", raised_marks=0.6)[:, 1].min()
+    assert above < ink("ấ", raised_marks=0.0)[:, 1].min()
 
 
 def test_a_long_text_stays_on_the_form(book, alphabets):
