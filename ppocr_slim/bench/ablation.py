@@ -35,7 +35,7 @@ from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.metrics import HIGHER_IS_BETTER
 from ppocr_slim.training.loop import LAST, StopSignals
 from ppocr_slim.training.recipe import stage_folders
-from ppocr_slim.training.runlog import LOG_FILE
+from ppocr_slim.training.runlog import read_log
 
 PLACE = Path("output") / "ablation"
 IDENTITY, BUDGET, PROBE = "identity.json", "budget.json", "probe"
@@ -297,14 +297,6 @@ def _ended(work: _Work, status: int, stopping: bool) -> Optional[Outcome]:
 
 def _stages(config: Config) -> List[Path]:
     return [folder for _, folder in stage_folders(config.recipe, config.run.output_dir)]
-
-
-def read_log(folder: Path) -> List[Dict[str, Any]]:
-    """The records of a stage's log. SlimError where there are none."""
-    try:
-        return [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise SlimError(f"{folder}: its log cannot be read ({error!r})") from error
 
 
 def images_per_s(folder: Path) -> Optional[float]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ppocr_slim.bench.drawing import FAINT, INK, PALETTE, label_places, pareto_front, style
-from ppocr_slim.bench.tables import markdown, text_lines, write_csv
+from ppocr_slim.bench.tables import markdown, shortened, text_lines, write_csv
 from ppocr_slim.errors import SlimError
 
 COUNTS = ("lines", "pages", "pictures", "characters")  # among the scores: of what they were measured on
@@ -54,7 +54,7 @@ def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[
     for variant in figures["variants"]:
         main = spread(variant, metric)
         found = [spread(variant, name) for name in others]
-        cells = [variant["name"], str(main or _cut(_why(variant))), str(len(main.values) if main else 0)]
+        cells = [variant["name"], str(main or shortened(_why(variant), LONGEST)), str(len(main.values) if main else 0)]
         cells += [f"{one.mean:.4f}" if one else "" for one in found]
         cells.append(f"{variant['parameters'] / 1e6:.2f} M" if "parameters" in variant else "")
         cells.append(f"{variant['flops'] / 1e6:.0f}" if "flops" in variant else "")
@@ -150,7 +150,7 @@ def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
     for place, found in enumerate(spreads):
         color = PALETTE[place % len(PALETTE)]
         if not found:
-            why = f"not there: {_cut(_why(variants[place]))}"
+            why = f"not there: {shortened(_why(variants[place]), LONGEST)}"
             axes.annotate(why, (begin, place), (6, 0), textcoords="offset points", color=INK, va="center", fontsize=9)
             continue
         mean, deviation = 100 * found.mean, 100 * (found.deviation or 0)
@@ -164,7 +164,7 @@ def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
         around = f" ± {deviation:.2f}" if found.deviation is not None else ""
         label = {"textcoords": "offset points", "va": "center", "color": INK, "fontsize": 9}
         axes.annotate(f"{mean:.2f}{around}", (end, place), (7, 0), **label)
-    names = [f"{_cut(variant['name'])}   {number}" for number, variant in enumerate(variants, 1)]
+    names = [f"{shortened(variant['name'], LONGEST)}   {number}" for number, variant in enumerate(variants, 1)]
     axes.set_yticks(range(len(variants)), names)
     axes.set_ylim(len(variants) - 0.4, -0.6)
     axes.set_xlim(begin, begin + 1.28 * span)
@@ -214,10 +214,6 @@ def _limits(values: Sequence[float]) -> Tuple[float, float]:
     low, high = min(values), max(values)
     room = 0.15 * ((high - low) or abs(high) or 1.0)
     return (0.0 if low - room < 0.25 * high else low - room), high + 1.4 * room
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 3] + "..."
 
 
 def _page(name: str, figures: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from ppocr_slim.bench.ablation import (
 )
 from ppocr_slim.bench.identity import code_digest, identity, short
 from ppocr_slim.bench.runs import derive, run_config
-from ppocr_slim.bench.tables import text_lines
+from ppocr_slim.bench.tables import shortened, text_lines
 from ppocr_slim.config.schema import Architecture, Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.models import build_model
@@ -110,7 +110,7 @@ def _probed(run: Run, place: Path) -> List[float]:
 def multiply_adds(config: Config) -> float:
     """Of a training step for an image: the network there and back, its teachers there; 0 where it cannot be built.
 
-    A teacher that is an ONNX file, or is not there, counts nothing.
+    A teacher that is an ONNX file, or is not there, counts nothing, nor does a branch: it is small beside a network.
     """
     stages = [stage for stage in config.recipe if isinstance(stage, TrainStage)]
     steps = [step for stage in stages for step in stage.steps]
@@ -137,7 +137,7 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast], jobs: int) -> str:
     rows = []
     for run, state, steps, seconds in forecasts:
         time = "" if state == "done" else duration(seconds)
-        rows.append([run.variant, str(run.seed), str(steps or "?"), state, time, _cut(changes[run.variant], 70)])
+        rows.append([run.variant, str(run.seed), str(steps or "?"), state, time, shortened(changes[run.variant], 70)])
     heading = ["variant", "seed", "steps", "state", "time", "adds" if plan.ablation.cumulative else "changes"]
     counts: Dict[str, int] = {}
     for one in forecasts:
@@ -160,7 +160,3 @@ def duration(seconds: Optional[float]) -> str:
     if minutes < 1:
         return f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."

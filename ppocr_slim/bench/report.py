@@ -18,7 +18,7 @@ from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.tasks.metrics import HIGHER_IS_BETTER
 from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders
-from ppocr_slim.training.runlog import LOG_FILE
+from ppocr_slim.training.runlog import LOG_FILE, read_log
 
 WARM_UP_ROWS = 3  # of predictions, whose times do not count
 TITLES = {
@@ -58,7 +58,7 @@ def collect(
     try:
         config = load_config(run / CONFIG_FILE)
         trained = [folder for stage, folder in stage_folders(config.recipe, run) if isinstance(stage, TrainStage)]
-        records = [json.loads(line) for line in _lines(trained[-1] / LOG_FILE)]
+        records = read_log(trained[-1])
         scored = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
         rows = [json.loads(line) for line in _lines(predictions)] if predictions else None

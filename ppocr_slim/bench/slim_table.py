@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from ppocr_slim.tasks.checkpoint import load_model, read_states
 from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
 from ppocr_slim.training.loop import BEST
 from ppocr_slim.training.recipe import stage_folders
-from ppocr_slim.training.runlog import LOG_FILE
+from ppocr_slim.training.runlog import read_log
 
 FP32 = "fp32"
 TITLES = {
@@ -380,10 +379,10 @@ def _log_figures(folder: Path) -> Dict[str, float]:
     """CER of a stage's best checkpoint and the stage's steps, from what it left behind; SlimError where it is gone."""
     try:
         best = read_states(folder / BEST)["step"]
-        records = [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+        records = read_log(folder)
         cer = next(record["eval/cer"] for record in records if record["step"] == best and "eval/cer" in record)
         return {"cer": cer, "steps": records[-1]["step"]}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
+    except (SlimError, OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
         raise SlimError(f"{folder}: its log does not say how its best checkpoint reads ({error!r})") from error
 
 

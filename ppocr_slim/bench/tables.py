@@ -14,6 +14,11 @@ def text_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
+def shortened(text: str, length: int) -> str:
+    """The text, or its beginning with three dots."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], missing: Mapping[str, str]) -> List[str]:
     """The lines of a Markdown table, and below it why rows are not there, by title."""
     lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]

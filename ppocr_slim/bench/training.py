@@ -34,6 +34,7 @@ from ppocr_slim.runtime.backends import usable_cores
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize
 from ppocr_slim.training.launch import FIRST_LOG, end_with_parent, launch, launched
+from ppocr_slim.training.runlog import read_log
 
 ROWS = 128  # made for the recognizers; after some epochs all are decoded, as in a training
 ROW_SIZE = (960, 64)  # pixels; every recognizer of a case reads rows 15 times as wide as high
@@ -487,8 +488,7 @@ def _curve(case: Case, steps: int, folder: Path, rows: Path) -> Dict[str, Any]:
             contender.ready()
             for _ in tqdm(range(steps), desc=f"{case.name}, curve of {name}", unit="step", dynamic_ncols=True):
                 contender.go(1)
-        records = (place / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        losses.append([json.loads(line)["loss"] for line in records][:steps])
+        losses.append([record["loss"] for record in read_log(place / "run")][:steps])
     return {"steps": steps, STOCK: losses[0], "fast": losses[1], **apart(*losses)}
 
 

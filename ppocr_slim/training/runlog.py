@@ -7,17 +7,25 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
-from ppocr_slim.errors import logger
+from ppocr_slim.errors import SlimError, logger
 
 LOG_FILE = "log.jsonl"
 CURVES_FOLDER = "curves"
+
+
+def read_log(folder: Path) -> List[Dict[str, Any]]:
+    """The records of the training stage in `folder`. SlimError where there are none."""
+    try:
+        return [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise SlimError(f"{folder}: its log cannot be read ({error})") from error
 
 
 class RunLog:
