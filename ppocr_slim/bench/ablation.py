@@ -6,7 +6,6 @@ nothing is ever overwritten, what is done is found again, and what was stopped g
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 import statistics
@@ -23,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ppocr_slim.bench.executors import Executor
 from ppocr_slim.bench.identity import CODE, Seen, code_digest, identity, short
 from ppocr_slim.bench.measured import measure, times_of
-from ppocr_slim.bench.provenance import commit, machine, versions
+from ppocr_slim.bench.provenance import provenance
 from ppocr_slim.bench.runs import Begun, Outcome, begin, derive, finish, read_outcome
 from ppocr_slim.config.ablation import Ablation, Experiment, load_ablation
 from ppocr_slim.config.schema import Config, TrainStage
@@ -98,7 +97,7 @@ class Run:
     @property
     def stages(self) -> List[Path]:
         """The folders of its training stages."""
-        return [folder for _, folder in stage_folders(self.config.recipe, self.folder)]
+        return _stages(self.config)
 
 
 class Plan(NamedTuple):
@@ -334,12 +333,8 @@ def figures_of(
                 variant["ms"] = times[variant["name"]]
     return {
         "name": plan.name,
-        "command": command,
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
+        **provenance(command, PACKAGES),
         "threads": usable_cores(),
-        "versions": versions(PACKAGES),
         "metric": plan.metric,
         "higher_is_better": HIGHER_IS_BETTER[plan.metric],
         "budget": str(plan.ablation.budget),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from ppocr_slim.bench.provenance import commit, machine, versions
+from ppocr_slim.bench.provenance import provenance
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.address import open_decoder
@@ -23,8 +22,8 @@ from ppocr_slim.runtime.ctc import Decode, greedy_decode
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.place_names import PLACE_NAMES
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.tasks.evaluation import EvaluatedLine
-from ppocr_slim.tasks.metrics import normal_form, score_lines
+from ppocr_slim.tasks.evaluation import EvaluatedLine, scores_of
+from ppocr_slim.tasks.metrics import normal_form
 
 PACKAGES = ("onnxruntime", "numpy", "rapidfuzz")
 WARM_UP = 10  # rows whose times do not count: tables fill up
@@ -93,11 +92,7 @@ def compare_ways(
     plain = lines[WAYS[0].name]
     first = WARM_UP if len(samples) > 2 * WARM_UP else 0
     return {
-        "command": command,
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "versions": versions(PACKAGES),
+        **provenance(command, PACKAGES),
         "bundle": str(bundle),
         "precision": precision,
         "rows": len(samples),
@@ -105,7 +100,7 @@ def compare_ways(
         "ways": [
             {
                 "name": way.name,
-                "scores": asdict(_scores(lines[way.name])),
+                "scores": asdict(scores_of(lines[way.name])),
                 **_changes(plain, lines[way.name]),
                 "bytes": sum(bytes_of[file] for file in way.files),
                 "ms": round(statistics.median(whole_ms[way.name][first:]), 2),
@@ -139,10 +134,6 @@ def _decoded(decode: Decode, seen: _Recorder, recognizer: Recognizer, way: Way) 
     if seen.probabilities is None:
         return ""
     return post_process(decode(seen.probabilities, recognizer.spec.classes)[0][0], way.post)
-
-
-def _scores(lines: Sequence[EvaluatedLine]):
-    return score_lines([line.reference for line in lines], [line.reading for line in lines])
 
 
 def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> Dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 import subprocess
 from importlib import metadata
@@ -38,6 +39,17 @@ def machine() -> Dict[str, Any]:
         processor = platform.processor() or "unknown"
     memory = round(psutil.virtual_memory().total / 1e9, 1)
     return {"processor": processor, "cores": usable_cores(), "memory_gb": memory}
+
+
+def provenance(command: str, packages: Sequence[str]) -> Dict[str, Any]:
+    """What every file of figures begins with: {"command", "date", "commit", "machine", "versions"}."""
+    return {
+        "command": command,
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(packages),
+    }
 
 
 def versions(packages: Sequence[str]) -> Dict[str, str]:

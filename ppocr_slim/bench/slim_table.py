@@ -6,7 +6,6 @@ row does without is a plain training of the same length. Leading stages that two
 
 from __future__ import annotations
 
-import datetime
 import importlib.util
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ppocr_slim.bench.provenance import commit, machine, versions
+from ppocr_slim.bench.provenance import provenance
 from ppocr_slim.bench.runs import Outcome, derive, read_outcome, run_config
 from ppocr_slim.config.schema import NEEDED_STEPS, Config, ExportStage, Fpgm, Pact, Quantize, Share, Step, TrainStage
 from ppocr_slim.data.labels import Sample, read_label_file
@@ -259,11 +258,7 @@ def slim_table(
     samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
     common, found = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)
     return {
-        "command": command,
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "versions": versions(PACKAGES),
+        **provenance(command, PACKAGES),
         "epochs": [stage.epochs for stage in rows[FP32].stages],
         "steps": _steps_trained(rows, FP32),
         "evaluation_rows": len(samples),

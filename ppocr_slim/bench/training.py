@@ -6,7 +6,6 @@ otherwise. Rounds go stock, ours, torch, stock, ours, torch: what slows the mach
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import select
@@ -26,7 +25,7 @@ import cv2
 import psutil
 from tqdm import tqdm
 
-from ppocr_slim.bench.provenance import ROOT, commit, machine, versions
+from ppocr_slim.bench.provenance import ROOT, provenance
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
@@ -334,11 +333,7 @@ def run_benchmark(settings: Settings, command: str) -> Iterator[Dict[str, Any]]:
     torch_python = find_torch(settings.torch_python)
     everybody = {case.name: plans(case, settings.processes, torch_python is not None) for case in settings.cases}
     figures: Dict[str, Any] = {
-        "command": command,
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "versions": versions(PACKAGES),
+        **provenance(command, PACKAGES),
         "rounds": settings.rounds,
         "steps": settings.steps,
         "cases": [],

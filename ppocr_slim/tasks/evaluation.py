@@ -132,8 +132,8 @@ def evaluate(
                 lines.append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
             bar.update(len(chunk))
     groups = sorted({line.group for line in lines})
-    by_group = {group: _score([line for line in lines if line.group == group]) for group in groups}
-    return Evaluation(tuple(lines), _score(lines), by_group, tuple(unreadable))
+    by_group = {group: scores_of([line for line in lines if line.group == group]) for group in groups}
+    return Evaluation(tuple(lines), scores_of(lines), by_group, tuple(unreadable))
 
 
 @dataclass(frozen=True)
@@ -180,5 +180,6 @@ def post_effects(evaluation: Evaluation, names: Sequence[str]) -> List[PostEffec
     return effects
 
 
-def _score(lines: Sequence[EvaluatedLine]) -> Scores:
+def scores_of(lines: Sequence[EvaluatedLine]) -> Scores:
+    """The figures of lines that were read."""
     return score_lines([line.reference for line in lines], [line.reading for line in lines])
