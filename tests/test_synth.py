@@ -21,6 +21,7 @@ import pytest
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.addresses import AddressBook, as_written, label_form
+from ppocr_slim.synth.cuttings import Cuttings
 from ppocr_slim.synth.dataset import LineMaker, contact_sheet, synthesize
 from ppocr_slim.synth.fonts import (
     FAMILIES,
@@ -244,6 +245,66 @@ def test_blank_rows_on_demand():
     assert all(maker.make(1, 0, index)[1] for index in range(40))
     share = np.mean([maker.make(1, 0, index, blank=0.5)[1] == "" for index in range(60)])
     assert 0.25 < share < 0.75
+
+
+def _real_rows(folder, writers=2, rows=4):
+    """Rows as if photographed, a bar for each letter; and their words, of which the second tells the writer."""
+    lines, words = [], {}
+    for writer in range(writers):
+        (folder / f"w{writer}").mkdir(parents=True)
+        words[writer] = [["W" * (2 + i), "x" * (3 + writer), "y" * 4, "z" * 5] for i in range(rows)]
+        for number, row in enumerate(words[writer]):
+            image, left = np.full((128, 1900, 3), 215 - 10 * writer, np.uint8), 40
+            for word in row:
+                for _ in word:
+                    image[40:90, left : left + 28] = 60
+                    left += 40
+                left += 60
+            cv2.imwrite(str(folder / f"w{writer}" / f"{number}.png"), image)
+            lines.append(f"w{writer}/{number}.png\t{' '.join(row)}\n")
+    (folder / "rows.txt").write_text("".join(lines), encoding="utf-8")
+    return folder / "rows.txt", words
+
+
+def test_rows_glued_from_real_words_show_what_their_labels_say(tmp_path):
+    """Lost otherwise: rows of real handwriting with new texts; a word under another's label teaches wrong letters, and
+    words of two hands in a row teach what nobody writes."""
+    label_file, words = _real_rows(tmp_path / "real")
+    cuttings = Cuttings(label_file)
+    assert (cuttings.rows_read, sorted(len(rows) for rows in cuttings.writers)) == (8, [4, 4])
+    originals = {" ".join(row) for rows in words.values() for row in rows}
+    texts = set()
+    for index in range(60):
+        image, text = cuttings.draw(np.random.default_rng(index))
+        assert image.shape[0] == 64 and image.dtype == np.uint8
+        dark = image[30, :, 0] < 130
+        bars = np.flatnonzero(np.diff(dark.astype(int)) == 1)
+        ends = np.flatnonzero(np.append(np.diff(bars) > 30, True))  # the last letter of each word
+        said = text.split(" ")
+        assert np.diff(ends, prepend=-1).tolist() == [len(word) for word in said], text
+        assert np.diff(bars).max() < 120  # no form's empty end in the middle
+        hands = {writer for writer in words if f"{'x' * (3 + writer)}" in said}
+        assert len(hands) <= 1 and said[0][0] == "W" and said[-1] == "z" * 5  # beginnings first, ends last
+        texts.add(text)
+    assert len(texts) > 20 and len(texts - originals) > 20
+
+
+def test_a_set_glued_from_real_words(tmp_path):
+    """Lost otherwise: the command's own data set, and a word on rows of which none can be cut."""
+    label_file, _ = _real_rows(tmp_path / "real")
+    out = tmp_path / "glued"
+    synthesize(out, 5, 1, seed=3, workers=1, words=label_file, progress=False)
+    lines = (out / "train.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 5 and all(cv2.imread(str(out / line.split("\t")[0])).shape[0] == 64 for line in lines)
+    said = json.loads((out / "synth.json").read_text())
+    assert said["words"] == str(label_file) and "fonts" not in said
+    for line in label_file.read_text(encoding="utf-8").splitlines():
+        path = label_file.parent / line.split("\t")[0]
+        cv2.imwrite(str(path), np.full((128, 1900, 3), 215, np.uint8))
+    with pytest.raises(SlimError, match="rows.txt: no folder in it has 2 rows whose words can be cut apart"):
+        synthesize(out, 5, 1, seed=3, workers=1, words=label_file, progress=False)
+    with pytest.raises(SlimError, match="blank rows have no words"):
+        synthesize(out, 5, 1, seed=3, workers=1, blank=0.5, words=label_file, progress=False)
 
 
 @pytest.mark.parametrize(

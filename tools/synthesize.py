@@ -29,14 +29,22 @@ def main() -> int:
     parser.add_argument(
         "--blank", type=float, default=0.0, help="share of rows with nothing written and an empty label"
     )
+    parser.add_argument(
+        "--words",
+        type=Path,
+        metavar="LABEL_FILE",
+        help="glue the lines from words cut out of these real rows (a folder for each writer), not with fonts",
+    )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of the first rows")
     parser.add_argument("--real", type=Path, metavar="LABEL_FILE", help="real rows to set between them on the sheet")
     arguments = parser.parse_args()
     if arguments.real and not arguments.sheet:
         raise SlimError("--real: is for the contact sheet; give --sheet too")
+    if arguments.words and arguments.fonts:
+        raise SlimError("--fonts: lines glued from --words need none; leave one of the two out")
 
     fonts = arguments.fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
-    if fonts is None:
+    if fonts is None and not arguments.words:
         print("no fetched fonts: writing with stroke fonts only (tools/fetch_fonts.py gets handwriting)")
     summary = synthesize(
         arguments.out,
@@ -46,6 +54,7 @@ def main() -> int:
         arguments.workers,
         fonts,
         arguments.blank,
+        words=arguments.words,
     )
     speed = f"{summary.seconds:.1f} s, {summary.per_second:.0f} lines/s"
     print(f"{arguments.out}: {summary.pictures} lines in {speed}")

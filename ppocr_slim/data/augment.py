@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.ink import ink_columns, paper_tone, split_words
+from ppocr_slim.data.ink import glued, ink_columns, paper_tone, split_words
 from ppocr_slim.errors import WrongKeyError
 
 
@@ -212,9 +212,7 @@ def glue_words(strength: float) -> Transform:
             pieces = [pieces[i] for i in rng.permutation(len(pieces))]
         while len(pieces) > 1 and len(" ".join(word for _, word in pieces)) > longest:
             pieces.pop()
-        tones = [np.array(paper_tone(image)) for image, _ in pieces]
-        matched = [cv2.add(image, (*(tones[0] - tone), 0.0)) for (image, _), tone in zip(pieces, tones)]
-        return replace(row, image=np.ascontiguousarray(np.hstack(matched)), text=" ".join(word for _, word in pieces))
+        return replace(row, image=glued([image for image, _ in pieces]), text=" ".join(word for _, word in pieces))
 
     return apply
 

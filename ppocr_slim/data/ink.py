@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -76,3 +76,10 @@ def split_words(image: np.ndarray, text: str) -> Optional[List[Tuple[int, int, s
     if (np.abs(np.log(per_letter / np.median(per_letter))) > np.log(1.7)).any():
         return None
     return [(a, b, word) for a, b, word in zip(edges, edges[1:], words)]
+
+
+def glued(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one height, [H, W, 3] uint8, side by side, their papers in the first one's tone."""
+    tones = [np.array(paper_tone(image)) for image in images]
+    matched = [cv2.add(image, (*(tones[0] - tone), 0.0)) for image, tone in zip(images, tones)]
+    return np.ascontiguousarray(np.hstack(matched))

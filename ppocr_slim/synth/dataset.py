@@ -6,6 +6,7 @@ Every line has a generator of its own, seeded by (seed, split, index).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.addresses import AddressBook, as_written
+from ppocr_slim.synth.cuttings import Cuttings
 from ppocr_slim.synth.fonts import family_versions
 from ppocr_slim.synth.handwriting import draw_writer
 from ppocr_slim.synth.picture_set import SPLITS, Draw, Picture, Summary, write_set
@@ -44,13 +46,29 @@ class LineMaker:
         return draw_row(written, writer, rng, neighbours), text, int(rng.integers(70, 96))
 
 
+class LineGluer:
+    """Glues line after line from the words of the rows of a label file (see `Cuttings`)."""
+
+    def __init__(self, words: Path) -> None:
+        self.cuttings = Cuttings(words)
+
+    def make(self, seed: int, split: int, index: int) -> tuple[np.ndarray, str, int]:
+        """Line `index`, as `LineMaker.make` has it."""
+        rng = np.random.default_rng([seed, split, index])
+        return *self.cuttings.draw(rng), int(rng.integers(85, 98))  # its words have been JPEGs before
+
+
 @dataclass(frozen=True)
 class RowRecipe:
-    """What every process needs to make the same rows. SlimError for a share `blank` that makes no sense."""
+    """What every process needs to make the same rows, written with fonts or glued from `words`.
+
+    SlimError for a share `blank` that makes no sense, or with `words`, which no blank row has.
+    """
 
     seed: int
     fonts: Path | None = None
     blank: float = 0.0
+    words: Path | None = None
 
     marker: ClassVar[str] = "synth.json"
     unit: ClassVar[str] = "line"
@@ -59,20 +77,27 @@ class RowRecipe:
     def __post_init__(self) -> None:
         if not 0.0 <= self.blank < 1.0:
             raise SlimError(f"blank {self.blank}: is a share of the lines; give a number from 0 up to 1")
+        if self.words and self.blank:
+            raise SlimError("blank rows have no words to glue; make them in a set of their own")
 
     def drawer(self) -> Draw:
-        maker = LineMaker(self.fonts)
+        if self.words:
+            make = LineGluer(self.words).make
+        else:
+            make = partial(LineMaker(self.fonts).make, blank=self.blank)
 
         def draw(split: int, index: int) -> Picture:
-            image, text, quality = maker.make(self.seed, split, index, self.blank)
+            image, text, quality = make(self.seed, split, index)
             path = f"images/{SPLITS[split]}/{index // _SHARD:03d}/{index:06d}.jpg"
             return Picture(path, image, quality, f"{path}\t{text}\n")
 
         return draw
 
     def made_from(self, count: int, val: int) -> dict[str, object]:
-        fonts = family_versions(self.fonts) if self.fonts else {}
-        return {"seed": self.seed, "count": count, "val": val, "blank": self.blank, "fonts": fonts}
+        made_from = {"seed": self.seed, "count": count, "val": val}
+        if self.words:
+            return {**made_from, "words": str(self.words)}
+        return {**made_from, "blank": self.blank, "fonts": family_versions(self.fonts) if self.fonts else {}}
 
 
 def synthesize(
@@ -84,11 +109,13 @@ def synthesize(
     fonts: Path | None = None,
     blank: float = 0.0,
     progress: bool = True,
+    words: Path | None = None,
 ) -> Summary:
     """Write `count` training and `val` validation rows: train.txt, val.txt, images/<split>/NNN/NNNNNN.jpg, and in
-    synth.json what they were made from. A blank row's line is `path<TAB>`. SlimError as `write_set` has them.
+    synth.json what they were made from. A blank row's line is `path<TAB>`. With `words`, a label file of real rows,
+    lines are not written with fonts but glued from its words. SlimError as `write_set` and `Cuttings` have them.
     """
-    return write_set(out, count, val, RowRecipe(seed, fonts, blank), workers, progress)
+    return write_set(out, count, val, RowRecipe(seed, fonts, blank, words), workers, progress)
 
 
 def contact_sheet(made: Path, real: Path | None, made_rows: int = 14, real_rows: int = 6) -> np.ndarray:
