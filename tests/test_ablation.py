@@ -22,7 +22,7 @@ from test_training import TEXTS, config_dict
 
 from ppocr_slim.bench import ablation, estimate
 from ppocr_slim.bench.ablation import BUDGET, PLACE, Plan, Run, ablate, plan, run_all, shared_out, slug
-from ppocr_slim.bench.ablation_page import spread, table, text_table, write_results
+from ppocr_slim.bench.ablation_page import spread, table, text_table, write_ablation
 from ppocr_slim.bench.drawing import pareto_front
 from ppocr_slim.bench.estimate import forecast, multiply_adds, plan_text
 from ppocr_slim.bench.executors import Executor, LocalPool, RayExecutor, open_executor, shares_of
@@ -444,7 +444,7 @@ def test_an_ablation_from_its_file_to_its_page(place):
         again["variants"][0]["runs"] == plain["runs"] and "no finished run" in again["variants"][1]["runs"][0]["reason"]
     )
     assert str(place) not in json.dumps(figures) and not any(text in json.dumps(figures) for text in TEXTS)
-    assert "| plain |" in write_results(place / "docs" / "small", figures).read_text(encoding="utf-8")
+    assert "| plain |" in write_ablation(place / "docs" / "small", figures).read_text(encoding="utf-8")
 
 
 def test_few_bits_have_no_file():
@@ -505,7 +505,7 @@ def test_the_page_shows_means_spreads_and_what_is_missing(tmp_path):
     assert rows[0] == ["a", "0.3000 ± 0.1414", "2", "0.6000", "1.30 M", "160", "5.00", "3.00 (1.50x)"]
     assert rows[2][:3] == ["lost", "no teacher | here", "0"] and missing["few, MB and ms"] == "4 bits"
     assert "not there: lost, seed 1: no teacher" in text_table(figures)
-    page = write_results(tmp_path / "docs" / "small.v1", figures).read_text(encoding="utf-8")
+    page = write_ablation(tmp_path / "docs" / "small.v1", figures).read_text(encoding="utf-8")
     assert "| a | 0.3000 ± 0.1414 | 2 |" in page and "no teacher \\| here" in page and "on 9 lines" in page
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {
         f"small.v1.{end}" for end in ("json", "csv", "md", "png")
@@ -514,8 +514,8 @@ def test_the_page_shows_means_spreads_and_what_is_missing(tmp_path):
     assert [line["seed"] for line in lines] == ["1", "2", "1", "1", "1"]
     assert lines[1]["cer"] == "0.4" and lines[1]["steps"] == "40" and lines[3]["reason"] == "no teacher | here"
     higher = figures_of(variant_of("only", 0.9), metric="cer", higher_is_better=True)
-    write_results(tmp_path / "one", higher)
-    write_results(tmp_path / "none", figures_of(lost, reference=None))
+    write_ablation(tmp_path / "one", higher)
+    write_ablation(tmp_path / "none", figures_of(lost, reference=None))
 
 
 def test_the_front_is_what_nothing_beats_in_both():

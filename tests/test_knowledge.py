@@ -8,8 +8,7 @@ import pytest
 from drawing import write_rows
 from exported import TEXTS, save_lively_checkpoint
 
-from ppocr_slim.bench.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page, table
-from ppocr_slim.bench.tables import markdown
+from ppocr_slim.bench.knowledge import WAYS, compare_ways, made_worse, page_text
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.language import build_language_model
 from ppocr_slim.errors import SlimError
@@ -56,9 +55,7 @@ def test_what_a_way_costs_and_breaks_is_counted(compared):
 def test_the_page_has_every_way_and_no_text(compared):
     """Lost otherwise: a label of the data, which must not leave it, would stand in docs/results."""
     _, _, figures, _ = compared
-    whole = json.dumps(figures, ensure_ascii=False) + "\n".join(
-        [*page("knowledge", figures), *markdown(HEADINGS, table(figures), {})]
-    )
+    whole = json.dumps(figures, ensure_ascii=False) + "\n".join(page_text("knowledge", figures))
     assert all(way.name in whole for way in WAYS) and not any(text in whole for text in TEXTS)
 
 

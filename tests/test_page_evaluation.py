@@ -12,7 +12,8 @@ from pages import rectangle
 
 from ppocr_slim.bench.evaluation_report import GREEN, ORANGE, RED, direction_sheet, page_sheet, page_table
 from ppocr_slim.bench.pipeline import flags, parse_range, score_side
-from ppocr_slim.bench.pipeline_page import page_text, write_results
+from ppocr_slim.bench.pipeline_page import page_text
+from ppocr_slim.bench.results import write_results
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.errors import SlimError
@@ -204,7 +205,7 @@ def test_a_side_is_scored_by_kind_and_by_number_of_lines():
 
 def test_the_page_has_the_figures_and_no_text_of_a_label(tmp_path: Path):
     """What people wrote must not be published with the figures; and these are what the page is for."""
-    path = write_results(tmp_path / "results" / "pipeline", figures())
+    path = write_results(tmp_path / "results" / "pipeline", figures(), page_text("pipeline", figures()))
     text = path.read_text(encoding="utf-8") + path.with_suffix(".json").read_text(encoding="utf-8")
     assert "Huế" not in text and "Hà Nội" not in text
     # 3 characters missed and 1 added of 12: 0.3333, 28.3 points more than on true boxes

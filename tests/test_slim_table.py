@@ -18,7 +18,7 @@ from test_training import TEXTS, config_dict, wait_for
 
 from ppocr_slim.bench import runs
 from ppocr_slim.bench.runs import Outcome, derive, read_outcome, run_config
-from ppocr_slim.bench.slim_page import bit_table, table, text_table, write_results
+from ppocr_slim.bench.slim_page import bit_table, table, text_table, write_slim_table
 from ppocr_slim.bench.slim_table import STEPS, bit_row, plan_rows, run_rows, slim_table
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
@@ -263,7 +263,7 @@ def test_the_page_shows_every_row_and_why_one_is_missing(tmp_path):
     assert [row[0] for row in table(figures)[1]] == ["FP32", "PACT"] and table(figures)[2] == {"FPGM": "no step"}
     assert bit_table(figures)[1][2] == ["2", "0.5000", "-", "11.1", "-"]
     assert "not there: 2 bits without a clip: NaN" in text_table(figures)
-    page = write_results(tmp_path / "docs" / "slim.v1", figures).read_text(encoding="utf-8")
+    page = write_slim_table(tmp_path / "docs" / "slim.v1", figures).read_text(encoding="utf-8")
     assert "| PACT | 1.30 M | 160 | model.onnx | 1.50 | 0.1450 | 3.50 (1.00x) |" in page and "no step" in page
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {
         f"slim.v1.{end}" for end in ("json", "csv", "md", "png")
@@ -283,5 +283,5 @@ def test_the_page_shows_every_row_and_why_one_is_missing(tmp_path):
 
 def test_a_table_of_one_row_has_a_page_too(tmp_path):
     """Lost otherwise: where all techniques fail, the page fails with them."""
-    page = write_results(tmp_path / "one", figures_of(row_figures("fp32", 5.3, 0.0))).read_text(encoding="utf-8")
+    page = write_slim_table(tmp_path / "one", figures_of(row_figures("fp32", 5.3, 0.0))).read_text(encoding="utf-8")
     assert "fake-quantized" not in page and "one.png" in page

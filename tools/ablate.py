@@ -33,7 +33,7 @@ def main() -> int:
     load_ablation(options.config)
     # Paddle takes seconds to import: only once the file is known to be right.
     from ppocr_slim.bench.ablation import ablate, plan
-    from ppocr_slim.bench.ablation_page import failures, text_table, write_results
+    from ppocr_slim.bench.ablation_page import failures, text_table, write_ablation
     from ppocr_slim.bench.estimate import forecast, plan_text
     from ppocr_slim.bench.executors import open_executor
 
@@ -46,7 +46,7 @@ def main() -> int:
     figures, stopped = ablate(options.config, executor, command, options.any_code, options.rounds)
     print(text_table(figures))
     if options.out and not stopped:
-        print(f"wrote {write_results(options.out, figures)}")
+        print(f"wrote {write_ablation(options.out, figures)}")
     return 128 + stopped if stopped else int(bool(failures(figures)))
 
 

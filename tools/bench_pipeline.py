@@ -11,7 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.bench.pipeline import RAPIDOCR, Settings, parse_range, run_benchmark
-from ppocr_slim.bench.pipeline_page import write_results
+from ppocr_slim.bench.pipeline_page import page_text
+from ppocr_slim.bench.results import write_results
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.bundle import shipped
 
@@ -51,7 +52,8 @@ def main() -> int:
         rivals=rivals,
         rival_python=options.rival_python,
     )
-    page = write_results(options.out, run_benchmark(settings, "python " + shlex.join(sys.argv)))
+    figures = run_benchmark(settings, "python " + shlex.join(sys.argv))
+    page = write_results(options.out, figures, page_text(options.out.name, figures))
     print(page.read_text(encoding="utf-8"))
     print(f"wrote {options.out}.json and {page}")
     return 0

@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.bench.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page, table
+from ppocr_slim.bench.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page_text, table
 from ppocr_slim.bench.pictures import reading_sheet
-from ppocr_slim.bench.tables import markdown, text_lines
+from ppocr_slim.bench.results import write_results
+from ppocr_slim.bench.tables import text_lines
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import run_tool
-from ppocr_slim.folders import replacing
 from ppocr_slim.runtime.backends import PRECISIONS
 
 
@@ -34,12 +33,7 @@ def main() -> int:
     figures, lines = compare_ways(options.bundle, samples, command, options.precision, options.language)
     print(text_lines(HEADINGS, table(figures)))
     if options.out:
-        with replacing(options.out.with_name(options.out.name + ".json")) as new:
-            new.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        text = "\n".join([*page(options.out.name, figures), *markdown(HEADINGS, table(figures), {})]) + "\n"
-        with replacing(options.out.with_name(options.out.name + ".md")) as new:
-            new.write_text(text, encoding="utf-8")
-        print(f"wrote {options.out}.json and .md")
+        print(f"wrote {write_results(options.out, figures, page_text(options.out.name, figures))}")
     if options.worse_sheet:
         worse = made_worse(lines, WAYS[-1].name)
         reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} rows that knowledge made worse")

@@ -31,7 +31,7 @@ def main() -> int:
     config = load_config(options.config, options.override)
     rows = [name.strip() for name in options.rows.split(",") if name.strip()]
     # Paddle takes seconds to import: only once the config is known to be right.
-    from ppocr_slim.bench.slim_page import text_table, write_results
+    from ppocr_slim.bench.slim_page import text_table, write_slim_table
     from ppocr_slim.bench.slim_table import slim_table
 
     figures = slim_table(
@@ -39,7 +39,7 @@ def main() -> int:
     )
     print(text_table(figures))
     if options.out:
-        print(f"wrote {write_results(options.out, figures)}")
+        print(f"wrote {write_slim_table(options.out, figures)}")
     return 0
 
 

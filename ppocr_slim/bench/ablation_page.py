@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ppocr_slim.bench.drawing import FAINT, INK, PALETTE, label_places, pareto_front, style
+from ppocr_slim.bench.results import write_results
 from ppocr_slim.bench.tables import markdown, shortened, text_lines, write_csv
-from ppocr_slim.errors import SlimError
 
 COUNTS = ("lines", "pages", "pictures", "characters")  # among the scores: of what they were measured on
 LONGEST = 44  # characters of a name beside its bar
@@ -94,18 +94,10 @@ def text_table(figures: Mapping[str, Any]) -> str:
     return "\n".join([text_lines(headings, rows), *(f"not there: {title}: {why}" for title, why in missing.items())])
 
 
-def write_results(out: Path, figures: Mapping[str, Any]) -> Path:
+def write_ablation(out: Path, figures: Mapping[str, Any]) -> Path:
     """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        paths = {kind: out.with_name(f"{out.name}.{kind}") for kind in ("json", "csv", "png", "md")}
-        paths["json"].write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        write_csv(paths["csv"], _csv_lines(figures))
-        draw(paths["png"], figures)
-        paths["md"].write_text(_page(out.name, figures), encoding="utf-8")
-        return paths["md"]
-    except OSError as error:
-        raise SlimError(f"cannot write {out}.*: {error.strerror or error}") from error
+    csv, png = partial(write_csv, lines=_csv_lines(figures)), partial(draw, figures=figures)
+    return write_results(out, figures, _page(out.name, figures), csv=csv, png=png)
 
 
 def _csv_lines(figures: Mapping[str, Any]) -> List[Dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from ppocr_slim.bench.provenance import provenance
+from ppocr_slim.bench.tables import markdown
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.address import open_decoder
@@ -187,9 +188,9 @@ def table(figures: Dict[str, Any]) -> List[List[str]]:
     return rows
 
 
-def page(name: str, figures: Dict[str, Any]) -> List[str]:
-    """The lines of a page in Markdown, without the table."""
-    return [
+def page_text(name: str, figures: Dict[str, Any]) -> str:
+    """The page in Markdown."""
+    lines = [
         f"# {name}",
         "",
         "What knowledge of addresses is worth: the same rows and the same network, decoded in several ways. Changed, "
@@ -204,4 +205,6 @@ def page(name: str, figures: Dict[str, Any]) -> List[str]:
         "network and the picture; in brackets the 95th percentile",
         "- kB: of the language model and of the map",
         "",
+        *markdown(HEADINGS, table(figures), {}),
     ]
+    return "\n".join(lines) + "\n"

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, List, Mapping, Sequence
-
-from ppocr_slim.errors import SlimError
 
 TITLES = {"fp32": "this project, FP32", "int8": "this project, INT8", "rapidocr": "RapidOCR"}
 MEGABYTE = 1_000_000
-
-
-def write_results(out: Path, figures: Mapping[str, Any]) -> Path:
-    """Write OUT.json, and OUT.md made from it; gives the page. Raises SlimError where they cannot be written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(figures, indent=1, ensure_ascii=False)
-        out.with_name(f"{out.name}.json").write_text(text + "\n", encoding="utf-8")
-        page = out.with_name(f"{out.name}.md")
-        page.write_text(page_text(out.name, figures), encoding="utf-8")
-        return page
-    except OSError as error:
-        raise SlimError(f"cannot write {out}.*: {error.strerror or error}") from error
 
 
 def page_text(name: str, figures: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ The page is made from the JSON alone, and the JSON from what the run and its eva
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppocr_slim.bench.provenance import commit as working_commit
+from ppocr_slim.bench.results import write_results
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
@@ -123,12 +125,8 @@ def _times(rows: List[Mapping[str, Any]], predictions: Path) -> Dict[str, Any]:
 
 def write_page(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
     """Write NAME.json, NAME.png (the curve) and NAME.md; gives the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _draw_curve(figures["curve"], folder / f"{name}.png")
-    page = folder / f"{name}.md"
-    page.write_text(_page(name, figures), encoding="utf-8")
-    return page
+    draw = partial(_draw_curve, figures["curve"])
+    return write_results(folder / name, figures, _page(name, figures), png=draw)
 
 
 def _draw_curve(curve: Mapping[str, List], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ppocr_slim.bench.drawing import FAINT, INK, label_places, style
+from ppocr_slim.bench.results import write_results
 from ppocr_slim.bench.slim_table import ENGINES, FP32, PAPER
 from ppocr_slim.bench.tables import markdown, text_lines, write_csv
-from ppocr_slim.errors import SlimError
 
 COLORS = {
     "fp32": "#4a5568",
@@ -72,18 +72,10 @@ def text_table(figures: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def write_results(out: Path, figures: Mapping[str, Any]) -> Path:
+def write_slim_table(out: Path, figures: Mapping[str, Any]) -> Path:
     """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        paths = {kind: out.with_name(f"{out.name}.{kind}") for kind in ("json", "csv", "png", "md")}
-        paths["json"].write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _write_csv(paths["csv"], figures)
-        draw(paths["png"], figures)
-        paths["md"].write_text(_page(out.name, figures), encoding="utf-8")
-        return paths["md"]
-    except OSError as error:
-        raise SlimError(f"cannot write {out}.*: {error.strerror or error}") from error
+    csv, png = partial(_write_csv, figures=figures), partial(draw, figures=figures)
+    return write_results(out, figures, _page(out.name, figures), csv=csv, png=png)
 
 
 def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
