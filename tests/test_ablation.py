@@ -246,8 +246,11 @@ def test_a_variant_that_would_change_nothing_is_refused(fake):
     with pytest.raises(SlimError, match="'plain' and 'longer' train the same"):
         plan(file(fake, variants=twins))
     for key in ("Global.seed", "Global.output_dir", "Recipe.0.max_steps"):
-        with pytest.raises(SlimError, match=f"{key} cannot be set here"):
-            plan(file(fake, variants=[{"name": "a", "set": {key: 3}}]))
+        section, _, inner = key.partition(".")
+        whole = {section: {inner: 3}} if section == "Global" else {section: [{**RECIPE[0], "max_steps": 3}]}
+        for changes in ({key: 3}, whole):
+            with pytest.raises(SlimError, match=f"{key} cannot be set here"):
+                plan(file(fake, variants=[{"name": "a", "set": changes}]))
 
 
 def test_code_that_changes_while_an_ablation_runs_is_not_filed_under_the_old(fake, monkeypatch):
@@ -428,7 +431,7 @@ def test_an_ablation_from_its_file_to_its_page(place):
         {"name": "lost", "set": {"Eval.label_files.0.path": "x"}},
     ]
     path = file(place, variants=variants, budget={"steps": 3})
-    figures, stopped = ablate(path, LocalPool(2), "make it", rounds=1)
+    figures, stopped = ablate(plan(path), LocalPool(2), "make it", rounds=1)
     assert not stopped
     plain, lost = figures["variants"]
     assert "x" in lost["runs"][0]["reason"] and "file" not in lost
@@ -439,7 +442,7 @@ def test_an_ablation_from_its_file_to_its_page(place):
     records = [json.loads(line) for line in (folder / "train" / "log.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 3 and records[-1]["eval/cer"] == run["scores"]["cer"]
     assert (folder / "measured" / "model.onnx").is_file()
-    again, _ = ablate(path, None, "make it", rounds=1)
+    again, _ = ablate(plan(path), None, "make it", rounds=1)
     assert (
         again["variants"][0]["runs"] == plain["runs"] and "no finished run" in again["variants"][1]["runs"][0]["reason"]
     )

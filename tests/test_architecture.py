@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ppocr_slim"
 MAY_IMPORT = {
     "config": set(),
     "runtime": set(),
-    "synth": {"runtime"},
+    "synth": {"data", "runtime"},
     "models": {"runtime"},
     "data": {"config", "runtime"},
     "tasks": {"config", "data", "models", "runtime"},

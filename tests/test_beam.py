@@ -119,7 +119,7 @@ def test_without_a_say_of_the_language_the_beam_finds_the_likeliest_text(languag
         assert readings[0].text == max(totals, key=totals.get)
         assert {reading.text for reading in readings} == totals.keys()
         for reading in readings:
-            assert reading.ctc == pytest.approx(math.log(totals[reading.text]), abs=1e-3)
+            assert reading.score == pytest.approx(math.log(totals[reading.text]), abs=1e-3)
 
 
 def test_the_language_settles_what_the_network_doubts(language):

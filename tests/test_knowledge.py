@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from drawing import write_rows
@@ -55,8 +56,9 @@ def test_what_a_way_costs_and_breaks_is_counted(compared):
 def test_the_page_has_every_way_and_no_text(compared):
     """Lost otherwise: a label of the data, which must not leave it, would stand in docs/results."""
     _, _, figures, _ = compared
-    whole = json.dumps(figures, ensure_ascii=False) + "\n".join(page_text("knowledge", figures))
-    assert all(way.name in whole for way in WAYS) and not any(text in whole for text in TEXTS)
+    page = page_text("knowledge", figures)
+    assert all(way.name in page for way in WAYS)
+    assert not any(text in page + json.dumps(figures, ensure_ascii=False) for text in TEXTS)
 
 
 def test_a_bundle_without_a_language_model_is_said(compared, tmp_path):
@@ -65,3 +67,14 @@ def test_a_bundle_without_a_language_model_is_said(compared, tmp_path):
     export_bundle(folder / "checkpoint", tmp_path / "plain", ["onnx"], 50, samples)
     with pytest.raises(SlimError, match="has no language model"):
         compare_ways(tmp_path / "plain", samples, "")
+
+
+def test_rows_that_cannot_be_read_count_as_errors_and_take_no_time(compared, tmp_path, caplog):
+    """Lost otherwise: a label file whose images are elsewhere would give an error rate of 1 at 0 ms, and no word."""
+    folder, samples, figures, _ = compared
+    gone = replace(samples[0], path=tmp_path / "gone.png")
+    found, lines = compare_ways(folder / "bundle", [*samples, gone, gone, gone, gone, gone], "")
+    assert found["rows"] == figures["rows"] + 5 and lines["greedy"][-1].reading == ""
+    assert found["network_ms"] > 0 and caplog.text.count('counted as read ""') == 5 and "gone.png" in caplog.text
+    with pytest.raises(SlimError, match="none of the 2 rows can be read"):
+        compare_ways(folder / "bundle", [gone, gone], "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import get_args
 
 import numpy as np
@@ -28,6 +27,7 @@ from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
+from ppocr_slim.training.runlog import read_log
 
 CHARSET = Charset(("a", "b"))
 
@@ -109,12 +109,8 @@ class Interrupted(Probe):
 def test_losses_are_weighted_and_logged_by_name(tmp_path):
     """Lost otherwise: nobody could tell whether the teacher or the labels drive a training."""
     fit_with(Probe(), tmp_path, epochs=1)
-    record = next(iter(read_log(tmp_path / "run" / "train" / "log.jsonl")))
+    record = read_log(tmp_path / "run" / "train")[0]
     assert record["loss"] == pytest.approx(0.5 * record["squares"] + record["probe"], rel=1e-4)
-
-
-def read_log(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.config.ablation import load_ablation
-from ppocr_slim.errors import run_tool
+from ppocr_slim.errors import SlimError, run_tool
 
 
 def main() -> int:
@@ -30,6 +30,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="of timing (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write OUT.json, .csv, .md and .png, e.g. docs/results/rec_height")
     options = parser.parse_args()
+    if options.rounds < 1:
+        raise SlimError(f"{options.rounds} rounds measure nothing; give 1 or more")
+    ignored = [
+        (options.no_probe and not options.dry_run, "--no-probe is for --dry-run"),
+        (options.dry_run and options.out, "--dry-run writes no --out"),
+        (options.read_only and (options.jobs or options.ray), "--read-only runs nothing: no --jobs, no --ray"),
+    ]
+    for is_given, problem in ignored:
+        if is_given:
+            raise SlimError(f"{problem}; leave one of the two out")
     load_ablation(options.config)
     # Paddle takes seconds to import: only once the file is known to be right.
     from ppocr_slim.bench.ablation import ablate, plan
@@ -37,13 +47,13 @@ def main() -> int:
     from ppocr_slim.bench.estimate import forecast, plan_text
     from ppocr_slim.bench.executors import open_executor
 
+    planned = plan(options.config, options.any_code)
     if options.dry_run:
-        planned = plan(options.config, options.any_code)
         print(plan_text(planned, forecast(planned, not options.no_probe), options.jobs or 1))
         return 0
     executor = None if options.read_only else open_executor(options.jobs, options.ray)
     command = "python " + shlex.join(sys.argv)
-    figures, stopped = ablate(options.config, executor, command, options.any_code, options.rounds)
+    figures, stopped = ablate(planned, executor, command, options.rounds)
     print(text_table(figures))
     if options.out and not stopped:
         print(f"wrote {write_ablation(options.out, figures)}")

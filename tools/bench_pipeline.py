@@ -53,7 +53,7 @@ def main() -> int:
         rival_python=options.rival_python,
     )
     figures = run_benchmark(settings, "python " + shlex.join(sys.argv))
-    page = write_results(options.out, figures, page_text(options.out.name, figures))
+    page = write_results(options.out, figures, page_text)
     print(page.read_text(encoding="utf-8"))
     print(f"wrote {options.out}.json and {page}")
     return 0

@@ -15,7 +15,7 @@ from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.bench.results import write_results
 from ppocr_slim.bench.tables import text_lines
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.errors import run_tool
+from ppocr_slim.errors import logger, run_tool
 from ppocr_slim.runtime.backends import PRECISIONS
 
 
@@ -26,14 +26,18 @@ def main() -> int:
     parser.add_argument("--language", type=Path, metavar="FILE", help="a language model; default: the bundle's")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md, e.g. docs/results/knowledge")
-    parser.add_argument("--worse-sheet", type=Path, metavar="PNG", help="draw the rows that the map made worse")
+    parser.add_argument(
+        "--worse-sheet", type=Path, metavar="PNG", help="draw the rows that the address search made worse"
+    )
     options = parser.parse_args()
-    samples = read_label_file(options.data)[0]
+    samples, findings = read_label_file(options.data)
+    for finding in findings:
+        logger.warning("left out: %s: %s", finding.where, finding.detail)
     command = "python " + shlex.join(sys.argv)
     figures, lines = compare_ways(options.bundle, samples, command, options.precision, options.language)
     print(text_lines(HEADINGS, table(figures)))
     if options.out:
-        print(f"wrote {write_results(options.out, figures, page_text(options.out.name, figures))}")
+        print(f"wrote {write_results(options.out, figures, page_text)}")
     if options.worse_sheet:
         worse = made_worse(lines, WAYS[-1].name)
         reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} rows that knowledge made worse")

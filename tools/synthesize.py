@@ -22,7 +22,7 @@ def main() -> int:
         "--out", type=Path, default=Path("dataset/synth"), help="folder to write (default: %(default)s)"
     )
     parser.add_argument("--count", type=int, default=20000, help="training lines (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=200, help="validation lines (default: %(default)s)")
+    parser.add_argument("--val", type=int, help="validation lines (default: 200; with --words 0)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--fonts", type=Path, help=f"font folder (default: {DEFAULT_FONTS}, if it is there)")
@@ -40,16 +40,18 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.real and not arguments.sheet:
         raise SlimError("--real: is for the contact sheet; give --sheet too")
-    if arguments.words and arguments.fonts:
-        raise SlimError("--fonts: lines glued from --words need none; leave one of the two out")
 
-    fonts = arguments.fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
-    if fonts is None and not arguments.words:
-        print("no fetched fonts: writing with stroke fonts only (tools/fetch_fonts.py gets handwriting)")
+    fonts, val = arguments.fonts, arguments.val
+    if not arguments.words:
+        fonts = fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
+        if fonts is None:
+            print("no fetched fonts: writing with stroke fonts only (tools/fetch_fonts.py gets handwriting)")
+    if val is None:
+        val = 0 if arguments.words else 200
     summary = synthesize(
         arguments.out,
         arguments.count,
-        arguments.val,
+        val,
         arguments.seed,
         arguments.workers,
         fonts,

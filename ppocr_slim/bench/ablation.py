@@ -130,6 +130,7 @@ def plan(path: Path, any_code: bool = False) -> Plan:
     ablation, experiments = load_ablation(path)
     place, code, seen = PLACE / path.stem, code_digest(), {}
     metrics: Dict[str, str] = {}
+    trained: Dict[str, str] = {}
     runs: List[Run] = []
     for experiment in experiments:
         try:
@@ -137,9 +138,11 @@ def plan(path: Path, any_code: bool = False) -> Plan:
             made = [_run(experiment, seed, ablation, place, code, seen) for seed in ablation.seeds]
         except SlimError as error:
             raise SlimError(f"{path}: variant {experiment.name!r}: {error}") from error
-        twin = next((run.variant for run in runs if run.parts == made[0].parts), None)
-        if twin:
-            raise SlimError(f"{path}: the variants {twin!r} and {experiment.name!r} train the same: leave one out")
+        digest = short(made[0].parts)
+        if digest in trained:
+            twins = f"{trained[digest]!r} and {experiment.name!r}"
+            raise SlimError(f"{path}: the variants {twins} train the same: leave one out")
+        trained[digest] = experiment.name
         runs += [_done_elsewhere(run, place) or run if any_code else run for run in made]
     if len(metrics) > 1:
         raise SlimError(f"{path}: its variants are scored by {' and '.join(metrics)}: give all of them one Metric")
@@ -378,7 +381,9 @@ def _run_figures(run: Run, outcome: Outcome) -> Dict[str, Any]:
             "minutes": round(sum(map(_minutes, logs)), 2),
             "scores": {key.partition("/")[2]: value for key, value in last.items() if key.startswith("eval/")},
         }
-    except (SlimError, KeyError, IndexError) as error:
+    except SlimError as error:
+        return {"seed": run.seed, "reason": str(error)}
+    except (KeyError, IndexError) as error:
         return {"seed": run.seed, "reason": f"{run.folder}: its log does not say how it ended ({error})"}
 
 
@@ -392,20 +397,8 @@ def _minutes(log: Sequence[Mapping[str, Any]]) -> float:
     return seconds / 60
 
 
-def ablate(
-    path: Path,
-    executor: Optional[Executor],
-    command: str,
-    any_code: bool = False,
-    rounds: int = 15,
-) -> Tuple[Dict[str, Any], int]:
-    """Run what is missing of an ablation file (nothing without an executor), and give its figures and a signal or 0.
-
-    Raises SlimError as `plan` does.
-    """
-    if rounds < 1:
-        raise SlimError(f"{rounds} rounds measure nothing; give 1 or more")
-    planned = plan(path, any_code)
+def ablate(planned: Plan, executor: Optional[Executor], command: str, rounds: int = 15) -> Tuple[Dict[str, Any], int]:
+    """Run what is missing of an ablation (nothing without an executor), and give its figures and a signal or 0."""
     stopped = 0
     if executor:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -96,11 +95,10 @@ def text_table(figures: Mapping[str, Any]) -> str:
 
 def write_ablation(out: Path, figures: Mapping[str, Any]) -> Path:
     """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
-    csv, png = partial(write_csv, lines=_csv_lines(figures)), partial(draw, figures=figures)
-    return write_results(out, figures, _page(out.name, figures), csv=csv, png=png)
+    return write_results(out, figures, _page, csv=_write_csv, png=draw)
 
 
-def _csv_lines(figures: Mapping[str, Any]) -> List[Dict[str, Any]]:
+def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
     """A line a run; what was measured of a variant stands in each of its lines."""
     lines = []
     for variant in figures["variants"]:
@@ -111,7 +109,7 @@ def _csv_lines(figures: Mapping[str, Any]) -> List[Dict[str, Any]]:
             line.update(steps=sum(run.get("steps", [])) or None, minutes=run.get("minutes"), commit=run.get("commit"))
             line.update(measured, ms=time.get("ms"), ms_ratio=time.get("ratio"))
             lines.append({**line, "reason": run.get("reason")})
-    return lines
+    write_csv(path, lines)
 
 
 def draw(path: Path, figures: Mapping[str, Any]) -> None:
@@ -125,7 +123,7 @@ def draw(path: Path, figures: Mapping[str, Any]) -> None:
     timed = {str(n): (one["ms"]["ms"], one) for n, one in enumerate(variants, 1) if "ms" in one}
     _draw_costs(sizes, figures, "Against size", "model file, MB", sized)
     _draw_costs(times, figures, "Against time", "ONNX Runtime, ms", timed)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")
 
 
 def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:

@@ -108,7 +108,7 @@ def _probed(run: Run, place: Path) -> List[float]:
 
 
 def multiply_adds(config: Config) -> float:
-    """Of a training step for an image: the network there and back, its teachers there; 0 where it cannot be built.
+    """Of a training step for an image: the network there and back, its teachers there.
 
     A teacher that is an ONNX file, or is not there, counts nothing, nor does a branch: it is small beside a network.
     """

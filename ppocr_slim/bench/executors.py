@@ -119,14 +119,18 @@ class RayExecutor(Executor):
         except Exception as error:  # Ray has errors of many kinds for a cluster that is not there
             raise SlimError(f"Ray does not start with {address}: {' '.join(str(error).split())[:300]}") from error
         machines = [count for count in cores if count]
+        if not machines:
+            ray.shutdown()
+            raise SlimError(f"the Ray cluster at {address} has no machine with cores: let one join it first")
         self.jobs = jobs or len(machines)
-        self._cores = max(1, min(max(machines), sum(machines) // self.jobs))
+        # no more than the smallest machine has, or the larger ones would get all runs
+        self._cores = max(1, min(min(machines), sum(machines) // self.jobs))
         self._runner = ray.remote(max_restarts=0)(_Runner)
         message = "Ray: %d machines with %d cores, %d runs at a time, %d cores each; all must share one file system"
         logger.info(message, len(machines), sum(machines), self.jobs, self._cores)
 
     def submit(self, command: Sequence[str], log: Path) -> _Held:
-        actor = self._runner.options(num_cpus=self._cores).remote()
+        actor = self._runner.options(num_cpus=self._cores, scheduling_strategy="SPREAD").remote()
         answer = actor.start.remote(list(command), str(log.resolve()), os.getcwd())
         return _Held(actor, answer, log)
 

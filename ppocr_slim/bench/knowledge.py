@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 from ppocr_slim.bench.provenance import provenance
 from ppocr_slim.bench.tables import markdown
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.runtime.address import open_decoder
 from ppocr_slim.runtime.beam import KEPT
 from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
@@ -75,13 +75,16 @@ def compare_ways(
         try:
             image = load_image(sample.path)
             ms, (line,) = _timed(lambda image=image: recognizer.read([image]))
-        except SlimError:  # it counts as read ""
-            ms, line = 0.0, None
+        except SlimError as error:
+            logger.warning('counted as read "": %s', error)
+            ms, line = None, None
         confidence = line.confidence if line else 0.0
-        network_ms.append(ms - seen.ms)
+        if ms is not None:
+            network_ms.append(ms - seen.ms)
         for way in WAYS:
-            ms, text = _timed(lambda way=way, seen=seen: _decoded(decoders[way.decode], seen, recognizer, way))
-            whole_ms[way.name].append(network_ms[-1] + ms)
+            way_ms, text = _timed(lambda way=way, seen=seen: _decoded(decoders[way.decode], seen, recognizer, way))
+            if ms is not None:
+                whole_ms[way.name].append(network_ms[-1] + way_ms)
             reference = normal_form(sample.text)
             distance = Levenshtein.distance(reference, text)
             lines[way.name].append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
@@ -90,8 +93,10 @@ def compare_ways(
         "language": language.stat().st_size if language else sizes[LANGUAGE],
         "map": PLACE_NAMES.stat().st_size,
     }
+    if not network_ms:
+        raise SlimError(f"none of the {len(samples)} rows can be read: is the label file where its images are?")
     plain = lines[WAYS[0].name]
-    first = WARM_UP if len(samples) > 2 * WARM_UP else 0
+    first = WARM_UP if len(network_ms) > 2 * WARM_UP else 0
     return {
         **provenance(command, PACKAGES),
         "bundle": str(bundle),

@@ -42,7 +42,7 @@ def machine() -> Dict[str, Any]:
 
 
 def provenance(command: str, packages: Sequence[str]) -> Dict[str, Any]:
-    """What every file of figures begins with: {"command", "date", "commit", "machine", "versions"}."""
+    """What was run, when, on what: {"command", "date", "commit", "machine", "versions"}."""
     return {
         "command": command,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -6,7 +6,6 @@ The page is made from the JSON alone, and the JSON from what the run and its eva
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -125,11 +124,11 @@ def _times(rows: List[Mapping[str, Any]], predictions: Path) -> Dict[str, Any]:
 
 def write_page(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
     """Write NAME.json, NAME.png (the curve) and NAME.md; gives the page."""
-    draw = partial(_draw_curve, figures["curve"])
-    return write_results(folder / name, figures, _page(name, figures), png=draw)
+    return write_results(folder / name, figures, _page, png=_draw_curve)
 
 
-def _draw_curve(curve: Mapping[str, List], path: Path) -> None:
+def _draw_curve(path: Path, figures: Mapping[str, Any]) -> None:
+    curve = figures["curve"]
     figure = Figure(figsize=(7.5, 3.8))
     left = figure.add_subplot()
     right = left.twinx()
@@ -147,7 +146,7 @@ def _draw_curve(curve: Mapping[str, List], path: Path) -> None:
     right.grid(alpha=0.3)
     figure.legend(loc="upper right" if not HIGHER_IS_BETTER[metric] else "center right", bbox_to_anchor=(0.9, 0.88))
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, format="png")
 
 
 def _page(name: str, figures: Mapping[str, Any]) -> str:

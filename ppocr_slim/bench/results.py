@@ -6,23 +6,31 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import replacing
+
+Figures = Mapping[str, Any]
 
 
-def write_results(out: Path, figures: Mapping[str, Any], page: str, **others: Callable[[Path], None]) -> Path:
-    """Write OUT.json, OUT.md with the page, and by each of `others` a file OUT.<its name>; gives the page's path.
+def write_results(
+    out: Path, figures: Figures, page: Callable[[str, Figures], str], **others: Callable[[Path, Figures], None]
+) -> Path:
+    """Write OUT.json, then OUT.md made by `page` of OUT's name, and by each of `others` a file OUT.<its name>; gives
+    the page's path.
 
-    Raises SlimError where they cannot be written.
+    The figures come first: a page or a plot that fails takes nothing with it. SlimError where they cannot be written.
     """
-    # not with_suffix: the name may have a dot of its own
-    paths = {kind: out.with_name(f"{out.name}.{kind}") for kind in ("json", *others, "md")}
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(figures, indent=1, ensure_ascii=False)
-        paths["json"].write_text(text + "\n", encoding="utf-8")
-        for kind, write in others.items():
-            write(paths[kind])
-        paths["md"].write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise SlimError(f"cannot write {out}.*: {error.strerror or error}") from error
-    return paths["md"]
+    _write(out, "json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    for kind, write in others.items():
+        with replacing(_named(out, kind)) as new:
+            write(new, figures)
+    return _write(out, "md", page(out.name, figures))
+
+
+def _write(out: Path, kind: str, text: str) -> Path:
+    with replacing(_named(out, kind)) as new:
+        new.write_text(text, encoding="utf-8")
+    return _named(out, kind)
+
+
+def _named(out: Path, kind: str) -> Path:
+    return out.with_name(f"{out.name}.{kind}")  # not with_suffix: the name may have a dot of its own

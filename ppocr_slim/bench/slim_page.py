@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -74,8 +73,7 @@ def text_table(figures: Mapping[str, Any]) -> str:
 
 def write_slim_table(out: Path, figures: Mapping[str, Any]) -> Path:
     """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
-    csv, png = partial(_write_csv, figures=figures), partial(draw, figures=figures)
-    return write_results(out, figures, _page(out.name, figures), csv=csv, png=png)
+    return write_results(out, figures, _page, csv=_write_csv, png=draw)
 
 
 def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
@@ -103,7 +101,7 @@ def draw(path: Path, figures: Mapping[str, Any]) -> None:
     _draw_sizes(panels[0], shown)
     if bits:
         _draw_bits(panels[1], bits, figures["fp32_checkpoint_cer"])
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, format="png")
 
 
 def _draw_sizes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

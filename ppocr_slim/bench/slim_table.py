@@ -377,7 +377,7 @@ def _log_figures(folder: Path) -> Dict[str, float]:
         records = read_log(folder)
         cer = next(record["eval/cer"] for record in records if record["step"] == best and "eval/cer" in record)
         return {"cer": cer, "steps": records[-1]["step"]}
-    except (SlimError, OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
         raise SlimError(f"{folder}: its log does not say how its best checkpoint reads ({error!r})") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from pydantic import Field, model_validator
 
@@ -64,7 +64,9 @@ class Ablation(Section):
             if twice is not None:
                 raise ValueError(f"the {what} {twice} stands here twice")
         own = {"Global.seed": "seeds", "Global.output_dir": "the runs' own folders"}
-        for key in [*self.changes, *self.grid, *(key for variant in self.variants for key in variant.changes)]:
+        changes = [change for changed in (self, *self.variants) for change in changed.changes.items()]
+        changes += [(key, value) for key, values in self.grid.items() for value in values]
+        for key in (key for change in changes for key in _keys(*change)):
             if key in own or key.endswith("max_steps"):
                 instead = own.get(key, "its budget")
                 raise ValueError(f"the key {key} cannot be set here: an ablation has {instead} for that")
@@ -94,6 +96,14 @@ class Ablation(Section):
             found.append((variant, changes))
             before = changes if self.cumulative else before
         return found
+
+
+def _keys(key: str, value: Any) -> Iterator[str]:
+    """A key that is set, and those that its value sets."""
+    yield key
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in inner:
+        yield from _keys(f"{key}.{name}", part)
 
 
 class Experiment(NamedTuple):

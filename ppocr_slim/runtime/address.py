@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Type, Union
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ppocr_slim.runtime.ctc import Decode, greedy_decode, log_likelihoods
 from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.runtime.lexicon import Lexicon
 
-DECODERS = ("greedy", "beam", "address")
 DECODE_HELP = "beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)"
 
 
@@ -49,6 +48,9 @@ class AddressSearch(BeamSearch):
         return texts[int(np.argmax(scores))]
 
 
+DECODERS: Dict[str, Optional[Type[BeamSearch]]] = {"greedy": None, "beam": BeamSearch, "address": AddressSearch}
+
+
 def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] = None) -> Decode:
     """A way of decoding, of `DECODERS`; all but "greedy" need the bundle's language model, or one in a file.
 
@@ -56,7 +58,8 @@ def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] =
     """
     if name not in DECODERS:
         raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
-    if name == "greedy":
+    search = DECODERS[name]
+    if search is None:
         return greedy_decode
     if language is None:
         if not (Path(bundle) / CARD).is_file():
@@ -65,4 +68,4 @@ def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] =
         if LANGUAGE not in opened.sizes:
             raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")
         language = opened.file(LANGUAGE)
-    return {"beam": BeamSearch, "address": AddressSearch}[name](LanguageModel.load(language))
+    return search(LanguageModel.load(language))

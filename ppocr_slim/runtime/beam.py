@@ -23,16 +23,10 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Reading:
-    """A text that a row may say.
-
-    Attributes:
-        score: the logarithm of its probability by network and language, with the bonus of each letter.
-        ctc: the same by the network alone.
-    """
+    """A text that a row may say, and the logarithm of its probability by network and language, with all bonuses."""
 
     text: str
     score: float
-    ctc: float
 
 
 @dataclass(frozen=True)
@@ -87,8 +81,8 @@ class BeamSearch:
             beam = dict(best[: self.width])
         readings: Dict[str, Reading] = {}
         for prefix, (a, b, told) in beam.items():
-            ctc, text = _sum(a, b), unicodedata.normalize("NFC", prefix.strip(" "))
-            reading = Reading(text, ctc + told + self._told(prefix, END), ctc)
+            text = unicodedata.normalize("NFC", prefix.strip(" "))
+            reading = Reading(text, _sum(a, b) + told + self._told(prefix, END))
             if text not in readings or readings[text].score < reading.score:  # with a space at its end it is no other
                 readings[text] = reading
         return sorted(readings.values(), key=lambda reading: -reading.score)

@@ -62,7 +62,7 @@ class LineGluer:
 class RowRecipe:
     """What every process needs to make the same rows, written with fonts or glued from `words`.
 
-    SlimError for a share `blank` that makes no sense, or with `words`, which no blank row has.
+    SlimError for a share `blank` that makes no sense, or for what glued rows have not: fonts, and blank ones.
     """
 
     seed: int
@@ -77,8 +77,8 @@ class RowRecipe:
     def __post_init__(self) -> None:
         if not 0.0 <= self.blank < 1.0:
             raise SlimError(f"blank {self.blank}: is a share of the lines; give a number from 0 up to 1")
-        if self.words and self.blank:
-            raise SlimError("blank rows have no words to glue; make them in a set of their own")
+        if self.words and (self.blank or self.fonts):
+            raise SlimError("rows glued from words have no fonts and are never blank; make those in a set of their own")
 
     def drawer(self) -> Draw:
         if self.words:
@@ -113,8 +113,11 @@ def synthesize(
 ) -> Summary:
     """Write `count` training and `val` validation rows: train.txt, val.txt, images/<split>/NNN/NNNNNN.jpg, and in
     synth.json what they were made from. A blank row's line is `path<TAB>`. With `words`, a label file of real rows,
-    lines are not written with fonts but glued from its words. SlimError as `write_set` and `Cuttings` have them.
+    lines are not written with fonts but glued from its words. SlimError as `write_set` and `Cuttings` have them, and
+    for validation rows that would be of the very writers who are trained on.
     """
+    if words and val:
+        raise SlimError(f"val {val}: glued rows are their writers' own, and validate nothing; give 0")
     return write_set(out, count, val, RowRecipe(seed, fonts, blank, words), workers, progress)
 
 
