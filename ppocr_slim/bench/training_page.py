@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from matplotlib.figure import Figure
 
-from ppocr_slim.errors import SlimError
+from ppocr_slim.bench.results import write_results
 
 HEADINGS = ("case", "contender", "processes x batch", "images/s", "ratio to stock", "peak MB", "waiting")
 
@@ -47,33 +47,26 @@ def table(figures: Mapping[str, Any]) -> str:
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> Path:
     """Write NAME.json at `path`, and beside it NAME.md with its plots; gives the page."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        plots = _draw_plots(path, figures)
-        page = path.with_suffix(".md")
-        page.write_text(_page(path, figures, plots), encoding="utf-8")
-    except OSError as error:
-        raise SlimError(f"cannot write {path}: {error.strerror or error}") from error
-    return page
+    draw = partial(_draw_plots, path.parent)
+    return write_results(path.with_suffix(""), figures, lambda name, figures: _page(name, figures, draw(name, figures)))
 
 
-def _draw_plots(path: Path, figures: Mapping[str, Any]) -> Dict[str, str]:
+def _draw_plots(folder: Path, page: str, figures: Mapping[str, Any]) -> Dict[str, str]:
     """Draw what there is; gives caption -> file name."""
     plots = {}
     for case in figures["cases"]:
         if "curve" in case:
-            curve, name = case["curve"], f"{path.stem}_curve_{case['name']}.png"
+            curve, name = case["curve"], f"{page}_curve_{case['name']}.png"
             steps = range(1, curve["steps"] + 1)
-            _draw(path.parent / name, "loss", {key: (steps, curve[key]) for key in ("stock", "fast")})
+            _draw(folder / name, "loss", {key: (steps, curve[key]) for key in ("stock", "fast")})
             caption = (
                 f"{case['title']}: loss of {curve['steps']} steps from one seed; largest difference "
                 f"{curve['largest_difference']:.2g}, at the end {curve['final_difference']:.2g}"
             )
             plots[caption] = name
         if "memory" in case:
-            held, name = case["memory"]["resident_mb"], f"{path.stem}_memory_{case['name']}.png"
-            _draw(path.parent / name, "resident memory, MB", {"ours": tuple(zip(*held))})
+            held, name = case["memory"]["resident_mb"], f"{page}_memory_{case['name']}.png"
+            _draw(folder / name, "resident memory, MB", {"ours": tuple(zip(*held))})
             plots[f"{case['title']}: memory over {case['memory']['steps']} steps"] = name
     return plots
 
@@ -92,10 +85,10 @@ def _draw(path: Path, label: str, lines: Mapping[str, Any]) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _page(path: Path, figures: Mapping[str, Any], plots: Mapping[str, str]) -> str:
+def _page(name: str, figures: Mapping[str, Any], plots: Mapping[str, str]) -> str:
     machine = figures["machine"]
     lines = [
-        f"# {path.stem}",
+        f"# {name}",
         "",
         "Images a second in training. The contenders take turns, round by round; a figure is the median of the rounds, "
         "a ratio the median of the rounds' own ratios.",
@@ -121,6 +114,6 @@ def _page(path: Path, figures: Mapping[str, Any], plots: Mapping[str, str]) -> s
     if rows:
         lines += ["", "| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
-    for caption, name in plots.items():
-        lines += ["", f"{caption}:", "", f"![{caption}]({name})"]
+    for caption, file in plots.items():
+        lines += ["", f"{caption}:", "", f"![{caption}]({file})"]
     return "\n".join(lines) + "\n"
