@@ -65,7 +65,7 @@ CASES = {
     case.name: case
     for case in (
         Case("crnn_x05", "crnn_mv3_slim x0.5", "crnn_mv3_slim", {"scale": 0.5, "height": 32}, 32, 480, 32),
-        Case("shipped", "crnn_mv3_slim as it ships", "crnn_mv3_slim", {}, 40, 600, 32),
+        Case("shipped", "crnn_mv3_slim x0.75", "crnn_mv3_slim", {}, 40, 600, 32),
         Case("teacher", "crnn_teacher", "crnn_teacher", {}, 48, 720, 32, "configs/rec_teacher.yml", trim=True),
         Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8),
     )
