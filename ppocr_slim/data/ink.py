@@ -54,8 +54,10 @@ def split_words(image: np.ndarray, text: str) -> Optional[List[Tuple[int, int, s
     """Cut a row into its words: [(left, right, word)], or None where the gaps do not tell them apart for certain.
 
     The text says how many words there are; the widest gaps must then be that many less one, each of them at least
-    `CLEARANCE` times the widest gap inside a word.
+    `CLEARANCE` times the widest gap inside a word. A row without a text has none, whatever specks are on it.
     """
+    if not text:
+        return None
     words = text.split(" ")
     stretches = runs(ink_columns(image))
     # The form's right edge leaves specks behind: what stands alone beyond a very wide gap is not a word.

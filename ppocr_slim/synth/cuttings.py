@@ -42,8 +42,6 @@ class Cuttings:
             logger.warning("%s: %s", finding.where, finding.detail)
         of_writers: dict[Path, list[CutRow]] = defaultdict(list)
         for sample in samples:
-            if not sample.text:
-                continue
             image = resize_to_height(load_image(sample.path), HEIGHT)
             pieces = split_words(image, sample.text)
             if pieces:
