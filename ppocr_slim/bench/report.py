@@ -144,7 +144,8 @@ def _draw_curve(path: Path, figures: Mapping[str, Any]) -> None:
     right.set_ylabel(title)
     right.set_ylim(0, min(1, 1.5 * max(value for _, value in values)))
     right.grid(alpha=0.3)
-    figure.legend(loc="upper right" if not HIGHER_IS_BETTER[metric] else "center right", bbox_to_anchor=(0.9, 0.88))
+    place = ("center right", (1, 0.5)) if HIGHER_IS_BETTER[metric] else ("upper right", (1, 1))
+    figure.legend(loc=place[0], bbox_to_anchor=place[1], bbox_transform=left.transAxes)
     figure.tight_layout()
     figure.savefig(path, dpi=100, format="png")
 
