@@ -144,8 +144,8 @@ def _draw_curve(path: Path, figures: Mapping[str, Any]) -> None:
     right.set_ylabel(title)
     right.set_ylim(0, min(1, 1.5 * max(value for _, value in values)))
     right.grid(alpha=0.3)
-    place = ("center right", (1, 0.5)) if HIGHER_IS_BETTER[metric] else ("upper right", (1, 1))
-    figure.legend(loc=place[0], bbox_to_anchor=place[1], bbox_transform=left.transAxes)
+    place = "center right" if HIGHER_IS_BETTER[metric] else "upper right"
+    figure.legend(loc=place, bbox_to_anchor=(0, 0, 1, 1), bbox_transform=left.transAxes)
     figure.tight_layout()
     figure.savefig(path, dpi=100, format="png")
 
