@@ -23,7 +23,8 @@ def mkl_code_path(cpuinfo: str) -> str:
     return "5" if {"avx2", "fma"} <= features else ""
 
 
-def _cpuinfo() -> str:
+def cpuinfo() -> str:
+    """/proc/cpuinfo, or "" where there is none."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -33,7 +34,7 @@ def _cpuinfo() -> str:
 # Paddle 3's new program format is unknown to paddle2onnx 1.3 and PaddleSlim 2.6; the old one also writes
 # inference.pdmodel + inference.pdiparams, which PaddleOCR 2.x and its users' tools load.
 os.environ.setdefault("FLAGS_enable_pir_api", "0")
-if _path := mkl_code_path(_cpuinfo()):
+if _path := mkl_code_path(cpuinfo()):
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", _path)
 
 # Said by paddle at every import, of a compiler cache that only building C++ extensions would use.

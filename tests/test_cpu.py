@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ppocr_slim import mkl_code_path
+from ppocr_slim.runtime.backends import overflows
 
 AVX512 = "avx2 fma avx512f avx512dq avx512bw avx512vl"
 
@@ -42,3 +43,19 @@ def test_a_setting_of_the_users_stays():
         text=True,
     )
     assert done.stdout.strip() == "4", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "overflow"),
+    [
+        ("x86_64", "avx2 fma", True),
+        ("x86_64", AVX512, True),
+        ("x86_64", "", True),
+        ("x86_64", f"{AVX512} avx512_vnni", False),
+        ("AMD64", "avx2 avx_vnni", False),
+        ("aarch64", "", False),
+    ],
+)
+def test_processors_without_vnni_are_told_apart(machine: str, flags: str, overflow: bool):
+    """INT8 files for VNNI would read nonsense elsewhere, or would not be used where they are faster."""
+    assert overflows(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n", machine) is overflow

@@ -11,15 +11,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
-from ppocr_slim.export.bundle import FORMATS, export_bundle
+from ppocr_slim.export.bundle import FORMATS, export_bundle, requantize_bundle
 from ppocr_slim.export.exams import spread
+from ppocr_slim.export.int8 import SAFE_BITS, WEIGHT_BITS
 from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.bundle import CARD, read_bundle
 from ppocr_slim.tasks.checkpoint import ModelCard
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Export a checkpoint and prove that it reads the same.")
-    parser.add_argument("checkpoint", type=Path, help="checkpoint folder, such as output/rec_slim/train/best")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder, or bundle for onnx_int8 alone")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--data", type=Path, required=True, help="label file of the network's task: what is compared")
     parser.add_argument("--image-root", type=Path, help="what image paths are relative to; default: its folder")
@@ -32,20 +34,26 @@ def main() -> int:
         "--calibration", type=Path, help="label file of training samples: for onnx_int8 of a float network"
     )
     parser.add_argument("--calibration-rows", type=int, default=64, help="rows taken of it (default 64)")
-    parser.add_argument("--weight-bits", type=int, choices=(7, 8), default=8, help="of onnx_int8; 7 without VNNI")
+    parser.add_argument(
+        "--weight-bits", type=int, choices=WEIGHT_BITS, default=SAFE_BITS, help="8 needs VNNI (default 7)"
+    )
     options = parser.parse_args()
     if options.rows < 1 or options.calibration_rows < 1:
         parser.error("--rows and --calibration-rows must be at least 1")
-    task = ModelCard.read(readable_folder(options.checkpoint)).spec.task
+    folder = readable_folder(options.checkpoint)
+    is_bundle = (folder / CARD).is_file()
+    task = (read_bundle(folder) if is_bundle else ModelCard.read(folder)).spec.task
     samples, findings = read_samples(task, options.data, options.image_root)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
     rows = spread(samples, options.rows)
     calibration, more = read_samples(task, options.calibration) if options.calibration else ([], [])
     calibration, findings = spread(calibration, options.calibration_rows), [*findings, *more]
-    report = export_bundle(
-        options.checkpoint, options.out, formats, options.budget_mb, rows, calibration, options.weight_bits
-    )
-
+    if is_bundle and formats != ["onnx_int8"]:
+        parser.error(f"{folder} is a bundle: of its formats only onnx_int8 can be made anew (--formats onnx_int8)")
+    if is_bundle:
+        report = requantize_bundle(folder, options.out, rows, calibration, options.weight_bits)
+    else:
+        report = export_bundle(folder, options.out, formats, options.budget_mb, rows, calibration, options.weight_bits)
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")
     print(report)

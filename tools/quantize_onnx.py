@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
 from ppocr_slim.export.exams import spread
-from ppocr_slim.export.int8 import WEIGHT_BITS
+from ppocr_slim.export.int8 import SAFE_BITS, WEIGHT_BITS
 from ppocr_slim.export.post_training import quantize_file
 from ppocr_slim.runtime.images import find_images
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=64, help="images taken of them, spread evenly (default 64)")
     parser.add_argument("--height", type=int, help="height of the input in pixels; default: the network's own")
     parser.add_argument(
-        "--weight-bits", type=int, choices=WEIGHT_BITS, default=8, help="7 for processors without VNNI (default 8)"
+        "--weight-bits", type=int, choices=WEIGHT_BITS, default=SAFE_BITS, help="8 needs VNNI (default 7)"
     )
     parser.add_argument(
         "--float-layers", nargs="+", default=[], metavar="PATTERN", help="layers left in float: names or patterns"

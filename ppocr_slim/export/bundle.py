@@ -19,7 +19,7 @@ from paddle.static import InputSpec
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.calibration import calibrate
 from ppocr_slim.export.exams import EXAMS, Exam
-from ppocr_slim.export.int8 import write_int8
+from ppocr_slim.export.int8 import SAFE_BITS, write_int8
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.fake_quant import strip
@@ -29,6 +29,7 @@ from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.bundle import (
     CARD,
     INT8,
+    LANGUAGE,
     ONNX,
     PADDLE_PROGRAM,
     PADDLE_WEIGHTS,
@@ -97,7 +98,7 @@ def export_bundle(
     budget_mb: float,
     check_samples: Sequence[Any],
     calibration_samples: Sequence[Any] = (),
-    int8_weight_bits: int = 8,
+    int8_weight_bits: int = SAFE_BITS,
 ) -> ExportReport:
     """Write a bundle, and prove on real samples that it reads as the checkpoint does.
 
@@ -114,7 +115,7 @@ def export_bundle(
         check_samples: labelled samples of the network's task to compare on.
         calibration_samples: samples that ranges are taken from, best of the training; needed for INT8 of a float
             checkpoint.
-        int8_weight_bits: 8, or 7 for processors without VNNI.
+        int8_weight_bits: 7, or 8 for processors with VNNI alone.
 
     Raises:
         SlimError: an output differs by more than `TOLERANCE` or is read otherwise, INT8 reads worse, the bundle is over
@@ -155,7 +156,8 @@ def export_bundle(
         _require_budget(sizes, budget_mb)
 
         def describe(parity: Mapping[str, Any], precision: Mapping[str, str], names: List[str]) -> None:
-            write_card(staging, architecture, card.spec, parity, names, precision)
+            bits = int8_weight_bits if INT8 in names else None
+            write_card(staging, architecture, card.spec, parity, names, precision, bits)
 
         describe({}, {}, [path.name for path in staging.iterdir()])
         bundle = read_bundle(staging)
@@ -175,6 +177,55 @@ def export_bundle(
         raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    return ExportReport(out, sizes, parity, precision)
+
+
+def requantize_bundle(
+    bundle_folder: Union[str, Path],
+    out_folder: Union[str, Path],
+    check_samples: Sequence[Any],
+    calibration_samples: Sequence[Any],
+    weight_bits: int = SAFE_BITS,
+) -> ExportReport:
+    """Copy a bundle and make its INT8 file anew from its FP32 file: for other processors, or where it has none.
+
+    The grids are those of `calibration_samples`, also where the old file had trained ones. Arguments and errors are
+    otherwise `export_bundle`'s; the FP32 file is what INT8 is compared with.
+    """
+    out = Path(out_folder)
+    _require_replaceable(out, LANGUAGE)  # a copy has it, too
+    bundle = read_bundle(bundle_folder)
+    if out.resolve() == bundle.folder.resolve():
+        raise SlimError(f"{out} is the bundle itself: name another folder")
+    if not check_samples or not calibration_samples:
+        raise SlimError("INT8 of a bundle needs labelled images to compare on (--data) and some to calibrate on")
+    exam = EXAMS[type(bundle.spec)].of(bundle.spec, check_samples)
+    staging = out.with_name(out.name + ".new")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for name in bundle.sizes:
+            shutil.copyfile(bundle.folder / name, staging / name)
+        images = [load_image(sample.path) for sample in calibration_samples]
+        grids = calibrate(bundle.file(ONNX), list(exam.inputs(bundle.spec, images)))
+        write_int8(bundle.file(ONNX), staging / INT8, grids, weight_bits)
+        files = sorted({*bundle.sizes, INT8})
+
+        def describe(parity: Mapping[str, Any], precision: Mapping[str, str]) -> None:
+            write_card(staging, bundle.architecture, bundle.spec, parity, files, precision, weight_bits)
+
+        describe({}, {})
+        figures = compare_int8(read_bundle(staging), open_session(bundle, precision="fp32"), exam)
+        parity = {**bundle.parity, "int8": figures}
+        precision = {backend: _faster(backend, found) for backend, found in figures.items()}
+        describe(parity, precision)
+        publish_folder(staging, out)
+    except OSError as error:
+        raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    sizes = {key: sum(bundle.sizes.get(name, 0) for name in FORMATS[key]) for key in FP32_BACKENDS}
+    sizes["onnx_int8"] = (out / INT8).stat().st_size
     return ExportReport(out, sizes, parity, precision)
 
 
@@ -328,9 +379,9 @@ def _require_budget(sizes: Mapping[str, int], budget_mb: float) -> None:
         )
 
 
-def _require_replaceable(out: Path) -> None:
+def _require_replaceable(out: Path, *more: str) -> None:
     """Moving a bundle into place removes what was there, so that must be a bundle and nothing else."""
-    known: Tuple[str, ...] = (CARD, *itertools.chain(*FORMATS.values()))
+    known: Tuple[str, ...] = (CARD, *itertools.chain(*FORMATS.values()), *more)
     for folder in (out, old_folder(out)):
         if folder.exists() and not folder.is_dir():
             raise SlimError(f"{folder} is a file: name a folder for the bundle")

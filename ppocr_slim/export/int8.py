@@ -29,21 +29,22 @@ from ppocr_slim.folders import replacing
 from ppocr_slim.models.grids import Grid, LayerGrids
 
 LSTM_BITS = 8
-WEIGHT_BITS = (7, 8)  # 7: for processors without VNNI, whose 16-bit sums of products overflow at 8
+WEIGHT_BITS = (7, 8)  # at 8 the 16-bit sums of two products overflow on x86 processors without VNNI
+SAFE_BITS = 7
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 SMALLEST_OF_FOLDED = np.float32(1e-30)  # the same of a channel whose batch norm gives nothing
 SMALLEST = 1e-8  # scale; of weights that are all zero, for example
 
 
 def write_int8(
-    source: Union[str, Path], out: Union[str, Path], grids: Mapping[str, LayerGrids], weight_bits: int = 8
+    source: Union[str, Path], out: Union[str, Path], grids: Mapping[str, LayerGrids], weight_bits: int = SAFE_BITS
 ) -> None:
     """Write the INT8 version of an FP32 ONNX file; metadata, inputs and outputs stay.
 
     Args:
         source: the FP32 file.
         grids: by layer, from `models.grids.grids_of` or `export.calibration.calibrate`; other layers stay float.
-        weight_bits: 8, or 7; grids of more bits are made coarser.
+        weight_bits: 7, or 8 for processors with VNNI alone; grids of more bits are made coarser.
 
     Raises:
         SlimError: `source` is no such file as `read_graph` takes, or has no such layer as `grids` names; no grids.

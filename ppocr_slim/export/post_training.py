@@ -15,7 +15,7 @@ import onnxruntime
 
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.calibration import calibrate
-from ppocr_slim.export.int8 import write_int8
+from ppocr_slim.export.int8 import SAFE_BITS, write_int8
 from ppocr_slim.runtime.backends import OnnxSession, OpenVinoSession, usable_cores
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
@@ -72,7 +72,7 @@ def quantize_file(
     out: Path,
     images: Sequence[Path],
     height: Optional[int] = None,
-    weight_bits: int = 8,
+    weight_bits: int = SAFE_BITS,
     float_layers: Sequence[str] = (),
     timed: bool = False,
 ) -> QuantizationReport:

@@ -7,6 +7,7 @@ A session computes the rows of a batch as if each were alone.
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from pathlib import Path
 from typing import Callable, Optional
@@ -14,6 +15,7 @@ from typing import Callable, Optional
 import numpy as np
 import onnxruntime
 
+from ppocr_slim import cpuinfo
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.runtime.bundle import INT8, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, Bundle
 
@@ -136,7 +138,8 @@ def open_session(
     """A session on `bundle` with `threads` threads, by default as many as there are cores.
 
     Args:
-        precision: "fp32", "int8", or "auto": the one that was faster with this backend when the bundle was exported.
+        precision: "fp32", "int8", or "auto": the one that was faster with this backend when the bundle was exported;
+            never an INT8 file that this processor computes wrong (see `overflows`) where there is FP32.
 
     Raises:
         SlimError: an unknown backend, one that is not installed, or a file that it cannot load or that is not there.
@@ -166,7 +169,28 @@ def choose_precision(bundle: Bundle, backend: str, precision: str = "auto") -> s
         raise SlimError(f"the precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
     if precision == "int8" and backend == "paddle":
         raise SlimError("Paddle Inference runs no INT8 bundle: take the backend onnxruntime or openvino")
-    if precision != "auto":
-        return precision
     alone = backend != "paddle" and INT8 in bundle.sizes and ONNX not in bundle.sizes
-    return "int8" if alone else bundle.precision.get(backend, "fp32")
+    chosen = precision
+    if precision == "auto":
+        chosen = "int8" if alone else bundle.precision.get(backend, "fp32")
+    if chosen == "int8" and bundle.int8_weight_bits > 7 and overflows(cpuinfo(), platform.machine()):
+        if precision == "auto" and not alone:
+            logger.warning("%s: read in FP32, as INT8 weights of 8 bits overflow on this processor", bundle.folder)
+            return "fp32"
+        logger.warning("%s: INT8 weights of 8 bits overflow on this processor: what is read is wrong", bundle.folder)
+    return chosen
+
+
+def overflows(cpuinfo: str, machine: str) -> bool:
+    """Whether a processor adds products of 8-bit numbers in pairs to 16 bits, saturating: an x86 one without VNNI.
+
+    ONNX Runtime and OpenVINO take the instruction VPMADDUBSW there: 2 x 255 x 127 does not fit, 2 x 255 x 63 does. An
+    unknown x86 processor is taken for one of these.
+
+    Args:
+        cpuinfo: /proc/cpuinfo, or "".
+        machine: as `platform.machine` names it.
+    """
+    if machine.lower() not in ("x86_64", "amd64", "i686", "x86"):
+        return False
+    return not {"avx512_vnni", "avx_vnni"} & set(cpuinfo.split("\n\n")[0].split())
