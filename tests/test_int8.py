@@ -536,7 +536,7 @@ def test_the_int8_file_of_a_bundle_is_made_anew(place, tmp_path):
     """Who has a bundle for other processors, and no checkpoint of it any more, could not run INT8 on his own."""
     samples = samples_of(place)
     for bits in (7, 8):
-        requantize_bundle(place / "plain", tmp_path / "new", samples, samples, bits)
+        requantize_bundle(place / "plain", tmp_path / "new", 5, samples, samples, bits)
         bundle = read_bundle(tmp_path / "new")
         assert bundle.int8_weight_bits == bits
         tensors = [numpy_helper.to_array(tensor) for tensor in onnx.load(str(bundle.file(INT8))).graph.initializer]
@@ -547,9 +547,12 @@ def test_the_int8_file_of_a_bundle_is_made_anew(place, tmp_path):
         assert (bundle.spec, bundle.architecture) == (old.spec, old.architecture)
         assert set(bundle.parity["int8"]) == set(old.parity["int8"])
     with pytest.raises(SlimError, match="is the bundle itself"):
-        requantize_bundle(tmp_path / "new", tmp_path / "new", samples, samples)
+        requantize_bundle(tmp_path / "new", tmp_path / "new", 5, samples, samples)
     with pytest.raises(SlimError, match="some to calibrate on"):
-        requantize_bundle(place / "plain", tmp_path / "new", samples, [])
+        requantize_bundle(place / "plain", tmp_path / "new", 5, samples, [])
+    with pytest.raises(SlimError, match="over the budget"):
+        requantize_bundle(place / "plain", tmp_path / "new", 0.01, samples, samples)
+    assert read_bundle(tmp_path / "new").int8_weight_bits == 8
 
 
 def test_int8_of_a_float_checkpoint_needs_rows(place, tmp_path):

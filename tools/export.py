@@ -51,7 +51,7 @@ def main() -> int:
     if is_bundle and formats != ["onnx_int8"]:
         parser.error(f"{folder} is a bundle: of its formats only onnx_int8 can be made anew (--formats onnx_int8)")
     if is_bundle:
-        report = requantize_bundle(folder, options.out, rows, calibration, options.weight_bits)
+        report = requantize_bundle(folder, options.out, options.budget_mb, rows, calibration, options.weight_bits)
     else:
         report = export_bundle(folder, options.out, formats, options.budget_mb, rows, calibration, options.weight_bits)
     for finding in findings:

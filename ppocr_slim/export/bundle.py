@@ -183,6 +183,7 @@ def export_bundle(
 def requantize_bundle(
     bundle_folder: Union[str, Path],
     out_folder: Union[str, Path],
+    budget_mb: float,
     check_samples: Sequence[Any],
     calibration_samples: Sequence[Any],
     weight_bits: int = SAFE_BITS,
@@ -210,6 +211,12 @@ def requantize_bundle(
         grids = calibrate(bundle.file(ONNX), list(exam.inputs(bundle.spec, images)))
         write_int8(bundle.file(ONNX), staging / INT8, grids, weight_bits)
         files = sorted({*bundle.sizes, INT8})
+        sizes = {
+            key: sum((staging / name).stat().st_size for name in names)
+            for key, names in FORMATS.items()
+            if set(names) <= set(files)
+        }
+        _require_budget(sizes, budget_mb)
 
         def describe(parity: Mapping[str, Any], precision: Mapping[str, str]) -> None:
             write_card(staging, bundle.architecture, bundle.spec, parity, files, precision, weight_bits)
@@ -224,8 +231,6 @@ def requantize_bundle(
         raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    sizes = {key: sum(bundle.sizes.get(name, 0) for name in FORMATS[key]) for key in FP32_BACKENDS}
-    sizes["onnx_int8"] = (out / INT8).stat().st_size
     return ExportReport(out, sizes, parity, precision)
 
 
@@ -348,7 +353,10 @@ def compare_int8(bundle: Bundle, before: Session, exam: Exam) -> Dict[str, Dict[
         if error_before < READS_NOTHING and not error <= error_before + MAX_INT8_LOSS:
             problem = f"INT8 reads with a {exam.figure} of {error:.4f} in {backend}, {error_before:.4f} before"
             if backend == INT8_BACKENDS[0]:
-                raise SlimError(f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8")
+                raise SlimError(
+                    f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8"
+                    " (weights of 8 bits need VNNI)"
+                )
             logger.warning("%s: it stays with FP32 there", problem)
             continue
         calls.update({(backend, name): partial(session, x) for name, session in sessions.items()})
