@@ -454,6 +454,8 @@ def test_few_bits_have_no_file():
     """Lost otherwise: a network of 4 bits would be weighed and timed as one of 8."""
     grids = {"a": LayerGrids((Grid(None, 8),), Grid(None, 8)), "b": LayerGrids((Grid(None, 4),), None)}
     assert fewest_bits(grids) == 4 and fewest_bits({"a": grids["a"]}) == 8 and fewest_bits({}) == 8
+    assert fewest_bits({"a": LayerGrids((Grid(None, 8),), Grid(None, 7))}) == 8
+    assert fewest_bits({"a": LayerGrids((Grid(None, 7),), Grid(None, 7))}) == 7
 
 
 def figures_of(*variants: Dict[str, Any], **changes: Any) -> Dict[str, Any]:

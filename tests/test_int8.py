@@ -508,6 +508,14 @@ def test_a_slower_int8_is_recorded_and_a_worse_one_refused(place, tmp_path, monk
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("bits", [7, 8])
+def test_a_file_coarser_than_what_was_trained_says_so(place, tmp_path, bits, caplog):
+    """Who trains with PACT at 8 bits would ship weights that were rounded a second time, and not know."""
+    export_bundle(place / "trained", tmp_path / "b", ["onnx_int8"], 5, samples_of(place), int8_weight_bits=bits)
+    said = [message for message in caplog.messages if "weight_bits" in message]
+    assert len(said) == (bits == 7) and all("8 bits" in message and "has 7" in message for message in said)
+
+
 @pytest.mark.parametrize("task", ["det", "cls", "rec"])
 def test_what_ships_does_not_overflow_without_vnni(task):
     """An i9-10900K or an older AMD would read nonsense: sums of two products of 8 bits do not fit into 16.

@@ -99,14 +99,27 @@ def test_the_plan_follows_what_layers_read(stage):
     (transform,) = pact(weight_bits=4, activation_bits=3).prepare(model, context)
     layers = transform["layers"]
     assert json.loads(json.dumps(transform)) == transform
-    assert layers[STEM] == {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 8}
-    assert layers["head"]["weight_bits"] == 8 and layers["head"]["inputs"][0]["bits"] == 8
+    assert layers[STEM] == {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 7}
+    assert layers["head"]["weight_bits"] == 7 and layers["head"]["inputs"][0]["bits"] == 8
     assert layers[f"{SHORTCUT}.expand.0"] == {"inputs": [{"bits": 3, "zero_point": 4}], "weight_bits": 4}
     assert layers[f"{SHORTCUT}.depthwise.0"]["inputs"] == [{"bits": 3, "zero_point": 0}]
     shared, own = layers[f"{SHORTCUT}.add"]["inputs"]
     assert shared == {"same_as": [f"{SHORTCUT}.expand.0", 0]} and own == {"bits": 3, "zero_point": 4}
     assert layers["encoder"] == {"inputs": []}
     assert list(layers)[0] == STEM and list(layers)[-1] == "head"
+
+
+@pytest.mark.parametrize(
+    "settings, inner, edge",
+    [({}, 7, 7), ({"weight_bits": 8}, 8, 8), ({"edge_bits": 6}, 7, 6), ({"edge_bits": None}, 7, 7)],
+)
+def test_weights_are_trained_with_the_bits_of_the_file(stage, settings, inner, edge):
+    """Lost otherwise: what is trained is rounded once more on its way into the INT8 file."""
+    model, context = stage
+    (transform,) = pact(**settings).prepare(model, context)
+    layers = transform["layers"]
+    assert (layers[f"{SHORTCUT}.expand.0"]["weight_bits"], layers["head"]["weight_bits"]) == (inner, edge)
+    assert layers[f"{SHORTCUT}.expand.0"]["inputs"][0]["bits"] == 8
 
 
 def test_edges_are_as_all_others_by_option(stage):

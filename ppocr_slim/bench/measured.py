@@ -16,7 +16,7 @@ from ppocr_slim.export.int8 import write_int8
 from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import strip
-from ppocr_slim.models.grids import LayerGrids, grids_of
+from ppocr_slim.models.grids import SAFE_BITS, LayerGrids, grids_of
 from ppocr_slim.runtime.backends import OnnxSession, usable_cores
 from ppocr_slim.runtime.bundle import INT8, ONNX
 from ppocr_slim.runtime.timing import compared, time_in_turns
@@ -74,9 +74,10 @@ def _measure(checkpoint: Path, out: Path) -> Dict[str, Any]:
 
 
 def fewest_bits(grids: Mapping[str, LayerGrids]) -> int:
-    """The bits of the coarsest grid; `WIDEST` where there is none."""
-    every = [grid for layer in grids.values() for grid in (*layer.inputs, layer.weight) if grid]
-    return min((grid.bits for grid in every), default=WIDEST)
+    """The bits of the coarsest grid; `WIDEST` where there is none, or it is of weights as INT8 files have them."""
+    of_inputs = [grid.bits for layer in grids.values() for grid in layer.inputs]
+    of_weights = [layer.weight.bits for layer in grids.values() if layer.weight]
+    return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=WIDEST)
 
 
 def times_of(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> Dict[str, Dict[str, float]]:

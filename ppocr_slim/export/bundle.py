@@ -55,6 +55,7 @@ MAX_INT8_LOSS = 0.02  # of the exam's error, against the network that the INT8 f
 EQUAL = 0.99  # share of the readings; of less the log warns: rounding differs where sums are taken in other orders
 READS_NOTHING = 0.5  # an error from which on a network has nothing to lose
 TIMED_ROUNDS = 20
+COARSER = "trained with weights of %d bits, the INT8 file has %d: train with weight_bits %d, or export with %d"
 FAKE_QUANT = "fake_quant"  # the transform that a bundle's float weights do not have
 
 
@@ -148,6 +149,9 @@ def export_bundle(
             fp32 = staging / ONNX
             if not grids and not calibration_samples:
                 raise SlimError("onnx_int8 of a float network needs images to calibrate on: name some (--calibration)")
+            trained_bits = max((layer.weight.bits for layer in grids.values() if layer.weight), default=0)
+            if trained_bits > int8_weight_bits:
+                logger.warning(COARSER, trained_bits, int8_weight_bits, int8_weight_bits, trained_bits)
             images = [load_image(sample.path) for sample in (() if grids else calibration_samples)]
             grids = grids or calibrate(fp32, list(exam.inputs(card.spec, images)))
             write_int8(fp32, staging / INT8, grids, int8_weight_bits)

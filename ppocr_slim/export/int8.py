@@ -26,11 +26,10 @@ from onnx.helper import make_node, make_opsetid
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
 from ppocr_slim.folders import replacing
-from ppocr_slim.models.grids import Grid, LayerGrids
+from ppocr_slim.models.grids import SAFE_BITS, Grid, LayerGrids
 
 LSTM_BITS = 8
-WEIGHT_BITS = (7, 8)  # at 8 the 16-bit sums of two products overflow on x86 processors without VNNI
-SAFE_BITS = 7
+WEIGHT_BITS = (SAFE_BITS, 8)
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 SMALLEST_OF_FOLDED = np.float32(1e-30)  # the same of a channel whose batch norm gives nothing
 SMALLEST = 1e-8  # scale; of weights that are all zero, for example

@@ -37,7 +37,7 @@ from ppocr_slim.models.fake_quant import (
     top_of,
     weight_top,
 )
-from ppocr_slim.models.grids import best_scale, best_scales
+from ppocr_slim.models.grids import SAFE_BITS, best_scale, best_scales
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import name_parameters, training_only
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
@@ -110,6 +110,7 @@ class QuantizeStep(SlimStep):
         layers: Dict[str, Any] = {}
         ran = [path for path in seen if path in weighted]
         edges = {ran[0], ran[-1]} if ran and self.settings.edge_bits else set()
+        of_weights = self.settings.weight_bits
         places: Dict[int, List[Any]] = {}
         for path, tensors in seen.items():
             edge = path in edges
@@ -123,7 +124,7 @@ class QuantizeStep(SlimStep):
                     places[id(tensor)] = [path, index]
             layers[path] = {"inputs": inputs}
             if path in weighted:
-                layers[path]["weight_bits"] = self.settings.edge_bits if edge else self.settings.weight_bits
+                layers[path]["weight_bits"] = min(bits, max(of_weights, SAFE_BITS)) if edge else of_weights
         return {"name": "fake_quant", "method": self.method, "layers": layers}
 
     def calibrate(self, model: nn.Layer, seen: Mapping[str, List[Tensor]], layers: Mapping[str, Any]) -> None:
