@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from ppocr_slim.bench.identity import code_digest, identity
 from ppocr_slim.bench.measured import fewest_bits
 from ppocr_slim.bench.runs import begin, derive, start_process
 from ppocr_slim.config.ablation import load_ablation
+from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.grids import Grid, LayerGrids
@@ -548,6 +550,10 @@ def test_every_shipped_ablation_is_right_and_starts_with_its_command():
         assert all(isinstance(run, Run) for run in made.runs)
         assert len(made.runs) == len(experiments) * len(ablation_file.seeds)
         assert len(ablation_file.seeds) >= (3 if "strategies" in path.stem else 2)  # a spread is stated everywhere
+        before = re.findall(r"Before it.*?-c (configs/\S+\.yml)", path.read_text(encoding="utf-8"), re.DOTALL)
+        needed = {load_config(ROOT / name).run.output_dir for name in before}
+        starts = {run.config.run.pretrained for run in made.runs} - {None}
+        assert {start.parents[1] for start in starts} == needed, f"{path.name}: what it starts from is not what it says"
         names = {tuple(run.parts.items()) for run in made.runs}
         assert len(names) == len(made.runs), f"{path.name}: two variants are the same"
         assert path.read_text(encoding="utf-8").startswith(f"# python tools/ablate.py -c {path.relative_to(ROOT)} ")

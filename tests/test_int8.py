@@ -30,7 +30,7 @@ from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle, requantize_bundle, write_network
 from ppocr_slim.export.calibration import activation_grid, calibrate
-from ppocr_slim.export.int8 import SAFE_BITS, lstm_integers, write_int8
+from ppocr_slim.export.int8 import lstm_integers, write_int8
 from ppocr_slim.export.post_training import fused_operators, quantize_file
 from ppocr_slim.models.fake_quant import (
     MovingQuantizer,
@@ -45,7 +45,7 @@ from ppocr_slim.models.grids import Grid, LayerGrids, grids_of
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.runtime.backends import OnnxSession, choose_precision, overflows
-from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle, shipped
+from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS, read_bundle, shipped
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
@@ -208,8 +208,11 @@ def test_an_lstm_is_rounded_row_by_row(tmp_path):
     nodes = [make_node("LSTM", ["x", *constants], ["y"], hidden_size=8, direction="bidirectional")]
     source = save_model(tmp_path / "fp32.onnx", nodes, constants, [None, 1, 6])
     write_int8(source, tmp_path / "int8.onnx", {"enc": LayerGrids(())})
+    written = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "int8.onnx")).graph.initializer}
     for name in ("enc.weight_ih", "enc.weight_hh"):
         integers, scale = lstm_integers(constants[name])
+        assert np.abs(integers).max() == 63
+        np.testing.assert_array_equal(written[f"{name}.quantized"], integers.transpose(0, 2, 1))
         constants[name] = integers * scale[..., None]
     rounded = save_model(tmp_path / "rounded.onnx", nodes, constants, [None, 1, 6])
     x = generator.normal(size=(20, 1, 6)).astype(np.float32)
@@ -554,8 +557,15 @@ def test_the_int8_file_of_a_bundle_is_made_anew(place, tmp_path):
         assert bundle.file(ONNX).read_bytes() == old.file(ONNX).read_bytes()
         assert (bundle.spec, bundle.architecture) == (old.spec, old.architecture)
         assert set(bundle.parity["int8"]) == set(old.parity["int8"])
-    with pytest.raises(SlimError, match="is the bundle itself"):
-        requantize_bundle(tmp_path / "new", tmp_path / "new", 5, samples, samples)
+    for name in ("x", "x.new", "x.old"):  # what is written, moved or removed on the way
+        shutil.copytree(tmp_path / "new", tmp_path / name)
+        with pytest.raises(SlimError, match="would be lost"):
+            requantize_bundle(tmp_path / name, tmp_path / "x", 5, samples, samples)
+        shutil.rmtree(tmp_path / name)
+    shutil.copytree(tmp_path / "new", tmp_path / "read")
+    (tmp_path / "read" / "language.bin").write_bytes(b"")
+    with pytest.raises(SlimError, match="'language.bin', which is no part"):  # it would be gone
+        requantize_bundle(tmp_path / "new", tmp_path / "read", 5, samples, samples)
     with pytest.raises(SlimError, match="some to calibrate on"):
         requantize_bundle(place / "plain", tmp_path / "new", 5, samples, [])
     with pytest.raises(SlimError, match="over the budget"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export a checkpoint as a bundle: tools/export.py CHECKPOINT --out DIR --data LABEL_FILE"""
+"""Export a checkpoint, or a bundle with a new INT8 file: tools/export.py FOLDER --out DIR --data LABEL_FILE"""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
 from ppocr_slim.export.bundle import FORMATS, export_bundle, requantize_bundle
 from ppocr_slim.export.exams import spread
-from ppocr_slim.export.int8 import SAFE_BITS, WEIGHT_BITS
+from ppocr_slim.export.int8 import WEIGHT_BITS
 from ppocr_slim.folders import readable_folder
-from ppocr_slim.runtime.bundle import CARD, read_bundle
+from ppocr_slim.runtime.bundle import CARD, SAFE_BITS, read_bundle
 from ppocr_slim.tasks.checkpoint import ModelCard
 
 
@@ -31,7 +31,9 @@ def main() -> int:
     parser.add_argument("--budget-mb", type=float, default=50.0, help="most megabytes a format may have (default 50)")
     parser.add_argument("--formats", default="paddle,onnx", help=f"comma-separated, of {', '.join(FORMATS)}")
     parser.add_argument(
-        "--calibration", type=Path, help="label file of training samples: for onnx_int8 of a float network"
+        "--calibration",
+        type=Path,
+        help="label file of training samples: for onnx_int8 of a bundle or float network",
     )
     parser.add_argument("--calibration-rows", type=int, default=64, help="rows taken of it (default 64)")
     parser.add_argument(
@@ -42,14 +44,14 @@ def main() -> int:
         parser.error("--rows and --calibration-rows must be at least 1")
     folder = readable_folder(options.checkpoint)
     is_bundle = (folder / CARD).is_file()
+    formats = [name.strip() for name in options.formats.split(",") if name.strip()]
+    if is_bundle and formats != ["onnx_int8"]:
+        parser.error(f"{folder} is a bundle: of its formats only onnx_int8 can be made anew (--formats onnx_int8)")
     task = (read_bundle(folder) if is_bundle else ModelCard.read(folder)).spec.task
     samples, findings = read_samples(task, options.data, options.image_root)
-    formats = [name.strip() for name in options.formats.split(",") if name.strip()]
     rows = spread(samples, options.rows)
     calibration, more = read_samples(task, options.calibration) if options.calibration else ([], [])
     calibration, findings = spread(calibration, options.calibration_rows), [*findings, *more]
-    if is_bundle and formats != ["onnx_int8"]:
-        parser.error(f"{folder} is a bundle: of its formats only onnx_int8 can be made anew (--formats onnx_int8)")
     if is_bundle:
         report = requantize_bundle(folder, options.out, options.budget_mb, rows, calibration, options.weight_bits)
     else:

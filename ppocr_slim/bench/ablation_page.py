@@ -221,7 +221,7 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         f"- {_title(figures['metric'])} ({_direction(figures)}): of the last evaluation of a run, not of its best; "
         f"mean ± standard deviation over n seeds{_evaluated(figures)}",
         "- parameters, MFLOPs (multiply-adds of the network's typical input), MB and ms: of the first seed's ONNX "
-        "file, INT8 where the variant is quantized to 8 bits; ms in ONNX Runtime, all variants in turns, in brackets "
+        "file, INT8 where a variant is quantized for it; ms in ONNX Runtime, all variants in turns, in brackets "
         f"the median of the rounds' own ratios to {figures['reference'] or 'the first'}",
         "",
         f"![{_title(figures['metric'])} of all variants, against size and against time]({name}.png)",

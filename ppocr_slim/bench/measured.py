@@ -16,9 +16,9 @@ from ppocr_slim.export.int8 import write_int8
 from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import strip
-from ppocr_slim.models.grids import SAFE_BITS, LayerGrids, grids_of
+from ppocr_slim.models.grids import LayerGrids, grids_of
 from ppocr_slim.runtime.backends import OnnxSession, usable_cores
-from ppocr_slim.runtime.bundle import INT8, ONNX
+from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS
 from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model
@@ -31,7 +31,7 @@ WIDEST = 8  # bits of the integers that engines compute with
 def measure(stage: Path, out: Path) -> Dict[str, Any]:
     """Of a stage's best checkpoint {"parameters", "flops", "input" shape}, and {"file", "bytes", "path"} or {"note"}.
 
-    The exported file is kept in `out`, INT8 where the network is quantized to 8 bits, and not made a second time.
+    The exported file is kept in `out`, INT8 where the network is quantized for it, and not made a second time.
 
     Raises:
         SlimError: the checkpoint cannot be read, or `out` not be written.
@@ -74,7 +74,7 @@ def _measure(checkpoint: Path, out: Path) -> Dict[str, Any]:
 
 
 def fewest_bits(grids: Mapping[str, LayerGrids]) -> int:
-    """The bits of the coarsest grid; `WIDEST` where there is none, or it is of weights as INT8 files have them."""
+    """The bits of the coarsest grid; `WIDEST` where there is none. Weights of 7 count as 8: INT8 files have them."""
     of_inputs = [grid.bits for layer in grids.values() for grid in layer.inputs]
     of_weights = [layer.weight.bits for layer in grids.values() if layer.weight]
     return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=WIDEST)

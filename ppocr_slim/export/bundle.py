@@ -19,7 +19,7 @@ from paddle.static import InputSpec
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.calibration import calibrate
 from ppocr_slim.export.exams import EXAMS, Exam
-from ppocr_slim.export.int8 import SAFE_BITS, write_int8
+from ppocr_slim.export.int8 import write_int8
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.fake_quant import strip
@@ -29,10 +29,10 @@ from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.bundle import (
     CARD,
     INT8,
-    LANGUAGE,
     ONNX,
     PADDLE_PROGRAM,
     PADDLE_WEIGHTS,
+    SAFE_BITS,
     Bundle,
     read_bundle,
     write_card,
@@ -66,8 +66,8 @@ class ExportReport:
     Attributes:
         folder: the bundle.
         sizes: bytes by format; "paddle" is program and weights together.
-        parity: samples compared, largest difference of a probability, number of samples that are read differently;
-            under "int8" what `compare_int8` measures, for each backend.
+        parity: what was compared: samples, largest difference of a probability, number of samples that are read
+            differently (not where INT8 alone was made); under "int8" what `compare_int8` measures, for each backend.
         precision: "int8" or "fp32", the faster, by backend; empty without INT8.
     """
 
@@ -79,9 +79,10 @@ class ExportReport:
     def __str__(self) -> str:
         lines = [f"wrote {self.folder}"]
         lines += [f"  {name:<8} {size / MEGABYTE:8.2f} MB" for name, size in self.sizes.items()]
-        count = self.parity["samples"]
-        lines.append(f"  on {count} samples all formats read the same; probabilities differ at most by")
-        lines += [f"  {value:8.1e} between {pair}" for pair, value in self.parity["largest_difference"].items()]
+        if "samples" in self.parity:
+            count = self.parity["samples"]
+            lines.append(f"  on {count} samples all formats read the same; probabilities differ at most by")
+            lines += [f"  {value:8.1e} between {pair}" for pair, value in self.parity["largest_difference"].items()]
         for backend, figures in self.parity.get("int8", {}).items():
             time = figures.get("time")
             told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "time")
@@ -198,14 +199,14 @@ def requantize_bundle(
     otherwise `export_bundle`'s; the FP32 file is what INT8 is compared with.
     """
     out = Path(out_folder)
-    _require_replaceable(out, LANGUAGE)  # a copy has it, too
+    staging = out.with_name(out.name + ".new")
     bundle = read_bundle(bundle_folder)
-    if out.resolve() == bundle.folder.resolve():
-        raise SlimError(f"{out} is the bundle itself: name another folder")
+    if bundle.folder.resolve() in {folder.resolve() for folder in (out, staging, old_folder(out))}:
+        raise SlimError(f"the bundle {bundle.folder} would be lost when {out} is written: name another folder")
+    _require_replaceable(out, *bundle.sizes)
     if not check_samples or not calibration_samples:
         raise SlimError("INT8 of a bundle needs labelled images to compare on (--data) and some to calibrate on")
     exam = EXAMS[type(bundle.spec)].of(bundle.spec, check_samples)
-    staging = out.with_name(out.name + ".new")
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -235,7 +236,7 @@ def requantize_bundle(
         raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return ExportReport(out, sizes, parity, precision)
+    return ExportReport(out, sizes, {"int8": figures}, precision)
 
 
 def save_inference_model(model: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -> None:
@@ -357,10 +358,8 @@ def compare_int8(bundle: Bundle, before: Session, exam: Exam) -> Dict[str, Dict[
         if error_before < READS_NOTHING and not error <= error_before + MAX_INT8_LOSS:
             problem = f"INT8 reads with a {exam.figure} of {error:.4f} in {backend}, {error_before:.4f} before"
             if backend == INT8_BACKENDS[0]:
-                raise SlimError(
-                    f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8"
-                    " (weights of 8 bits need VNNI)"
-                )
+                vnni = " (weights of 8 bits need VNNI)" if bundle.int8_weight_bits > SAFE_BITS else ""
+                raise SlimError(f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8{vnni}")
             logger.warning("%s: it stays with FP32 there", problem)
             continue
         calls.update({(backend, name): partial(session, x) for name, session in sessions.items()})

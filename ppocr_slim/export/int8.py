@@ -26,9 +26,9 @@ from onnx.helper import make_node, make_opsetid
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
 from ppocr_slim.folders import replacing
-from ppocr_slim.models.grids import SAFE_BITS, Grid, LayerGrids
+from ppocr_slim.models.grids import Grid, LayerGrids
+from ppocr_slim.runtime.bundle import SAFE_BITS
 
-LSTM_BITS = 8
 WEIGHT_BITS = (SAFE_BITS, 8)
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 SMALLEST_OF_FOLDED = np.float32(1e-30)  # the same of a channel whose batch norm gives nothing
@@ -43,7 +43,7 @@ def write_int8(
     Args:
         source: the FP32 file.
         grids: by layer, from `models.grids.grids_of` or `export.calibration.calibrate`; other layers stay float.
-        weight_bits: 7, or 8 for processors with VNNI alone; grids of more bits are made coarser.
+        weight_bits: 7, or 8 for processors with VNNI alone; grids of more bits are made coarser. An LSTM has 7.
 
     Raises:
         SlimError: `source` is no such file as `read_graph` takes, or has no such layer as `grids` names; no grids.
@@ -95,7 +95,7 @@ def is_addition(graph: Graph, node: NodeProto) -> bool:
     return node.op_type == "Add" and not set(node.input) & graph.constants.keys()
 
 
-def lstm_integers(weights: np.ndarray, bits: int = LSTM_BITS) -> Tuple[np.ndarray, np.ndarray]:
+def lstm_integers(weights: np.ndarray, bits: int = SAFE_BITS) -> Tuple[np.ndarray, np.ndarray]:
     """An LSTM's weights [directions, rows, columns] as integers int8 and the scale of each row [directions, rows]."""
     limit = 2 ** (bits - 1) - 1
     scale = np.maximum(np.abs(weights).max(axis=2), np.float32(SMALLEST)) / np.float32(limit)
@@ -196,7 +196,7 @@ class _Writer:
         inputs = [*node.input, *[""] * (8 - len(node.input))]
         for index in (1, 2):
             stem = f"{inputs[index]}.quantized"
-            integers, scale = lstm_integers(self.graph.constants[inputs[index]], min(LSTM_BITS, self.weight_bits))
+            integers, scale = lstm_integers(self.graph.constants[inputs[index]])
             self.graph.constants[stem] = np.ascontiguousarray(integers.transpose(0, 2, 1))
             self.graph.constants[f"{stem}.scale"] = scale
             self.graph.constants[f"{stem}.zero_point"] = np.zeros(scale.shape, np.int8)

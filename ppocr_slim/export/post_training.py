@@ -15,8 +15,9 @@ import onnxruntime
 
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.calibration import calibrate
-from ppocr_slim.export.int8 import SAFE_BITS, write_int8
+from ppocr_slim.export.int8 import write_int8
 from ppocr_slim.runtime.backends import OnnxSession, OpenVinoSession, usable_cores
+from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
 from ppocr_slim.runtime.timing import compared, time_in_turns

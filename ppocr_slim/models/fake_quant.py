@@ -15,7 +15,7 @@ Biases that folding makes of a batch norm are integers too, in units of the prod
 the network evaluates: the units are fine, but a number that falls to the other side once moves others, layer after
 layer, and in the end two texts out of five would differ from the integer twin's. A layer's own bias is float in both.
 
-An LSTM's weights are rounded to 8 bits, one scale a row, while it evaluates; it trains with its float weights. The INT8
+An LSTM's weights are rounded to 7 bits, one scale a row, while it evaluates; it trains with its float weights. The INT8
 file's LSTM also rounds its inputs and hidden states, on ranges that it takes as it goes: that is not computed here.
 
 Rounding has no gradient; it passes as if it were not there (Bengio et al. 2013, arXiv:1308.3432).
@@ -33,8 +33,8 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.mobilenet_v3 import Add
+from ppocr_slim.runtime.bundle import SAFE_BITS
 
-LSTM_BITS = 8
 FINE_BITS = 7  # weights of fewer make products too coarse for integer biases
 SMALLEST = 1e-6  # a range that is learned never falls below
 
@@ -321,7 +321,7 @@ class QuantizedLSTM(nn.LSTM):
                 tensor.set_value(value)
 
 
-def rounded_rows(weight: np.ndarray, bits: int = LSTM_BITS) -> np.ndarray:
+def rounded_rows(weight: np.ndarray, bits: int = SAFE_BITS) -> np.ndarray:
     """A matrix [rows, columns] on symmetric grids, one a row, that its largest weight ends."""
     top = np.float32(weight_top(bits))
     scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(SMALLEST)) / top

@@ -11,7 +11,6 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
 from ppocr_slim.models.fake_quant import SMALLEST, input_quantizers, quantized_layers
 
-SAFE_BITS = 7  # of weights: with 8 the 16-bit sums of two products overflow on x86 processors without VNNI
 SHARES = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value, where a grid may end
 
 
@@ -40,7 +39,7 @@ class LayerGrids:
         inputs: of each input: one for a convolution or linear layer, two for an addition, none where only the
             weights are quantized (an LSTM).
         weight: of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
-            weights are rounded row by row by the writer, at the bits of its file.
+            weights are rounded row by row by the writer, to `SAFE_BITS`.
         integer_bias: whether the bias becomes integers, too. In a fake-quantized network what a batch norm adds does,
             a layer's own bias does not.
     """

@@ -17,7 +17,7 @@ import onnxruntime
 
 from ppocr_slim import cpuinfo
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.runtime.bundle import INT8, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, Bundle
+from ppocr_slim.runtime.bundle import INT8, ONNX, PADDLE_PROGRAM, PADDLE_WEIGHTS, SAFE_BITS, Bundle
 
 Session = Callable[[np.ndarray], np.ndarray]
 """`x [N, 3, H, W] float32` -> probabilities float32: [N, T, K], [N, 1, H, W] or [N, 2]."""
@@ -173,7 +173,8 @@ def choose_precision(bundle: Bundle, backend: str, precision: str = "auto") -> s
     chosen = precision
     if precision == "auto":
         chosen = "int8" if alone else bundle.precision.get(backend, "fp32")
-    if chosen == "int8" and bundle.int8_weight_bits > 7 and overflows(cpuinfo(), platform.machine()):
+    is_wide = INT8 in bundle.sizes and bundle.int8_weight_bits > SAFE_BITS
+    if chosen == "int8" and is_wide and overflows(cpuinfo(), platform.machine()):
         if precision == "auto" and not alone:
             logger.warning("%s: read in FP32, as INT8 weights of 8 bits overflow on this processor", bundle.folder)
             return "fp32"
@@ -181,16 +182,16 @@ def choose_precision(bundle: Bundle, backend: str, precision: str = "auto") -> s
     return chosen
 
 
-def overflows(cpuinfo: str, machine: str) -> bool:
+def overflows(processor: str, machine: str) -> bool:
     """Whether a processor adds products of 8-bit numbers in pairs to 16 bits, saturating: an x86 one without VNNI.
 
     ONNX Runtime and OpenVINO take the instruction VPMADDUBSW there: 2 x 255 x 127 does not fit, 2 x 255 x 63 does. An
     unknown x86 processor is taken for one of these.
 
     Args:
-        cpuinfo: /proc/cpuinfo, or "".
+        processor: /proc/cpuinfo, or "".
         machine: as `platform.machine` names it.
     """
     if machine.lower() not in ("x86_64", "amd64", "i686", "x86"):
         return False
-    return not {"avx512_vnni", "avx_vnni"} & set(cpuinfo.split("\n\n")[0].split())
+    return not {"avx512_vnni", "avx_vnni"} & set(processor.split("\n\n")[0].split())

@@ -24,6 +24,7 @@ FORMAT = 1
 CARD = "inference.yml"
 PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
+SAFE_BITS = 7  # of INT8 weights: with 8 the 16-bit sums of two products overflow on x86 processors without VNNI
 LANGUAGE = "language.bin"
 # What other runtimes are to grow boxes by, which do not know how to undo the shrinking exactly: of 0.8 to 2.2 what
 # gave RapidOCR boxes like ours, with the detector that ships (docs/other_runtimes.md)
@@ -42,7 +43,7 @@ class Bundle:
         parity: figures measured at export.
         sizes: bytes by file name.
         precision: "int8" or "fp32" by backend: which of the two was faster where the bundle was exported.
-        int8_weight_bits: of the INT8 file; 7 suits all processors, 8 only those that add products in 32 bits.
+        int8_weight_bits: of the INT8 file: `SAFE_BITS` suit all processors, 8 only those that add products in 32 bits.
     """
 
     folder: Path
@@ -206,7 +207,7 @@ def read_bundle(folder: Union[str, Path], unverified: Sequence[str] = ()) -> Bun
             parity=dict(own["parity"]),
             sizes={name: int(entry["bytes"]) for name, entry in files.items()},
             precision=dict(own.get("precision", {})),  # bundles of before INT8 have none
-            int8_weight_bits=int(own.get("int8_weight_bits", 8)),  # those of before this key have 8
+            int8_weight_bits=int(own.get("int8_weight_bits", 8)),  # before this key it was 7 or 8
         )
         checksums: Dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

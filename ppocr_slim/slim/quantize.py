@@ -37,9 +37,10 @@ from ppocr_slim.models.fake_quant import (
     top_of,
     weight_top,
 )
-from ppocr_slim.models.grids import SAFE_BITS, best_scale, best_scales
+from ppocr_slim.models.grids import best_scale, best_scales
 from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import name_parameters, training_only
+from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.step import Context, SlimStep, Transform
@@ -109,12 +110,14 @@ class QuantizeStep(SlimStep):
         """The structure: bits and zero points of the layers, in the order in which they run."""
         layers: Dict[str, Any] = {}
         ran = [path for path in seen if path in weighted]
-        edges = {ran[0], ran[-1]} if ran and self.settings.edge_bits else set()
-        of_weights = self.settings.weight_bits
+        weight_bits, edge_bits = self.settings.weight_bits, self.settings.edge_bits
+        edges = {ran[0], ran[-1]} if ran and edge_bits else set()
+        # 8 only where all have 8: the INT8 file would round them once more
+        edge_weight_bits = min(edge_bits or weight_bits, max(weight_bits, SAFE_BITS))
         places: Dict[int, List[Any]] = {}
         for path, tensors in seen.items():
             edge = path in edges
-            bits = self.settings.edge_bits if edge else self.settings.activation_bits
+            bits = edge_bits if edge else self.settings.activation_bits
             inputs: List[Dict[str, Any]] = []
             for index, tensor in enumerate(tensors):
                 if id(tensor) in places:
@@ -124,7 +127,7 @@ class QuantizeStep(SlimStep):
                     places[id(tensor)] = [path, index]
             layers[path] = {"inputs": inputs}
             if path in weighted:
-                layers[path]["weight_bits"] = min(bits, max(of_weights, SAFE_BITS)) if edge else of_weights
+                layers[path]["weight_bits"] = edge_weight_bits if edge else weight_bits
         return {"name": "fake_quant", "method": self.method, "layers": layers}
 
     def calibrate(self, model: nn.Layer, seen: Mapping[str, List[Tensor]], layers: Mapping[str, Any]) -> None:
