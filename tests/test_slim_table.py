@@ -29,7 +29,7 @@ DISTILL = {"distill": {"teacher": "teacher", "losses": [{"name": "dkd"}]}}
 RECIPE = [
     {"stage": "train", "epochs": 4, "steps": [DISTILL]},
     {"stage": "prune", "epochs": 3, "lr": 5e-4, "steps": [{"fpgm": {"max_flops": 0.7}}, DISTILL]},
-    {"stage": "quantize", "epochs": 2, "lr": 1e-4, "steps": [{"pact": {"clip_lr": 2.0}}, DISTILL]},
+    {"stage": "quantize", "epochs": 2, "lr": 1e-4, "steps": [{"pact": {"weight_bits": 8, "clip_lr": 2.0}}, DISTILL]},
     {"stage": "export", "budget_mb": 6.5},
 ]
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
