@@ -6,7 +6,9 @@ import statistics
 import time
 from typing import Any, Callable, Dict, Hashable, List, Mapping, TypeVar
 
-PAUSE = 0.02  # seconds before a turn: an engine's threads look for work for a while after they have none
+# Seconds before a turn: an engine's threads look for work for a while after they have none. After 0.02 s they still do:
+# of equal networks some then took 1.3 times as long as others.
+PAUSE = 0.1
 
 Key = TypeVar("Key", bound=Hashable)
 
