@@ -174,9 +174,9 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         lines += [
             "",
             "Weights and activations of so many bits, in the checkpoint's own fake-quantized arithmetic. The first "
-            "and the last layer keep 8 bits, their weights and the LSTM's 7; the LSTM's inputs stay in float."
-            " Beside it, for the shape of the curve alone: the error of ResNet-20 on "
-            "CIFAR-10, as PACT's authors (arXiv:1805.06085) and a public reproduction give it.",
+            "and the last layer keep 8 bits, their weights 7 (unless all have 8), as the LSTM's weights; the LSTM's "
+            "inputs stay in float. Beside it, for the shape of the curve alone: the error of ResNet-20 on CIFAR-10, as "
+            "PACT's authors (arXiv:1805.06085) and a public reproduction give it.",
             "",
         ]
         lines += markdown(*bit_table(figures))

@@ -236,9 +236,8 @@ class Quantize(Section):
 
     weight_bits: int = Field(7, ge=2, le=8)  # as INT8 files have them: see int8_weight_bits
     activation_bits: int = Field(8, ge=2, le=8)
-    edge_bits: Optional[int] = Field(
-        8, ge=2, le=8
-    )  # of the first and the last layer; of their weights 7 at most, unless all have 8; None: as all others
+    # of the first and the last layer; of their weights 7 at most, unless all have 8; None: as all others
+    edge_bits: Optional[int] = Field(8, ge=2, le=8)
     float_layers: List[str] = Field(default_factory=list)  # left in float: names or patterns
     calibration_rows: int = Field(64, ge=1)
     max_drop: Optional[float] = Field(0.05, gt=0)  # of the first metric, by calibration alone; None: no limit

@@ -95,9 +95,9 @@ def is_addition(graph: Graph, node: NodeProto) -> bool:
     return node.op_type == "Add" and not set(node.input) & graph.constants.keys()
 
 
-def lstm_integers(weights: np.ndarray, bits: int = SAFE_BITS) -> Tuple[np.ndarray, np.ndarray]:
+def lstm_integers(weights: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """An LSTM's weights [directions, rows, columns] as integers int8 and the scale of each row [directions, rows]."""
-    limit = 2 ** (bits - 1) - 1
+    limit = 2 ** (SAFE_BITS - 1) - 1
     scale = np.maximum(np.abs(weights).max(axis=2), np.float32(SMALLEST)) / np.float32(limit)
     return np.rint(weights / scale[..., None]).clip(-limit, limit).astype(np.int8), scale
 

@@ -321,9 +321,9 @@ class QuantizedLSTM(nn.LSTM):
                 tensor.set_value(value)
 
 
-def rounded_rows(weight: np.ndarray, bits: int = SAFE_BITS) -> np.ndarray:
-    """A matrix [rows, columns] on symmetric grids, one a row, that its largest weight ends."""
-    top = np.float32(weight_top(bits))
+def rounded_rows(weight: np.ndarray) -> np.ndarray:
+    """A matrix [rows, columns] on symmetric grids of `SAFE_BITS`, one a row, that its largest weight ends."""
+    top = np.float32(weight_top(SAFE_BITS))
     scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(SMALLEST)) / top
     return np.rint(weight / scale) * scale
 
