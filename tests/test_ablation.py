@@ -21,20 +21,21 @@ from drawing import write_rows
 from exported import save_lively_checkpoint
 from test_training import TEXTS, config_dict
 
-from ppocr_slim.bench import ablation, estimate
-from ppocr_slim.bench.ablation import BUDGET, PLACE, Plan, Run, ablate, plan, run_all, shared_out, slug
-from ppocr_slim.bench.ablation_page import spread, table, text_table, write_ablation
-from ppocr_slim.bench.drawing import pareto_front
-from ppocr_slim.bench.estimate import forecast, multiply_adds, plan_text
-from ppocr_slim.bench.executors import Executor, LocalPool, RayExecutor, open_executor, shares_of
-from ppocr_slim.bench.identity import code_digest, identity
-from ppocr_slim.bench.measured import fewest_bits
-from ppocr_slim.bench.runs import begin, derive, start_process
 from ppocr_slim.config.ablation import load_ablation
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
+from ppocr_slim.experiments import ablation
+from ppocr_slim.experiments import estimates as estimate
+from ppocr_slim.experiments.ablation import BUDGET, PLACE, Plan, Run, ablate, plan, run_all, shared_out, slug
+from ppocr_slim.experiments.estimates import forecast, multiply_adds, plan_text
+from ppocr_slim.experiments.executors import Executor, LocalPool, RayExecutor, open_executor, shares_of
+from ppocr_slim.experiments.footprint import fewest_bits
+from ppocr_slim.experiments.identity import code_digest, identity
+from ppocr_slim.experiments.runs import begin, derive, start_process
 from ppocr_slim.models.grids import Grid, LayerGrids
+from ppocr_slim.reports.ablation import spread, table, text_table, write_ablation
+from ppocr_slim.reports.plots import pareto_front
 
 ROOT = Path(__file__).resolve().parents[1]
 PACT = {"pact": {"weight_bits": 8, "activation_bits": 8}}
@@ -162,11 +163,11 @@ def test_a_run_is_another_one_exactly_when_its_results_may_be(place):
 
 def test_the_code_counts_as_far_as_a_training_runs_through_it(tmp_path):
     """Lost otherwise: a changed page would train everything again, or a changed loss nothing."""
-    for name in ("ppocr_slim/__init__.py", "ppocr_slim/slim/fpgm.py", "ppocr_slim/bench/x.py", "tools/train.py"):
+    for name in ("ppocr_slim/__init__.py", "ppocr_slim/slim/fpgm.py", "ppocr_slim/reports/x.py", "tools/train.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1", encoding="utf-8")
     before = code_digest(tmp_path)
-    (tmp_path / "ppocr_slim/bench/x.py").write_text("2", encoding="utf-8")
+    (tmp_path / "ppocr_slim/reports/x.py").write_text("2", encoding="utf-8")
     assert code_digest(tmp_path) == before
     for name in ("ppocr_slim/slim/fpgm.py", "tools/train.py"):
         (tmp_path / name).write_text("2", encoding="utf-8")

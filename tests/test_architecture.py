@@ -13,18 +13,37 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ppocr_slim"
 
-# What each room may import, itself and the modules below all rooms (errors, folders) aside
-MAY_IMPORT = {
-    "config": set(),
-    "runtime": set(),
-    "synth": {"data", "runtime"},
-    "models": {"runtime"},
-    "data": {"config", "runtime"},
-    "tasks": {"config", "data", "models", "runtime"},
-    "export": {"config", "data", "models", "tasks", "runtime"},
-    "slim": {"config", "data", "models", "tasks", "export", "runtime"},
-    "training": {"config", "data", "models", "tasks", "export", "slim", "runtime"},
-    "bench": {"config", "data", "models", "tasks", "export", "runtime", "training", "slim", "synth"},
+# The rooms, the lowest first: each may import from those before it and from itself. Modules directly in the package
+# stand below all rooms. Rooms in one tuple stand side by side.
+ORDER = (
+    ("config",),
+    ("engines",),
+    ("text",),
+    ("reports",),
+    ("runtime",),
+    ("quantization",),
+    ("data", "models"),
+    ("synth",),
+    ("evaluation",),
+    ("visualize",),
+    ("tasks",),
+    ("export",),
+    ("slim",),
+    ("training",),
+    ("experiments",),
+    ("benchmarks",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+# Arrows against the direction that are still to be turned round
+NOT_YET = {
+    "engines/session.py",
+    "evaluation/lines.py",
+    "quantization/calibration.py",
+    "quantization/qdq_writer.py",
+    "reports/slim_table.py",
+    "reports/training_run.py",
+    "text/vietnamese/address.py",
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in path.parts)
 
@@ -52,8 +71,9 @@ def test_imports_point_one_way(path: Path):
     if path.parent == PACKAGE:
         assert used == set(), f"{path.name} stands below all rooms"
     else:
-        assert room in MAY_IMPORT, f"a new room: say in MAY_IMPORT what {room} may import"
-        assert used <= MAY_IMPORT[room] | {room}
+        assert room in LEVEL, f"a new room: say in ORDER where {room} stands"
+        against = {other for other in used if other != room and LEVEL[other] >= LEVEL[room]}
+        assert bool(against) == (str(path.relative_to(PACKAGE)) in NOT_YET), against
 
 
 def test_there_are_modules_to_test():
@@ -81,7 +101,7 @@ def test_the_runtime_loads_no_paddle_and_no_training_code():
     loaded = modules_after(PROBE)
     heavy = {name for name in loaded if name.split(".")[0] in {"paddle", "albumentations", "matplotlib", "numba"}}
     assert heavy == set()
-    assert rooms_of(loaded) == {"runtime"}
+    assert rooms_of(loaded) == {"engines", "runtime", "text"}
 
 
 def test_the_data_room_loads_no_paddle():

@@ -13,12 +13,12 @@ from exported import TEXTS, save_lively_checkpoint
 from PIL import Image
 
 from ppocr_slim.data.labels import Sample
+from ppocr_slim.engines.session import open_session
+from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle
-from ppocr_slim.runtime.backends import open_session
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
-from ppocr_slim.runtime.timing import compared, time_in_turns
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_signal_after_openvino_sessions_have_gone_does_no_harm(bundle):
     """Lost otherwise: Ctrl-C, caught or not, would be a segmentation fault instead of the program's own end."""
     code = (
         "import os, pathlib, signal, sys\n"
-        "from ppocr_slim.runtime.backends import OpenVinoSession\n"
+        "from ppocr_slim.engines.session import OpenVinoSession\n"
         "first, second = (OpenVinoSession(pathlib.Path(sys.argv[1]), 1) for _ in range(2))\n"
         "del first\n"
         "del second\n"

@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from ppocr_slim.data.language import build_language_model
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.address import AddressSearch, open_decoder
-from ppocr_slim.runtime.beam import KEPT, BeamSearch
-from ppocr_slim.runtime.ctc import greedy_decode, log_likelihoods
-from ppocr_slim.runtime.language import END, LanguageModel
-from ppocr_slim.runtime.lexicon import Lexicon
+from ppocr_slim.text.beam import KEPT, BeamSearch
+from ppocr_slim.text.ctc import greedy_decode, log_likelihoods
+from ppocr_slim.text.language_model import END, LanguageModel
+from ppocr_slim.text.language_training import build_language_model
+from ppocr_slim.text.vietnamese.address import AddressSearch, open_decoder
+from ppocr_slim.text.vietnamese.lexicon import Lexicon
 
 LABELS = ["Hà Nội", "Hà Nam", "Tổ 5 Hà Nội", "An Giang", "Kiên Giang"]
 CLASSES = ("", *sorted(set("".join(LABELS)) - {" "}), *"0/Ạ", " ")
@@ -80,7 +80,7 @@ def test_texts_of_one_word_are_kept_whole(tmp_path):
 
 def test_a_long_run_does_not_fill_the_memory(language, monkeypatch):
     """Lost otherwise: reading a year of forms would end in swap."""
-    monkeypatch.setattr("ppocr_slim.runtime.language._REMEMBERED", 50)
+    monkeypatch.setattr("ppocr_slim.text.language_model._REMEMBERED", 50)
     for number in range(200):
         language.probability("Hà ", chr(0x4E00 + number))
     assert len(language._known) <= 50

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ppocr_slim.bench import training
-from ppocr_slim.bench.training import (
+from ppocr_slim.benchmarks import training_speed as training
+from ppocr_slim.benchmarks.training_speed import (
     Case,
     Contender,
     Plan,
@@ -24,8 +24,8 @@ from ppocr_slim.bench.training import (
     run_benchmark,
     summarize,
 )
-from ppocr_slim.bench.training_page import table, write_figures
 from ppocr_slim.errors import SlimError
+from ppocr_slim.reports.training_speed import table, write_figures
 
 TINY = Case("tiny", "a tiny network", "crnn_mv3_slim", {"scale": 0.35, "height": 32, "hidden": 16}, 32, 480, 2)
 STOCK, OURS = Plan("stock", 1, 32, fast=False), Plan("ours", 2, 16, fast=True)
@@ -90,7 +90,7 @@ def test_without_torch_its_column_is_left_out(monkeypatch):
 
 def test_the_twin_imports_nothing_that_its_interpreter_may_lack():
     """Lost otherwise: it would only run where both frameworks are installed together."""
-    tree = ast.parse((training.ROOT / "ppocr_slim/bench/torch_twin.py").read_text(encoding="utf-8"))
+    tree = ast.parse((training.ROOT / "ppocr_slim/benchmarks/torch_twin.py").read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = {n for i in imports for n in ([i.module] if isinstance(i, ast.ImportFrom) else [a.name for a in i.names])}
     others = {name.split(".")[0] for name in names} - {"torch", "numpy"}

@@ -13,6 +13,7 @@ from pages import iou_of_quads, page_of_lines, rectangle, turned
 
 from ppocr_slim.data.maps import db_maps
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.hmean import score_page
 from ppocr_slim.runtime.boxes import (
     Box,
     BoxSettings,
@@ -23,7 +24,6 @@ from ppocr_slim.runtime.boxes import (
     shrunk_by,
 )
 from ppocr_slim.runtime.polygons import area, perimeter
-from ppocr_slim.tasks.hmean import score_page
 
 EXACT = BoxSettings(unclip_ratio=None)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ppocr_slim import mkl_code_path
-from ppocr_slim.runtime.backends import overflows
+from ppocr_slim.engines.session import overflows
 
 AVX512 = "avx2 fma avx512f avx512dq avx512bw avx512vl"
 

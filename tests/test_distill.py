@@ -23,6 +23,7 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import Batch, TrainingRows
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.models import build_model
 from ppocr_slim.models.attention_reader import AttentionReader
@@ -35,11 +36,10 @@ from ppocr_slim.slim import distill, teachers
 from ppocr_slim.slim.branches import PAD, GuideStep, TonesStep, teacher_forcing, tone_classes
 from ppocr_slim.slim.distill import DistillStep
 from ppocr_slim.slim.mutual import MutualStep
-from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, at_steps, open_teacher, row_widths
+from ppocr_slim.slim.technique import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays, save_checkpoint
 from ppocr_slim.tasks.checks import check_config
-from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.kernels.accelerate import accelerated
 from ppocr_slim.training.loop import Job, fit

@@ -17,12 +17,12 @@ from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
 from PIL import Image
 
-from ppocr_slim.bench.pictures import marked_spans, reading_sheet
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.lines import evaluate, open_recognizer
+from ppocr_slim.evaluation.verification import RowExam, spread
 from ppocr_slim.export import bundle as export_module
 from ppocr_slim.export.bundle import export_bundle, measure_parity
-from ppocr_slim.export.exams import RowExam, spread
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import publish_folder, recover_folder
 from ppocr_slim.models import build_model
@@ -30,7 +30,7 @@ from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import load_model, load_weights, read_arrays, read_states
-from ppocr_slim.tasks.evaluation import evaluate, open_recognizer
+from ppocr_slim.visualize.line_sheet import marked_spans, reading_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMATS = ("paddle", "onnx")

@@ -30,7 +30,7 @@ from ppocr_slim.slim import _paddleslim, fpgm, sensitivity
 from ppocr_slim.slim.channels import find_groups, joined, median_distances, remove, silence
 from ppocr_slim.slim.fpgm import FpgmStep, Planner
 from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, numbers_to_try, plot_sensitivity
-from ppocr_slim.slim.step import Context
+from ppocr_slim.slim.technique import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.kernels.accelerate import accelerated

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pages import iou_of_quads, rectangle
 
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.hmean import Found, score_page
 from ppocr_slim.runtime.polygons import area, intersection_area
-from ppocr_slim.tasks.hmean import Found, score_page
 
 A, B, C = rectangle(0, 0, 100, 20), rectangle(0, 40, 100, 20), rectangle(0, 80, 100, 20)
 

@@ -27,11 +27,9 @@ from PIL import Image
 import ppocr_slim.export.bundle as export_module
 from ppocr_slim import cpuinfo
 from ppocr_slim.data.labels import Sample
+from ppocr_slim.engines.session import OnnxSession, choose_precision, overflows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle, requantize_bundle, write_network
-from ppocr_slim.export.calibration import activation_grid, calibrate
-from ppocr_slim.export.int8 import lstm_integers, write_int8
-from ppocr_slim.export.post_training import fused_operators, quantize_file
 from ppocr_slim.models.fake_quant import (
     MovingQuantizer,
     QuantizedAdd,
@@ -44,7 +42,9 @@ from ppocr_slim.models.fake_quant import (
 from ppocr_slim.models.grids import Grid, LayerGrids, grids_of
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
-from ppocr_slim.runtime.backends import OnnxSession, choose_precision, overflows
+from ppocr_slim.quantization.calibration import activation_grid, calibrate
+from ppocr_slim.quantization.post_training import fused_operators, quantize_file
+from ppocr_slim.quantization.qdq_writer import lstm_integers, write_int8
 from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS, read_bundle, shipped
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
@@ -534,7 +534,7 @@ def test_what_ships_does_not_overflow_without_vnni(task):
 @pytest.mark.parametrize("overflowing", [True, False])
 def test_weights_that_overflow_are_not_taken_unasked(place, overflowing, monkeypatch, caplog):
     """A bundle made for VNNI would read nonsense on a processor without it, and nobody would be told."""
-    monkeypatch.setattr("ppocr_slim.runtime.backends.overflows", lambda *_: overflowing)
+    monkeypatch.setattr("ppocr_slim.engines.session.overflows", lambda *_: overflowing)
     wide = replace(read_bundle(place / "plain"), int8_weight_bits=8, precision={"onnxruntime": "int8"})
     assert choose_precision(wide, "onnxruntime") == ("fp32" if overflowing else "int8")
     assert choose_precision(wide, "onnxruntime", "int8") == "int8"

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.correct import POST_PROCESSING
-from ppocr_slim.runtime.lexicon import Lexicon
-from ppocr_slim.runtime.place_names import names_text, read_place_names, save_place_names, shipped_place_names
-from ppocr_slim.runtime.stable import until_stable
 from ppocr_slim.synth.addresses import load_places
+from ppocr_slim.text.stable import until_stable
+from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING
+from ppocr_slim.text.vietnamese.lexicon import Lexicon
+from ppocr_slim.text.vietnamese.place_names import names_text, read_place_names, save_place_names, shipped_place_names
 
 TREE = {
     "Đồng Nai": {"Cẩm Mỹ": ("Sông Nhạn", "Bảo Bình"), "Xuân Lộc": ("Suối Cát",), "Biên Hoà": ("Tân Phong",)},

@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 from pages import rectangle
 
-from ppocr_slim.bench.evaluation_report import GREEN, ORANGE, RED, direction_sheet, page_sheet, page_table
-from ppocr_slim.bench.pipeline import flags, parse_range, score_side
-from ppocr_slim.bench.pipeline_page import page_text
-from ppocr_slim.bench.results import write_results
+from ppocr_slim.benchmarks.pipeline import flags, parse_range, score_side
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.boxes import Box
-from ppocr_slim.runtime.direction import DirectionClassifier
-from ppocr_slim.runtime.specs import ClsSpec
-from ppocr_slim.tasks.hmean import score_page
-from ppocr_slim.tasks.page_evaluation import (
+from ppocr_slim.evaluation.hmean import score_page
+from ppocr_slim.evaluation.pages import (
     ReadingErrors,
     evaluate_directions,
     evaluate_pages,
     match_lines,
     score_reading,
 )
+from ppocr_slim.reports.pipeline import page_text
+from ppocr_slim.reports.results import write_results
+from ppocr_slim.runtime.boxes import Box
+from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.specs import ClsSpec
+from ppocr_slim.visualize.evaluation_sheets import GREEN, ORANGE, RED, direction_sheet, page_sheet, page_table
 
 A, B, C = (rectangle(10, 10 + 40 * number, 200, 20) for number in range(3))
 FAR = rectangle(400, 300, 100, 20)

@@ -19,7 +19,6 @@ import pytest
 from papers import CLASSES, fake_detector, fake_pipeline, page_with, pdf_with_marks, sees_the_band, strip, write
 from PIL import Image
 
-from ppocr_slim.bench.page_pictures import PictureFolder, boxes_picture, reading_picture
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import network as network_module
 from ppocr_slim.runtime import pipeline as pipeline_module
@@ -31,6 +30,7 @@ from ppocr_slim.runtime.preprocess import page_size, pages_to_batch, resize_page
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.runtime.types import TextLine
+from ppocr_slim.visualize.pages import PictureFolder, boxes_picture, reading_picture
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -392,7 +392,7 @@ def test_the_page_tools_answer_without_paddle():
         "    sys.argv = [tool, '--help']\n"
         "    try:\n        runpy.run_path(tool, run_name='__main__')\n"
         "    except SystemExit as stop:\n        assert stop.code == 0, stop.code\n"
-        "import ppocr_slim.bench.page_pictures\n"
+        "import ppocr_slim.visualize.pages\n"
         "print([name for name in sys.modules if name in ('paddle', 'pypdfium2')])\n"
     )
     command = [sys.executable, "-c", code, *(str(TOOLS / f"predict_{name}.py") for name in ("system", "det", "cls"))]

@@ -14,15 +14,15 @@ import pytest
 from drawing import write_rows
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.correct import (
+from ppocr_slim.evaluation.lines import EvaluatedLine, Evaluation, post_effects
+from ppocr_slim.evaluation.metrics import score_lines
+from ppocr_slim.text.vietnamese.corrections import (
     POST_PROCESSING,
     mend_syllables,
     place_tone_marks,
     post_process,
     post_processing_names,
 )
-from ppocr_slim.tasks.evaluation import EvaluatedLine, Evaluation, post_effects
-from ppocr_slim.tasks.metrics import score_lines
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 

@@ -16,12 +16,12 @@ from exported import TEXTS, save_lively_checkpoint
 from PIL import Image
 
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.language import build_language_model
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.runtime.bundle import LANGUAGE, put_language, read_bundle
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.predict import read_files
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.text.language_training import build_language_model
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "predict_rec.py"
 

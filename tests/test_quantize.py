@@ -16,14 +16,14 @@ from test_training import config_dict
 from ppocr_slim.config.schema import Config, Lsq, Pact
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quantized_layers
 from ppocr_slim.models.grids import best_scale, grids_of
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqStep, PactStep
-from ppocr_slim.slim.step import Context
+from ppocr_slim.slim.technique import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
-from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.training.kernels.accelerate import accelerated
 from ppocr_slim.training.optim import build_optimizer

@@ -8,10 +8,10 @@ from typing import Sequence
 
 import pytest
 
-from ppocr_slim.bench.report import collect, write_page
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
+from ppocr_slim.reports.training_run import collect, write_page
 
 SCORES = {"cer": 0.25, "wer": 0.5, "line_accuracy": 0.5, "edit_similarity": 0.8, "kalapa_score": 0.6, "lines": 2}
 COUNTED = [

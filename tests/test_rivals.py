@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from drawing import draw_row
 
-from ppocr_slim.bench.provenance import ROOT
-from ppocr_slim.bench.worker import Worker, paddleocr_options, rapidocr_options
+from ppocr_slim.benchmarks.worker import Worker, paddleocr_options, rapidocr_options
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.hmean import score_page
+from ppocr_slim.reports.provenance import ROOT
 from ppocr_slim.runtime.bundle import PRETRAINED, read_bundle, shipped
-from ppocr_slim.tasks.hmean import score_page
 
 TEXTS = ("Số 15 Đường Nguyễn Huệ, Quận 1", "Thôn 7 Xã Ea Kar", "Ấp Mỹ Thạnh Tp Cần Thơ", "Tổ 3 Hải Dương")
 PYTHON = os.environ.get("RIVALS_PYTHON", str(ROOT / ".venv-rivals" / "bin" / "python"))

@@ -15,17 +15,17 @@ import yaml
 from drawing import draw_row
 from PIL import Image
 
+from ppocr_slim.engines.session import open_session
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import bundle as bundle_module
-from ppocr_slim.runtime.backends import open_session
 from ppocr_slim.runtime.blank import is_blank
 from ppocr_slim.runtime.bundle import read_bundle, shipped, write_card
-from ppocr_slim.runtime.ctc import greedy_decode
 from ppocr_slim.runtime.images import find_images, load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.synth.dataset import LineMaker
+from ppocr_slim.text.ctc import greedy_decode
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("", "a", "b", " ")

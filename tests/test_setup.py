@@ -61,9 +61,9 @@ def is_standard(name: str) -> bool:
     return spec is not None and "site-packages" not in str(spec.origin)
 
 
-# A column of the training benchmark, where it happens to be installed; and what bench/page_worker.py compares with,
-# which has an environment of its own (requirements-rivals.txt; `tools` is a package of PaddleOCR's); and Ray, over
-# which ablations run where somebody has it
+# A column of the training benchmark, where it happens to be installed; and what benchmarks/page_worker.py compares
+# with, which has an environment of its own (requirements-rivals.txt; `tools` is a package of PaddleOCR's); and Ray,
+# over which ablations run where somebody has it
 OPTIONAL = {"torch", "rapidocr_onnxruntime", "tools", "ray"}
 
 

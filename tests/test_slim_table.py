@@ -16,13 +16,13 @@ from drawing import write_rows
 from exported import save_lively_checkpoint
 from test_training import TEXTS, config_dict, wait_for
 
-from ppocr_slim.bench import runs
-from ppocr_slim.bench.runs import Outcome, derive, read_outcome, run_config
-from ppocr_slim.bench.slim_page import bit_table, table, text_table, write_slim_table
-from ppocr_slim.bench.slim_table import STEPS, bit_row, plan_rows, run_rows, slim_table
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
+from ppocr_slim.experiments import runs
+from ppocr_slim.experiments.runs import Outcome, derive, read_outcome, run_config
+from ppocr_slim.experiments.slim_table import STEPS, bit_row, plan_rows, run_rows, slim_table
+from ppocr_slim.reports.slim_table import bit_table, table, text_table, write_slim_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTILL = {"distill": {"teacher": "teacher", "losses": [{"name": "dkd"}]}}
@@ -121,7 +121,7 @@ def test_rows_that_start_from_a_failed_one_are_not_run(tmp_path, monkeypatch):
         asked.append(config.run.output_dir.name)
         return Outcome(config.run.output_dir.name != "distill", "no teacher")
 
-    monkeypatch.setattr("ppocr_slim.bench.slim_table.run_config", run)
+    monkeypatch.setattr("ppocr_slim.experiments.slim_table.run_config", run)
     outcomes = run_rows(rows)
     assert asked == ["fp32", "distill", "fpgm", "pact", "share"]
     assert [name for name, outcome in outcomes.items() if not outcome.done] == ["distill", "all"]

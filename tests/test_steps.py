@@ -17,14 +17,14 @@ from ppocr_slim.config.schema import Config, DistillLoss
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.rows import TrainingRows
+from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import STEPS
-from ppocr_slim.slim.step import SlimStep
+from ppocr_slim.slim.technique import SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
 from ppocr_slim.tasks.checks import check_config
-from ppocr_slim.tasks.metrics import score_lines
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.runlog import read_log

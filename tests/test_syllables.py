@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.syllables import (
+from ppocr_slim.text.vietnamese.syllables import (
     _ONSETS,
     TONES,
     correct_syllable,

@@ -42,10 +42,10 @@ def main() -> int:
             raise SlimError(f"{problem}; leave one of the two out")
     load_ablation(options.config)
     # Paddle takes seconds to import: only once the file is known to be right.
-    from ppocr_slim.bench.ablation import ablate, plan
-    from ppocr_slim.bench.ablation_page import failures, text_table, write_ablation
-    from ppocr_slim.bench.estimate import forecast, plan_text
-    from ppocr_slim.bench.executors import open_executor
+    from ppocr_slim.experiments.ablation import ablate, plan
+    from ppocr_slim.experiments.estimates import forecast, plan_text
+    from ppocr_slim.experiments.executors import open_executor
+    from ppocr_slim.reports.ablation import failures, text_table, write_ablation
 
     planned = plan(options.config, options.any_code)
     if options.dry_run:

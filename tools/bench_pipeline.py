@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.bench.pipeline import RAPIDOCR, Settings, parse_range, run_benchmark
-from ppocr_slim.bench.pipeline_page import page_text
-from ppocr_slim.bench.results import write_results
+from ppocr_slim.benchmarks.pipeline import RAPIDOCR, Settings, parse_range, run_benchmark
 from ppocr_slim.errors import run_tool
+from ppocr_slim.reports.pipeline import page_text
+from ppocr_slim.reports.results import write_results
 from ppocr_slim.runtime.bundle import shipped
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.bench.training import CASES, Settings, run_benchmark, run_contender
-from ppocr_slim.bench.training_page import table, write_figures
+from ppocr_slim.benchmarks.training_speed import CASES, Settings, run_benchmark, run_contender
+from ppocr_slim.engines.session import usable_cores
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.backends import usable_cores
+from ppocr_slim.reports.training_speed import table, write_figures
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ppocr_slim.bench.demo import run_demo
+from ppocr_slim.cli.demo import run_demo
 from ppocr_slim.errors import run_tool
 
 

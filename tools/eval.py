@@ -11,17 +11,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.bench.evaluation_report import direction_sheet, direction_table, page_sheet, page_table
-from ppocr_slim.bench.pictures import reading_sheet
 from ppocr_slim.data.page_labels import read_samples
+from ppocr_slim.engines.session import BACKENDS, PRECISIONS
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.address import DECODE_HELP, DECODERS, open_decoder
-from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
+from ppocr_slim.evaluation.lines import evaluate, open_network, post_effects
+from ppocr_slim.evaluation.pages import evaluate_directions, evaluate_pages
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.tasks.evaluation import evaluate, open_network, post_effects
-from ppocr_slim.tasks.page_evaluation import evaluate_directions, evaluate_pages
+from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS, open_decoder
+from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
+from ppocr_slim.visualize.evaluation_sheets import direction_sheet, direction_table, page_sheet, page_table
+from ppocr_slim.visualize.line_sheet import reading_sheet
 
 
 def main() -> int:

@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.language import build_language_model
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.bundle import put_language
 from ppocr_slim.synth.addresses import AddressBook
+from ppocr_slim.text.language_training import build_language_model
 
 
 def main() -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.place_names import PLACE_NAMES, save_place_names
 from ppocr_slim.synth.addresses import load_places
+from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES, save_place_names
 
 
 def main() -> int:

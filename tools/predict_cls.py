@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.engines.session import BACKENDS, PRECISIONS
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import find_images

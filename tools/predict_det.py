@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.engines.session import BACKENDS, PRECISIONS
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.documents import find_documents
@@ -35,7 +35,7 @@ def main() -> int:
     detector = Detector.from_bundle(bundle, options.backend, options.threads, options.precision)
     pictures = None
     if options.draw is not None:
-        from ppocr_slim.bench.page_pictures import PictureFolder, boxes_picture  # needs matplotlib's font
+        from ppocr_slim.visualize.pages import PictureFolder, boxes_picture  # needs matplotlib's font
 
         pictures = PictureFolder(options.draw, paths)
 

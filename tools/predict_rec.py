@@ -10,14 +10,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.engines.session import BACKENDS, PRECISIONS
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.address import DECODE_HELP, DECODERS
-from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
 from ppocr_slim.runtime.bundle import shipped
-from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.images import find_images
 from ppocr_slim.runtime.predict import read_files
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS
+from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
 
 
 def main() -> int:

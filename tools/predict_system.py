@@ -10,13 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.engines.session import BACKENDS, PRECISIONS
 from ppocr_slim.errors import run_tool
-from ppocr_slim.runtime.address import DECODE_HELP, DECODERS
-from ppocr_slim.runtime.backends import BACKENDS, PRECISIONS
-from ppocr_slim.runtime.correct import POST_PROCESSING, post_processing_names
 from ppocr_slim.runtime.documents import find_documents
 from ppocr_slim.runtime.pipeline import BATCH_SIZE, DROP_SCORE, Pipeline
 from ppocr_slim.runtime.predict_pages import page_name, read_documents
+from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS
+from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ def main() -> int:
     )
     pictures = None
     if options.draw is not None:
-        from ppocr_slim.bench.page_pictures import PictureFolder, reading_picture  # needs matplotlib's font
+        from ppocr_slim.visualize.pages import PictureFolder, reading_picture  # needs matplotlib's font
 
         pictures = PictureFolder(options.draw, paths)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
-from ppocr_slim.export.exams import spread
-from ppocr_slim.export.int8 import WEIGHT_BITS
-from ppocr_slim.export.post_training import quantize_file
+from ppocr_slim.evaluation.verification import spread
+from ppocr_slim.quantization.post_training import quantize_file
+from ppocr_slim.quantization.qdq_writer import WEIGHT_BITS
 from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.runtime.images import find_images
 

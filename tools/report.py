@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.bench.report import collect, write_page
 from ppocr_slim.errors import run_tool
+from ppocr_slim.reports.training_run import collect, write_page
 
 
 def main() -> int:

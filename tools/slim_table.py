@@ -31,8 +31,8 @@ def main() -> int:
     config = load_config(options.config, options.override)
     rows = [name.strip() for name in options.rows.split(",") if name.strip()]
     # Paddle takes seconds to import: only once the config is known to be right.
-    from ppocr_slim.bench.slim_page import text_table, write_slim_table
-    from ppocr_slim.bench.slim_table import slim_table
+    from ppocr_slim.experiments.slim_table import slim_table
+    from ppocr_slim.reports.slim_table import text_table, write_slim_table
 
     figures = slim_table(
         config, "python " + shlex.join(sys.argv), rows, options.bits, options.read_only, options.rounds

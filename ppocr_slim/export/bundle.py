@@ -16,16 +16,17 @@ import paddle2onnx
 from paddle import nn
 from paddle.static import InputSpec
 
+from ppocr_slim.engines.session import Session, open_session
+from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.export.calibration import calibrate
-from ppocr_slim.export.exams import EXAMS, Exam
-from ppocr_slim.export.int8 import write_int8
+from ppocr_slim.evaluation.verification import EXAMS, Exam
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.fake_quant import strip
 from ppocr_slim.models.grids import grids_of
 from ppocr_slim.models.state import model_state, training_only
-from ppocr_slim.runtime.backends import Session, open_session
+from ppocr_slim.quantization.calibration import calibrate
+from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.runtime.bundle import (
     CARD,
     INT8,
@@ -39,7 +40,6 @@ from ppocr_slim.runtime.bundle import (
 )
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec, Spec
-from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.tasks.checkpoint import load_model
 from ppocr_slim.tasks.table import TASKS, task_for
 

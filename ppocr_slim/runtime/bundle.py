@@ -16,9 +16,9 @@ import yaml
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import readable_folder, replacing
-from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
 from ppocr_slim.runtime.specs import SPECS, ClsSpec, DetSpec, RecSpec, Spec
+from ppocr_slim.text.language_model import LanguageModel
 
 FORMAT = 1
 CARD = "inference.yml"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Generic, Optional, Type, TypeVar, Union
 
+from ppocr_slim.engines.session import Session, open_session
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.backends import Session, open_session
 from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.specs import Spec
 

@@ -19,11 +19,11 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.boxes import rectify
 from ppocr_slim.runtime.bundle import shipped
-from ppocr_slim.runtime.correct import POST_PROCESSING, post_process
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.types import TextLine
+from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_process
 
 BATCH_SIZE = 8
 DROP_SCORE = 0.5

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
-from ppocr_slim.runtime.correct import post_process
 from ppocr_slim.runtime.images import load_all
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.types import TextLine
+from ppocr_slim.text.vietnamese.corrections import post_process
 
 
 @dataclass(frozen=True)

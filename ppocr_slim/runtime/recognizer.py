@@ -8,14 +8,14 @@ from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from ppocr_slim.runtime.address import open_decoder
-from ppocr_slim.runtime.backends import Session
+from ppocr_slim.engines.session import Session
 from ppocr_slim.runtime.blank import is_blank
-from ppocr_slim.runtime.ctc import Decode, greedy_decode
 from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.types import TextLine
+from ppocr_slim.text.ctc import Decode, greedy_decode
+from ppocr_slim.text.vietnamese.address import open_decoder
 
 
 class Recognizer(Network[RecSpec]):

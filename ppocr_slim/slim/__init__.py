@@ -11,7 +11,7 @@ from ppocr_slim.slim.fpgm import FpgmStep
 from ppocr_slim.slim.mutual import MutualStep
 from ppocr_slim.slim.quantize import LsqStep, PactStep
 from ppocr_slim.slim.share import ShareStep
-from ppocr_slim.slim.step import SlimStep
+from ppocr_slim.slim.technique import SlimStep
 
 STEPS: Dict[str, Callable[..., SlimStep]] = {
     "distill": DistillStep,

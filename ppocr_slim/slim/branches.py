@@ -15,7 +15,7 @@ from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.attention_reader import AttentionReader
 from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.slim.step import Context, SlimStep
+from ppocr_slim.slim.technique import Context, SlimStep
 from ppocr_slim.tasks.task import Outputs
 
 SEED = 2_000_003  # added to the experiment's seed for a branch's initial weights

@@ -15,7 +15,6 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim import losses
-from ppocr_slim.slim.step import Context, SlimStep
 from ppocr_slim.slim.teachers import (
     Answer,
     CachedTeacher,
@@ -25,6 +24,7 @@ from ppocr_slim.slim.teachers import (
     open_teacher,
     row_widths,
 )
+from ppocr_slim.slim.technique import Context, SlimStep
 from ppocr_slim.tasks.task import Outputs, Task
 
 CACHE = "teacher"  # folder of a stage where a teacher's answers are kept

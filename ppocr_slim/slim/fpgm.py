@@ -19,21 +19,21 @@ import onnxruntime
 from paddle import nn
 
 from ppocr_slim.config.schema import Fpgm
+from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import save_inference_model
 from ppocr_slim.folders import write_json
+from ppocr_slim.layer_names import named
 from ppocr_slim.models.cost import measure_cost, watch
-from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import KINDS
-from ppocr_slim.runtime.backends import usable_cores
 from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.specs import Spec
-from ppocr_slim.runtime.timing import compared, time_in_turns
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, find_groups, joined, remove
 from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensitivity
-from ppocr_slim.slim.step import Context, SlimStep, Transform
+from ppocr_slim.slim.technique import Context, SlimStep, Transform
 
 FIGURES, SENSITIVITY, PLOT = "fpgm.json", "fpgm_sensitivity.json", "fpgm_sensitivity.png"
 ROUNDS = 12  # of timing two networks in turns

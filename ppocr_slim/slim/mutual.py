@@ -14,7 +14,7 @@ from ppocr_slim.export.bundle import FAKE_QUANT
 from ppocr_slim.models import bind_model
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim.losses import frames
-from ppocr_slim.slim.step import Context, SlimStep
+from ppocr_slim.slim.technique import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.task import Outputs, Task
 

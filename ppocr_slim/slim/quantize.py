@@ -20,7 +20,9 @@ from paddle import nn
 from ppocr_slim.config.schema import Lsq, Pact, Quantize
 from ppocr_slim.data.rows import Batch
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.folders import write_json
+from ppocr_slim.layer_names import named
 from ppocr_slim.models.fake_quant import (
     KINDS,
     SMALLEST,
@@ -38,13 +40,11 @@ from ppocr_slim.models.fake_quant import (
     weight_top,
 )
 from ppocr_slim.models.grids import best_scale, best_scales
-from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import name_parameters, training_only
 from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
-from ppocr_slim.slim.step import Context, SlimStep, Transform
-from ppocr_slim.tasks.metrics import HIGHER_IS_BETTER
+from ppocr_slim.slim.technique import Context, SlimStep, Transform
 from ppocr_slim.tasks.task import Outputs, Task
 
 REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the stage's folder

@@ -14,10 +14,10 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Share
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.models.layer_names import named
+from ppocr_slim.layer_names import named
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim.shared_file import SHARED_FILE, codes_of, write_shared
-from ppocr_slim.slim.step import Context, SlimStep, Transform
+from ppocr_slim.slim.technique import Context, SlimStep, Transform
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, read_arrays
 
 ITERATIONS = 3000  # most weights settle within half of them; one takes 0.1 ms
@@ -76,7 +76,7 @@ def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> Dict[str, paddle.Ten
     """The trained matrices and kernels of a network by name: no biases, norms or other vectors.
 
     Args:
-        skip: layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), as `models.layer_names` finds them.
+        skip: layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), as `layer_names` finds them.
 
     Raises:
         SlimError: a pattern fits none of them, or all are skipped.

@@ -23,9 +23,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ppocr_slim import __version__
+from ppocr_slim.engines.session import usable_cores
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import old_folder, publish_folder
-from ppocr_slim.runtime.backends import usable_cores
 
 SPLITS = ("train", "val")
 

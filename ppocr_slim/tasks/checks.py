@@ -13,10 +13,10 @@ from ppocr_slim.errors import SlimError, WrongKeyError
 from ppocr_slim.models import MODELS, bind_model
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
 from ppocr_slim.runtime.bundle import read_bundle
-from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.table import TASKS, task_class
 from ppocr_slim.tasks.task import Data, Task
+from ppocr_slim.text.language_model import LanguageModel
 
 
 def check_config(config: Config) -> Config:

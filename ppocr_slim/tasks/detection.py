@@ -11,13 +11,13 @@ from ppocr_slim.config.schema import Config, Db, DbBoxes
 from ppocr_slim.data.doctor import Diagnosis, examine_pages
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.data.pages import PageBatch, TrainingPages
+from ppocr_slim.evaluation.hmean import Found, score_page
+from ppocr_slim.evaluation.metrics import PageScores
 from ppocr_slim.runtime.boxes import BoxSettings
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import DetSpec, Spec
 from ppocr_slim.tasks.db_loss import DBLoss
-from ppocr_slim.tasks.hmean import Found, score_page
-from ppocr_slim.tasks.metrics import PageScores
 from ppocr_slim.tasks.task import Data, Outputs, Task
 
 CROP = 640  # pixels; the side of what is trained on, unless the config says another

@@ -11,11 +11,11 @@ from ppocr_slim.config.schema import Config, CrossEntropy, DirectionThreshold
 from ppocr_slim.data.directions import CropBatch, TrainingCrops
 from ppocr_slim.data.doctor import Diagnosis, examine_crops
 from ppocr_slim.data.labels import Sample
+from ppocr_slim.evaluation.metrics import DirectionScores
 from ppocr_slim.models import bind_model
 from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import ClsSpec, Spec
-from ppocr_slim.tasks.metrics import DirectionScores
 from ppocr_slim.tasks.task import Data, Outputs, Task, WithSoftmax
 
 

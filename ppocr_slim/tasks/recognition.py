@@ -13,12 +13,12 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.doctor import Diagnosis, config_charset, examine_rows, steps_for_height
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.evaluation.lines import evaluate
+from ppocr_slim.evaluation.metrics import Scores, score_lines
 from ppocr_slim.models import bind_model
 from ppocr_slim.runtime.preprocess import steps_for_width
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.tasks.evaluation import evaluate
-from ppocr_slim.tasks.metrics import Scores, score_lines
 from ppocr_slim.tasks.task import Data, Outputs, Task, WithSoftmax
 
 

@@ -18,9 +18,10 @@ from paddle.utils import unique_name
 from ppocr_slim.config.schema import Config
 from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.evaluation.metrics import better
 from ppocr_slim.folders import recover_folder
 from ppocr_slim.models.state import assign_state, model_state, name_parameters
-from ppocr_slim.slim.step import SlimStep
+from ppocr_slim.slim.technique import SlimStep
 from ppocr_slim.tasks.checkpoint import (
     OPTIMIZER,
     WEIGHTS,
@@ -30,7 +31,6 @@ from ppocr_slim.tasks.checkpoint import (
     read_states,
     save_checkpoint,
 )
-from ppocr_slim.tasks.metrics import better
 from ppocr_slim.training.kernels.accelerate import accelerated
 from ppocr_slim.training.kernels.many import kernels_can_work_on
 from ppocr_slim.training.memory import keep_freed_memory

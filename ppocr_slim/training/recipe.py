@@ -16,21 +16,21 @@ from paddle import nn
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, ExportStage, Optimizer, Stage, TrainStage
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.evaluation.verification import spread
 from ppocr_slim.export.bundle import export_bundle
-from ppocr_slim.export.exams import spread
 from ppocr_slim.folders import recover_folder, replacing
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.bundle import put_language
-from ppocr_slim.runtime.language import LanguageModel
 from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim import build_steps
 from ppocr_slim.slim.quantize import keep_grids
-from ppocr_slim.slim.step import Context, SlimStep
+from ppocr_slim.slim.technique import Context, SlimStep
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.checks import check_config, diagnose
 from ppocr_slim.tasks.table import task_class
 from ppocr_slim.tasks.task import Data
+from ppocr_slim.text.language_model import LanguageModel
 from ppocr_slim.training.loop import BEST, LAST, Job, fit, is_trained
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.starting import (

@@ -11,8 +11,8 @@ from paddle import nn
 
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.weights import read_bundle_weights
+from ppocr_slim.layer_names import named
 from ppocr_slim.models import bind_model
-from ppocr_slim.models.layer_names import named
 from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays

@@ -1,1 +1,0 @@
-"""Reports: pictures, tables, the demo."""

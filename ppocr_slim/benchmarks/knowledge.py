@@ -1,0 +1,215 @@
+"""What knowledge of addresses is worth: rows decoded in several ways, with what each gains, costs and breaks."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.evaluation.lines import EvaluatedLine, scores_of
+from ppocr_slim.evaluation.metrics import normal_form
+from ppocr_slim.reports.provenance import provenance
+from ppocr_slim.reports.tables import markdown
+from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.text.beam import KEPT
+from ppocr_slim.text.ctc import Decode, greedy_decode
+from ppocr_slim.text.vietnamese.address import open_decoder
+from ppocr_slim.text.vietnamese.corrections import post_process
+from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES
+
+PACKAGES = ("onnxruntime", "numpy", "rapidfuzz")
+WARM_UP = 10  # rows whose times do not count: tables fill up
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of making a text of what the network saw."""
+
+    name: str
+    decode: str
+    post: Tuple[str, ...] = ()
+    files: Tuple[str, ...] = ()  # that it needs beside the network
+
+
+WAYS = (
+    Way("greedy", "greedy"),
+    Way("greedy, lexicon and syllables", "greedy", ("lexicon", "syllables"), ("map",)),
+    Way("beam search", "beam", (), ("language",)),
+    Way("beam search, lexicon", "beam", ("lexicon",), ("language", "map")),
+    Way("address search", "address", (), ("language", "map")),
+)
+
+
+def compare_ways(
+    bundle: Path, samples: Sequence[Sample], command: str, precision: str = "auto", language: Optional[Path] = None
+) -> Tuple[Dict[str, Any], Dict[str, List[EvaluatedLine]]]:
+    """Decode every row in each of `WAYS`; gives the figures, ready for JSON and without any text, and each way's lines.
+
+    A row's time is from pixels to text, one row at a time, the ways taking turns row by row.
+
+    Args:
+        language: the language model's file; None: the bundle's.
+
+    Raises:
+        SlimError: the bundle is damaged or has no language model, or there is no row that can be read.
+    """
+    if not samples:
+        raise SlimError("there is nothing to compare: give at least one labelled row")
+    recognizer = Recognizer.from_bundle(bundle, precision=precision)
+    decoders = {name: open_decoder(name, bundle, language) for name in {way.decode for way in WAYS}}
+    lines: Dict[str, List[EvaluatedLine]] = {way.name: [] for way in WAYS}
+    network_ms: List[float] = []
+    whole_ms: Dict[str, List[float]] = {way.name: [] for way in WAYS}
+    for sample in samples:
+        seen = _Recorder()
+        recognizer.decode = seen
+        try:
+            image = load_image(sample.path)
+            ms, (line,) = _timed(lambda image=image: recognizer.read([image]))
+        except SlimError as error:
+            logger.warning('counted as read "": %s', error)
+            ms, line = None, None
+        confidence = line.confidence if line else 0.0
+        if ms is not None:
+            network_ms.append(ms - seen.ms)
+        for way in WAYS:
+            way_ms, text = _timed(lambda way=way, seen=seen: _decoded(decoders[way.decode], seen, recognizer, way))
+            if ms is not None:
+                whole_ms[way.name].append(network_ms[-1] + way_ms)
+            reference = normal_form(sample.text)
+            distance = Levenshtein.distance(reference, text)
+            lines[way.name].append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
+    sizes = read_bundle(bundle).sizes
+    bytes_of = {
+        "language": language.stat().st_size if language else sizes[LANGUAGE],
+        "map": PLACE_NAMES.stat().st_size,
+    }
+    if not network_ms:
+        raise SlimError(f"none of the {len(samples)} rows can be read: is the label file where its images are?")
+    plain = lines[WAYS[0].name]
+    first = WARM_UP if len(network_ms) > 2 * WARM_UP else 0
+    return {
+        **provenance(command, PACKAGES),
+        "bundle": str(bundle),
+        "precision": precision,
+        "rows": len(samples),
+        "network_ms": round(statistics.median(network_ms[first:]), 2),
+        "ways": [
+            {
+                "name": way.name,
+                "scores": asdict(scores_of(lines[way.name])),
+                **_changes(plain, lines[way.name]),
+                "bytes": sum(bytes_of[file] for file in way.files),
+                "ms": round(statistics.median(whole_ms[way.name][first:]), 2),
+                "ms_95": round(float(np.percentile(whole_ms[way.name][first:], 95)), 2),
+            }
+            for way in WAYS
+        ],
+    }, lines
+
+
+class _Recorder:
+    """Decodes greedily, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.probabilities: Optional[np.ndarray] = None  # of one row; None: it was blank
+        self.ms = 0.0
+
+    def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
+        self.probabilities = probabilities
+        self.ms, decoded = _timed(lambda: greedy_decode(probabilities, classes))
+        return decoded
+
+
+def _timed(work: Callable[[], Any]) -> Tuple[float, Any]:
+    began = time.perf_counter()
+    made = work()
+    return 1000 * (time.perf_counter() - began), made
+
+
+def _decoded(decode: Decode, seen: _Recorder, recognizer: Recognizer, way: Way) -> str:
+    if seen.probabilities is None:
+        return ""
+    return post_process(decode(seen.probabilities, recognizer.spec.classes)[0][0], way.post)
+
+
+def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> Dict[str, int]:
+    """Rows that are not as they were read plainly, those with fewer and with more errors, and numbers that changed."""
+    pairs = list(zip(plain, lines))
+    return {
+        "changed": sum(one.reading != other.reading for one, other in pairs),
+        "better": sum(other.distance < one.distance for one, other in pairs),
+        "worse": sum(other.distance > one.distance for one, other in pairs),
+        "numbers_changed": sum(_numbers(one.reading) != _numbers(other.reading) for one, other in pairs),
+    }
+
+
+def _numbers(text: str) -> List[str]:
+    """The words that have a digit or a slash."""
+    return [word for word in text.split(" ") if not KEPT.isdisjoint(word)]
+
+
+def made_worse(lines: Dict[str, List[EvaluatedLine]], name: str) -> List[EvaluatedLine]:
+    """The lines of a way that have more errors than read plainly, the worst first."""
+    pairs = zip(lines[WAYS[0].name], lines[name])
+    worse = [(line.distance - plain.distance, line) for plain, line in pairs if line.distance > plain.distance]
+    return [line for _, line in sorted(worse, key=lambda pair: -pair[0])]
+
+
+HEADINGS = [
+    "decoding",
+    "CER",
+    "WER",
+    "exact",
+    "Kalapa",
+    "changed",
+    "better",
+    "worse",
+    "numbers changed",
+    "kB",
+    "ms a row",
+]
+
+
+def table(figures: Dict[str, Any]) -> List[List[str]]:
+    """The cells below `HEADINGS`, a row for each way."""
+    rows = []
+    for way in figures["ways"]:
+        s = way["scores"]
+        cells = [f"{s[key]:.4f}" for key in ("cer", "wer", "line_accuracy", "kalapa_score")]
+        counts = [str(way[key]) for key in ("changed", "better", "worse", "numbers_changed")]
+        rows.append(
+            [way["name"], *cells, *counts, f"{way['bytes'] / 1000:.0f}", f"{way['ms']:.1f} ({way['ms_95']:.1f})"]
+        )
+    return rows
+
+
+def page_text(name: str, figures: Dict[str, Any]) -> str:
+    """The page in Markdown."""
+    lines = [
+        f"# {name}",
+        "",
+        "What knowledge of addresses is worth: the same rows and the same network, decoded in several ways. Changed, "
+        "better and worse are rows, against greedy decoding. Words with a digit or a slash are never rewritten: the "
+        "column counts the rows in which they are not as they were read.",
+        "",
+        f"- command: `{figures['command']}`",
+        f"- commit: {figures['commit']}, {figures['date']}",
+        f"- {figures['machine']['processor']}, {figures['machine']['cores']} cores",
+        "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
+        f"- {figures['bundle']}, {figures['rows']} rows; of a row's time {figures['network_ms']:.1f} ms are the "
+        "network and the picture; in brackets the 95th percentile",
+        "- kB: of the language model and of the map",
+        "",
+        *markdown(HEADINGS, table(figures), {}),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,185 @@
+"""Reading labelled rows and counting the errors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+
+from rapidfuzz.distance import Levenshtein
+from tqdm import tqdm
+
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.engines.session import open_session
+from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.metrics import Scores, normal_form, score_lines
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
+from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.network import Network
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.text.vietnamese.corrections import post_process
+
+NETWORKS = {"det": Detector, "cls": DirectionClassifier, "rec": Recognizer}
+
+
+@dataclass(frozen=True)
+class EvaluatedLine:
+    """A labelled row and what was read; `distance` is the Levenshtein distance in characters."""
+
+    reference: str
+    reading: str
+    confidence: float
+    path: Path
+    group: str
+    distance: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every line of an evaluation and its figures.
+
+    Attributes:
+        lines: one for each sample, in their order.
+        scores: over all lines.
+        by_group: over the lines of each group (writer), sorted by name.
+        unreadable: (path, reason) of images that could not be read; they count as read "".
+    """
+
+    lines: Tuple[EvaluatedLine, ...]
+    scores: Scores
+    by_group: Mapping[str, Scores]
+    unreadable: Tuple[Tuple[Path, str], ...]
+
+    def worst(self, count: int) -> List[EvaluatedLine]:
+        """The `count` lines with the most errors per reference character, worst first."""
+        return sorted(self.lines, key=lambda line: -line.distance / max(1, len(line.reference)))[:count]
+
+    def to_json(self) -> Dict[str, Any]:
+        """All of it as plain dicts and lists."""
+        return {
+            "scores": asdict(self.scores),
+            "by_group": {group: asdict(scores) for group, scores in self.by_group.items()},
+            "unreadable": [{"path": str(path), "error": reason} for path, reason in self.unreadable],
+            "lines": [{**asdict(line), "path": str(line.path)} for line in self.lines],
+        }
+
+
+def open_network(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Network:
+    """The network of a bundle, run by `backend` in `precision`, or of a checkpoint, by what lies in the folder.
+
+    Raises SlimError if it is neither, or damaged.
+    """
+    place = readable_folder(Path(folder))
+    if (place / BUNDLE_CARD).is_file():
+        bundle = read_bundle(place)
+        return NETWORKS[bundle.spec.task](open_session(bundle, backend, precision=precision), bundle.spec)
+    # Here, because they import paddle, which a bundle does not need.
+    from ppocr_slim.tasks.checkpoint import CARD, load_model
+    from ppocr_slim.tasks.table import task_for
+
+    if not (place / CARD).is_file():
+        raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
+    model, card = load_model(place)
+    return NETWORKS[card.spec.task](task_for(card.spec).session(model), card.spec)
+
+
+def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
+    """As `open_network`; SlimError if the folder holds another network than a recognizer."""
+    network = open_network(folder, backend, precision)
+    if not isinstance(network, Recognizer):
+        raise SlimError(f"{folder} holds a {network.spec.task} network: rows are read with a rec one")
+    return network
+
+
+def evaluate(
+    recognizer: Recognizer, samples: Sequence[Sample], batch_size: int = 8, progress: bool = False
+) -> Evaluation:
+    """Read every sample once and score it; no sample ever stands in for another.
+
+    An image that cannot be read counts as read "": leaving it out would flatter. A blank row's label is "".
+
+    Args:
+        batch_size: rows that go through the network together.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        SlimError: there are no samples.
+    """
+    if not samples:
+        raise SlimError("there is nothing to evaluate: give at least one labelled row")
+    lines: List[EvaluatedLine] = []
+    unreadable: List[Tuple[Path, str]] = []
+    # Chunks of several batches: rows of one width meet in a batch, and not all images are in memory at once.
+    chunk_size = 8 * batch_size
+    with tqdm(total=len(samples), desc="evaluate", unit="row", disable=not progress) as bar:
+        for start in range(0, len(samples), chunk_size):
+            chunk = samples[start : start + chunk_size]
+            images = {}
+            for index, sample in enumerate(chunk):
+                try:
+                    images[index] = load_image(sample.path)
+                except SlimError as error:
+                    unreadable.append((sample.path, str(error)))
+            read = dict(zip(images, recognizer.read(list(images.values()), batch_size)))
+            for index, sample in enumerate(chunk):
+                text, confidence = (read[index].text, read[index].confidence) if index in read else ("", 0.0)
+                reference = normal_form(sample.text)
+                distance = Levenshtein.distance(reference, text)
+                lines.append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
+            bar.update(len(chunk))
+    groups = sorted({line.group for line in lines})
+    by_group = {group: scores_of([line for line in lines if line.group == group]) for group in groups}
+    return Evaluation(tuple(lines), scores_of(lines), by_group, tuple(unreadable))
+
+
+@dataclass(frozen=True)
+class PostEffect:
+    """What corrections of the readings do to their figures.
+
+    Attributes:
+        names: of the corrections, in the order in which they are applied; none for the readings themselves.
+        scores: after them.
+        changed: lines that are not as they were read.
+        better, worse: lines with fewer and with more errors than before.
+    """
+
+    names: Tuple[str, ...]
+    scores: Scores
+    changed: int
+    better: int
+    worse: int
+
+
+def post_effects(evaluation: Evaluation, names: Sequence[str]) -> List[PostEffect]:
+    """The readings as they are, after each of the named corrections alone, and after all of them in this order.
+
+    The names are those of `POST_PROCESSING`.
+    """
+    ways = [(), *((name,) for name in names)]
+    if len(names) > 1:
+        ways.append(tuple(names))
+    effects = []
+    references = [line.reference for line in evaluation.lines]
+    before = [line.distance for line in evaluation.lines]
+    for way in ways:
+        texts = [post_process(line.reading, way) for line in evaluation.lines]
+        after = [Levenshtein.distance(a, b) for a, b in zip(references, texts)]
+        effects.append(
+            PostEffect(
+                names=way,
+                scores=score_lines(references, texts),
+                changed=sum(text != line.reading for text, line in zip(texts, evaluation.lines)),
+                better=sum(new < old for old, new in zip(before, after)),
+                worse=sum(new > old for old, new in zip(before, after)),
+            )
+        )
+    return effects
+
+
+def scores_of(lines: Sequence[EvaluatedLine]) -> Scores:
+    """The figures of lines that were read."""
+    return score_lines([line.reference for line in lines], [line.reading for line in lines])

@@ -1,0 +1,269 @@
+"""Scoring detectors, direction classifiers and whole pipelines on labelled pages and rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+from tqdm import tqdm
+
+from ppocr_slim.data.labels import Sample
+from ppocr_slim.data.page_labels import PageSample
+from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.hmean import MIN_INSIDE, MIN_IOU, Found, score_page
+from ppocr_slim.evaluation.metrics import DirectionScores, PageScores, normal_form
+from ppocr_slim.runtime import polygons
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
+from ppocr_slim.runtime.images import load_image
+
+Unreadable = Tuple[Tuple[Path, str], ...]
+"""(path, reason) of images that could not be read."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which detection is which ground truth, by their numbers.
+
+    Attributes:
+        pairs: (truth, detection), the best first.
+        missed: truths without a detection, ignored ones aside.
+        wrong: detections without a truth that do not lie within an ignored one.
+    """
+
+    pairs: Tuple[Tuple[int, int], ...]
+    missed: Tuple[int, ...]
+    wrong: Tuple[int, ...]
+
+
+def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections: Sequence[np.ndarray]) -> Matches:
+    """Pair outlines [P_i, 2] in pixels that have more than half of their union in common, the best pair first.
+
+    A detection that fits an ignored truth, or lies within such ones by more than half of its area, counts for nothing.
+    """
+    found = [_simple(points) for points in detections]
+    wanted = [_simple(points) for points in truths]
+    common = np.array([[polygons.intersection_area(a, b) for b in found] for a in wanted], float)
+    common = common.reshape(len(wanted), len(found))
+    sizes = np.array([polygons.area(points) for points in found])
+    union = np.array([polygons.area(points) for points in wanted])[:, None] + sizes - common
+    iou = common / np.maximum(union, 1e-6)
+    pairs: List[Tuple[int, int]] = []
+    unwanted = {i for i, ignore in enumerate(ignored) if ignore}
+    order = sorted(zip(*np.nonzero(iou > MIN_IOU)), key=lambda place: -iou[place])
+    seen_truths, seen = set(), set()
+    for truth, detection in ((int(i), int(j)) for i, j in order):
+        if truth not in seen_truths and detection not in seen:
+            seen_truths.add(truth)
+            seen.add(detection)
+            if truth not in unwanted:
+                pairs.append((truth, detection))
+    for number in range(len(found)):
+        if common[sorted(unwanted), number].sum() > MIN_INSIDE * sizes[number]:
+            seen.add(number)
+    return Matches(
+        pairs=tuple(pairs),
+        missed=tuple(i for i in range(len(wanted)) if i not in unwanted | seen_truths),
+        wrong=tuple(j for j in range(len(found)) if j not in seen),
+    )
+
+
+def _simple(points: np.ndarray) -> np.ndarray:
+    """The outline, or the smallest one around it where it crosses itself."""
+    points = np.asarray(points, np.float32)
+    return points if polygons.is_simple(points) else polygons.hull(points)
+
+
+@dataclass(frozen=True)
+class ReadingErrors:
+    """Errors in characters of what was read on pages; they add up with `+`.
+
+    Attributes:
+        wrong: edit distances of the lines that were found.
+        missed: characters of the lines that were not.
+        added: characters read where there is no line.
+        characters: of all true lines.
+        lines, found: true lines, and how many of them were found.
+    """
+
+    wrong: int = 0
+    missed: int = 0
+    added: int = 0
+    characters: int = 0
+    lines: int = 0
+    found: int = 0
+
+    def __add__(self, other: ReadingErrors) -> ReadingErrors:
+        return ReadingErrors(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+    @property
+    def cer(self) -> float:
+        """All errors for each true character; without any, 0 if nothing was read and 1 otherwise."""
+        errors = self.wrong + self.missed + self.added
+        return errors / self.characters if self.characters else float(errors > 0)
+
+
+def score_reading(
+    page: PageSample, ignored: Sequence[bool], outlines: Sequence[np.ndarray], texts: Sequence[str]
+) -> ReadingErrors:
+    """What was read on a page, line by line: outlines [P, 2] and their texts, against the page's own.
+
+    A line that was not found is wrong in all its characters; what was read where there is none is too much. Lines
+    whose flag in `ignored` is set count neither way.
+    """
+    matches = match_lines(page.outlines, ignored, outlines)
+    truths, readings = [normal_form(text) for text in page.texts], [normal_form(text) for text in texts]
+    kept = [text for text, ignore in zip(truths, ignored) if not ignore]
+    return ReadingErrors(
+        wrong=sum(Levenshtein.distance(truths[i], readings[j]) for i, j in matches.pairs),
+        missed=sum(len(truths[i]) for i in matches.missed),
+        added=sum(len(readings[j]) for j in matches.wrong),
+        characters=sum(map(len, kept)),
+        lines=len(kept),
+        found=len(matches.pairs),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedPage:
+    """A labelled page and the outlines [P, 2] that were found on it, in pixels."""
+
+    sample: PageSample
+    found: Tuple[np.ndarray, ...]
+    counts: Found
+
+    @property
+    def errors(self) -> int:
+        """Lines missed and boxes too many."""
+        return self.counts.truths + self.counts.detections - 2 * self.counts.matched
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "path": str(self.sample.path),
+            "group": self.sample.group,
+            **asdict(self.counts),
+            "boxes": [np.asarray(points).round(1).tolist() for points in self.found],
+        }
+
+
+@dataclass(frozen=True)
+class PageEvaluation:
+    """As `Evaluation`, of pages; one that cannot be read counts as a page on which nothing was found."""
+
+    pages: Tuple[EvaluatedPage, ...]
+    scores: PageScores
+    by_group: Mapping[str, PageScores]
+    unreadable: Unreadable
+
+    def worst(self, count: int) -> List[EvaluatedPage]:
+        """The `count` pages with the most errors, worst first, pages without any left out."""
+        return sorted((page for page in self.pages if page.errors), key=lambda page: -page.errors)[:count]
+
+    def to_json(self) -> Dict[str, Any]:
+        """All of it as plain dicts and lists."""
+        return {
+            "scores": asdict(self.scores),
+            "by_group": {group: asdict(scores) for group, scores in self.by_group.items()},
+            "unreadable": _plain(self.unreadable),
+            "pages": [page.to_json() for page in self.pages],
+        }
+
+
+def evaluate_pages(detector: Detector, samples: Sequence[PageSample], progress: bool = False) -> PageEvaluation:
+    """Find the lines of every page and count them. Raises SlimError if there are no pages."""
+    pages, unreadable = [], []
+    for sample in tqdm(samples, desc="evaluate", unit="page", disable=not progress):
+        found: Tuple[np.ndarray, ...] = ()
+        try:
+            found = tuple(box.points for box in detector.detect(load_image(sample.path)))
+        except SlimError as error:
+            unreadable.append((sample.path, str(error)))
+        pages.append(EvaluatedPage(sample, found, score_page(sample.outlines, sample.ignored, found)))
+    groups = sorted({page.sample.group for page in pages})
+    by_group = {group: score_pages([page for page in pages if page.sample.group == group]) for group in groups}
+    return PageEvaluation(tuple(pages), score_pages(pages), by_group, tuple(unreadable))
+
+
+def score_pages(pages: Sequence[EvaluatedPage]) -> PageScores:
+    """The figures of some pages; SlimError if there are none."""
+    return PageScores.of(sum((page.counts for page in pages), Found()), len(pages))
+
+
+@dataclass(frozen=True)
+class EvaluatedDirection:
+    """A row, whether it was shown upside down, and what was said of it; `turned`: it would be turned."""
+
+    path: Path
+    upside_down: bool
+    right: bool
+    score: float
+    turned: bool
+
+    @property
+    def harmful(self) -> bool:
+        """Whether it would be read upside down."""
+        return self.upside_down != self.turned
+
+
+@dataclass(frozen=True)
+class DirectionEvaluation:
+    """As `Evaluation`, of rows that were shown both ways up; those that cannot be read are left out, and named."""
+
+    pictures: Tuple[EvaluatedDirection, ...]
+    scores: DirectionScores
+    unreadable: Unreadable
+
+    def worst(self, count: int) -> List[EvaluatedDirection]:
+        """The `count` pictures that were told wrong or would be read upside down, the surest errors first."""
+        wrong = [one for one in self.pictures if not one.right or one.harmful]
+        return sorted(wrong, key=lambda one: one.score if one.right else -one.score)[:count]
+
+    def to_json(self) -> Dict[str, Any]:
+        """All of it as plain dicts and lists."""
+        return {
+            "scores": asdict(self.scores),
+            "unreadable": _plain(self.unreadable),
+            "pictures": [{**asdict(one), "path": str(one.path)} for one in self.pictures],
+        }
+
+
+def evaluate_directions(
+    classifier: DirectionClassifier, samples: Sequence[Sample], progress: bool = False
+) -> DirectionEvaluation:
+    """Show every row as it is and upside down. Raises SlimError if there is none that can be read."""
+    pictures, unreadable = [], []
+    for sample in tqdm(samples, desc="evaluate", unit="row", disable=not progress):
+        try:
+            image = load_image(sample.path)
+        except SlimError as error:
+            unreadable.append((sample.path, str(error)))
+            continue
+        for upside_down, (right, score, turned) in enumerate(both_ways(classifier, image)):
+            pictures.append(EvaluatedDirection(sample.path, bool(upside_down), right, score, turned))
+    scores = _direction_scores(classifier, ((p.upside_down, p.right, p.score) for p in pictures))
+    return DirectionEvaluation(tuple(pictures), scores, tuple(unreadable))
+
+
+def score_directions(classifier: DirectionClassifier, crops: Iterable[np.ndarray]) -> DirectionScores:
+    """The figures of upright crops [h, w, 3] uint8 BGR, each shown both ways up; SlimError if there are none."""
+    judged = []
+    for crop in crops:
+        judged += [(bool(i), right, score) for i, (right, score, _) in enumerate(both_ways(classifier, crop))]
+    return _direction_scores(classifier, judged)
+
+
+def both_ways(classifier: DirectionClassifier, image: np.ndarray) -> List[Tuple[bool, float, bool]]:
+    """(whether its direction was told, with what probability, whether it would be turned) as it is and upside down."""
+    found = classifier.classify([image, half_turned(image)])
+    return [(one.angle == 180 * i, one.score, one.turned) for i, one in enumerate(found)]
+
+
+def _direction_scores(classifier: DirectionClassifier, judged: Iterable[Tuple[bool, bool, float]]) -> DirectionScores:
+    return DirectionScores.of(list(judged), classifier.spec.threshold)
+
+
+def _plain(unreadable: Unreadable) -> List[Dict[str, str]]:
+    return [{"path": str(path), "error": reason} for path, reason in unreadable]

@@ -1,0 +1,154 @@
+"""INT8 from an FP32 ONNX file and some images: quantization after training, of any network that reads images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ppocr_slim.engines.session import OnnxSession, OpenVinoSession, usable_cores
+from ppocr_slim.engines.timing import compared, time_in_turns
+from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.quantization.calibration import calibrate
+from ppocr_slim.quantization.qdq_writer import write_int8
+from ppocr_slim.runtime.bundle import SAFE_BITS
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
+
+TIMED_ROUNDS = 30
+INTEGER_OPERATORS = (
+    "QLinearConv",
+    "QLinearAdd",
+    "QLinearMatMul",
+    "MatMulIntegerToFloat",
+    "QGemm",
+    "DynamicQuantizeLSTM",
+)
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What was written.
+
+    Attributes:
+        sizes: bytes of the FP32 and the INT8 file.
+        layers: how many layers were quantized.
+        difference: mean absolute, of the outputs on the images.
+        operators: that ONNX Runtime runs the INT8 file with, and how many of each.
+        times: by backend, see `engines.timing.compared`; empty where nothing was timed.
+    """
+
+    out: Path
+    sizes: Tuple[int, int]
+    layers: int
+    difference: float
+    operators: Mapping[str, int]
+    times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        before, after = self.sizes
+        integer = ", ".join(f"{self.operators[name]} {name}" for name in INTEGER_OPERATORS if name in self.operators)
+        float_convolutions = sum(self.operators.get(name, 0) for name in ("Conv", "FusedConv"))
+        lines = [
+            f"wrote {self.out}: {after / 1e6:.2f} MB, {after / before:.0%} of {before / 1e6:.2f} MB",
+            f"  {self.layers} layers quantized; outputs differ by {self.difference:.2g} on average",
+            f"  ONNX Runtime runs {integer or 'no integer operator'}; {float_convolutions} float convolutions",
+        ]
+        for backend, time in self.times.items():
+            lines.append(
+                f"  {backend}: {time['ms']:.2f} ms, FP32 {time['base_ms']:.2f} ms, {time['ratio']:.2f} times as long"
+            )
+        return "\n".join(lines)
+
+
+def quantize_file(
+    source: Path,
+    out: Path,
+    images: Sequence[Path],
+    height: Optional[int] = None,
+    weight_bits: int = SAFE_BITS,
+    float_layers: Sequence[str] = (),
+    timed: bool = False,
+) -> QuantizationReport:
+    """Quantize an FP32 ONNX file that reads text rows, [N, 3, H, W] in -1 to 1, with rows that show what it sees.
+
+    Args:
+        images: rows of any size.
+        height: that they are scaled to; None: the network's own.
+        weight_bits, float_layers: see `write_int8` and `calibrate`.
+        timed: compare how long both files take in each backend that is installed.
+
+    Raises:
+        SlimError: no image, one that cannot be read, no height, or what `calibrate` and `write_int8` raise.
+    """
+    if not images:
+        raise SlimError("calibration needs at least one image")
+    if out.resolve() == source.resolve():
+        raise SlimError(f"{out} is the FP32 file itself: name another one for INT8")
+    height = height or _height(source)
+    rows = [resize_to_height(load_image(path), height) for path in images]
+    inputs = [row_input(row) for row in rows]
+    grids = calibrate(source, inputs, float_layers)
+    write_int8(source, out, grids, weight_bits)
+    sessions = [OnnxSession(path, usable_cores()) for path in (source, out)]
+    differences = [np.abs(sessions[0](x) - sessions[1](x)).mean() for x in inputs]
+    typical = row_input(median_row(rows))
+    return QuantizationReport(
+        out,
+        (source.stat().st_size, out.stat().st_size),
+        len(grids),
+        float(np.mean(differences)),
+        fused_operators(out),
+        time_files(source, out, typical) if timed else {},
+    )
+
+
+def time_files(
+    fp32: Path, int8: Path, x: np.ndarray, threads: Optional[int] = None, rounds: int = TIMED_ROUNDS
+) -> Dict[str, Dict[str, float]]:
+    """How long both files take for an input, in turn, by backend; {"ms", "base_ms" of FP32, "ratio"}."""
+    calls: Dict[Tuple[str, str], Callable[[], Any]] = {}
+    for backend, session in (("onnxruntime", OnnxSession), ("openvino", OpenVinoSession)):
+        try:
+            opened = {path: session(path, threads or usable_cores()) for path in (fp32, int8)}
+        except SlimError as error:
+            logger.warning("not timed in %s: %s", backend, error)
+            continue
+        calls.update({(backend, str(path)): partial(one, x) for path, one in opened.items()})
+    times = time_in_turns(calls, rounds)
+    return {
+        name: compared(times[name, str(int8)], times[name, str(fp32)]) for name in dict.fromkeys(n for n, _ in calls)
+    }
+
+
+def fused_operators(path: Union[str, Path]) -> Dict[str, int]:
+    """The operators of the graph that ONNX Runtime makes of a file, and how many of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        options.log_severity_level = 4  # it warns that such a file is for this processor only
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(options.optimized_model_filepath).graph.node
+    return dict(Counter(node.op_type for node in nodes))
+
+
+def _height(source: Path) -> int:
+    try:
+        given = onnx.load(str(source), load_external_data=False).graph.input
+        shape: List[int] = [side.dim_value for side in given[0].type.tensor_type.shape.dim]
+    except OSError as error:
+        raise SlimError(f"cannot read {source}: {error.strerror or error}") from error
+    except Exception as error:  # protobuf's DecodeError, whose module differs; no input at all
+        raise SlimError(f"{source} is not an ONNX file of a network: export it again") from error
+    if len(shape) != 4 or shape[1] != 3:
+        raise SlimError(f"{source} does not read images: its input has the shape {shape}, not [N, 3, H, W]")
+    if not shape[2]:
+        raise SlimError(f"{source} takes images of any height: give the one of its training with --height")
+    return shape[2]

@@ -1,0 +1,255 @@
+"""An ablation for people: text, a page, CSV and a plot. All from its figures alone."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from ppocr_slim.reports.plots import FAINT, INK, PALETTE, label_places, pareto_front, style
+from ppocr_slim.reports.results import write_results
+from ppocr_slim.reports.tables import markdown, shortened, text_lines, write_csv
+
+COUNTS = ("lines", "pages", "pictures", "characters")  # among the scores: of what they were measured on
+LONGEST = 44  # characters of a name beside its bar
+CUT = 0.6  # bars of which the shortest has this share of the longest do not begin at zero
+
+
+class Spread(NamedTuple):
+    """A score over seeds; the deviation is the sample's, None of one seed."""
+
+    mean: float
+    deviation: Optional[float]
+    values: Tuple[float, ...]
+
+    def __str__(self) -> str:
+        around = "" if self.deviation is None else f" ± {self.deviation:.4f}"
+        return f"{self.mean:.4f}{around}"
+
+
+def spread(variant: Mapping[str, Any], name: str) -> Optional[Spread]:
+    """A score of a variant's runs that are there; None where none is."""
+    values = tuple(run["scores"][name] for run in variant["runs"] if name in run.get("scores", {}))
+    if not values:
+        return None
+    return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, values)
+
+
+def other_scores(figures: Mapping[str, Any]) -> List[str]:
+    """The scores beside the metric, in their order."""
+    every = [name for variant in figures["variants"] for run in variant["runs"] for name in run.get("scores", {})]
+    return [name for name in dict.fromkeys(every) if name not in (figures["metric"], *COUNTS)]
+
+
+def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
+    """Headings, a row of cells for each variant, and why runs and figures are not there."""
+    metric, others = figures["metric"], other_scores(figures)
+    headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
+    rows, missing = [], {}
+    for variant in figures["variants"]:
+        main = spread(variant, metric)
+        found = [spread(variant, name) for name in others]
+        cells = [variant["name"], str(main or shortened(_why(variant), LONGEST)), str(len(main.values) if main else 0)]
+        cells += [f"{one.mean:.4f}" if one else "" for one in found]
+        cells.append(f"{variant['parameters'] / 1e6:.2f} M" if "parameters" in variant else "")
+        cells.append(f"{variant['flops'] / 1e6:.0f}" if "flops" in variant else "")
+        cells.append(f"{variant['bytes'] / 1e6:.2f}" if "bytes" in variant else "")
+        cells.append(f"{variant['ms']['ms']:.2f} ({variant['ms']['ratio']:.2f}x)" if "ms" in variant else "")
+        rows.append(cells)
+        for run in variant["runs"]:
+            if "reason" in run:
+                missing[f"{variant['name']}, seed {run['seed']}"] = run["reason"]
+        if "note" in variant:
+            missing[f"{variant['name']}, MB and ms"] = variant["note"]
+    return headings, rows, missing
+
+
+def _why(variant: Mapping[str, Any]) -> str:
+    """Why a variant is not there: what its first run says."""
+    return next((run["reason"] for run in variant["runs"] if "reason" in run), "it has no score")
+
+
+def _title(name: str) -> str:
+    return name.upper() if name in ("cer", "wer") else name.replace("_", " ")
+
+
+def failures(figures: Mapping[str, Any]) -> Dict[str, str]:
+    """Why runs are not there, by title."""
+    return {
+        f"{variant['name']}, seed {run['seed']}": run["reason"]
+        for variant in figures["variants"]
+        for run in variant["runs"]
+        if "reason" in run
+    }
+
+
+def text_table(figures: Mapping[str, Any]) -> str:
+    """The table as it is printed."""
+    headings, rows, missing = table(figures)
+    return "\n".join([text_lines(headings, rows), *(f"not there: {title}: {why}" for title, why in missing.items())])
+
+
+def write_ablation(out: Path, figures: Mapping[str, Any]) -> Path:
+    """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
+    return write_results(out, figures, _page, csv=_write_csv, png=draw)
+
+
+def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
+    """A line a run; what was measured of a variant stands in each of its lines."""
+    lines = []
+    for variant in figures["variants"]:
+        measured = {key: variant.get(key) for key in ("parameters", "flops", "file", "bytes")}
+        time = variant.get("ms", {})
+        for run in variant["runs"]:
+            line = {"variant": variant["name"], "seed": run["seed"], **run.get("scores", {})}
+            line.update(steps=sum(run.get("steps", [])) or None, minutes=run.get("minutes"), commit=run.get("commit"))
+            line.update(measured, ms=time.get("ms"), ms_ratio=time.get("ratio"))
+            lines.append({**line, "reason": run.get("reason")})
+    write_csv(path, lines)
+
+
+def draw(path: Path, figures: Mapping[str, Any]) -> None:
+    """Bars of all variants; accuracy against size and against time, by the variants' numbers."""
+    variants = figures["variants"]
+    height = max(4.6, 1.6 + 0.42 * len(variants))
+    figure = Figure(figsize=(16.5, height), facecolor="white", layout="constrained")
+    bars, sizes, times = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    _draw_bars(bars, figures)
+    # to kilobytes: names within an ONNX file differ by some bytes
+    sized = {str(n): (round(one["bytes"] / 1e6, 3), one) for n, one in enumerate(variants, 1) if "bytes" in one}
+    timed = {str(n): (one["ms"]["ms"], one) for n, one in enumerate(variants, 1) if "ms" in one}
+    _draw_costs(sizes, figures, "Against size", "model file, MB", sized)
+    _draw_costs(times, figures, "Against time", "ONNX Runtime, ms", timed)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
+    """One below the other, so that long names can be read; single seeds are dots."""
+    variants, metric = figures["variants"], figures["metric"]
+    spreads = [spread(variant, metric) for variant in variants]
+    means = [100 * one.mean for one in spreads if one]
+    longest = max([100 * max(one.values) for one in spreads if one], default=1.0)
+    shortest = min([100 * min(one.values) for one in spreads if one], default=0.0)
+    begin = max(0.0, shortest - 0.5 * (longest - shortest)) if means and shortest > CUT * longest else 0.0
+    cut = f"  (bars begin at {begin:.1f})" if begin else ""
+    style(axes, f"{figures['name']}: {_title(metric)}", f"{_title(metric)}, %, {_direction(figures)}{cut}", "")
+    span = max(longest - begin, 1e-6)
+    for place, found in enumerate(spreads):
+        color = PALETTE[place % len(PALETTE)]
+        if not found:
+            why = f"not there: {shortened(_why(variants[place]), LONGEST)}"
+            axes.annotate(why, (begin, place), (6, 0), textcoords="offset points", color=INK, va="center", fontsize=9)
+            continue
+        mean, deviation = 100 * found.mean, 100 * (found.deviation or 0)
+        axes.barh(place, mean - begin, left=begin, height=0.62, color=color, alpha=0.85, zorder=2)
+        if deviation:
+            axes.errorbar(mean, place, xerr=deviation, color=INK, capsize=4, linewidth=1.4, zorder=3)
+        dots = [100 * value for value in found.values]
+        if len(dots) > 1:
+            axes.scatter(dots, [place] * len(dots), s=16, color="white", edgecolor=INK, linewidth=0.9, zorder=4)
+        end = max(mean + deviation, *dots, mean)
+        around = f" ± {deviation:.2f}" if found.deviation is not None else ""
+        label = {"textcoords": "offset points", "va": "center", "color": INK, "fontsize": 9}
+        axes.annotate(f"{mean:.2f}{around}", (end, place), (7, 0), **label)
+    names = [f"{shortened(variant['name'], LONGEST)}   {number}" for number, variant in enumerate(variants, 1)]
+    axes.set_yticks(range(len(variants)), names)
+    axes.set_ylim(len(variants) - 0.4, -0.6)
+    axes.set_xlim(begin, begin + 1.28 * span)
+    axes.grid(visible=False, axis="y")
+
+
+def _direction(figures: Mapping[str, Any]) -> str:
+    return "higher is better" if figures["higher_is_better"] else "lower is better"
+
+
+def _draw_costs(
+    axes: Axes, figures: Mapping[str, Any], title: str, cost: str, found: Mapping[str, Tuple[float, Mapping[str, Any]]]
+) -> None:
+    """The metric against a cost, with the front of those that nothing beats in both; points carry variants' numbers."""
+    metric = figures["metric"]
+    style(axes, title, cost, f"{_title(metric)}, %")
+    spreads = {name: spread(variant, metric) for name, (_, variant) in found.items()}
+    points = {name: (found[name][0], 100 * one.mean) for name, one in spreads.items() if one}
+    if not points:
+        axes.annotate("nothing was measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
+        return
+    left, right = _limits([x for x, _ in points.values()])
+    bottom, top = _limits([y for _, y in points.values()])
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    front = pareto_front(points, figures["higher_is_better"])
+    corners = [points[name] for name in front]
+    corners.append((right, corners[-1][1]))
+    axes.step(*zip(*corners), where="post", color=FAINT, linewidth=2.2, zorder=1, label="Pareto front")
+    axes.legend(frameon=False, loc="best", labelcolor=INK)
+    places = label_places(points, 0.055 * (right - left), 0.025 * (right - left), 0.06 * (top - bottom))
+    halo = [withStroke(linewidth=3, foreground="white")]
+    for name, point in points.items():
+        color = PALETTE[(int(name) - 1) % len(PALETTE)]
+        axes.plot(*zip(point, places[name]), color=color, linewidth=0.8, zorder=2)
+        if spreads[name].deviation:
+            axes.errorbar(*point, yerr=100 * spreads[name].deviation, color=color, capsize=3, linewidth=1, zorder=2)
+        axes.scatter(*point, s=85, color=color, edgecolor="white", linewidth=1.3, zorder=3)
+        weight = "bold" if name in front else "normal"
+        axes.annotate(
+            name, places[name], color=color, fontsize=10.5, fontweight=weight, va="center", path_effects=halo, zorder=4
+        )
+
+
+def _limits(values: Sequence[float]) -> Tuple[float, float]:
+    """Ends of an axis, with room at both; it begins at zero where the values come near it."""
+    low, high = min(values), max(values)
+    room = 0.15 * ((high - low) or abs(high) or 1.0)
+    return (0.0 if low - room < 0.25 * high else low - room), high + 1.4 * room
+
+
+def _page(name: str, figures: Mapping[str, Any]) -> str:
+    headings, rows, missing = table(figures)
+    changes = "adds to the one before it" if figures["cumulative"] else "changes"
+    seeds = ", ".join(map(str, figures["seeds"]))
+    lines = [
+        f"# {name}",
+        "",
+        f"- command: `{figures['command']}`",
+        f"- commit: {figures['commit']}, {figures['date']}{_commits(figures)}",
+        f"- {figures['machine']['processor']}, {figures['machine']['cores']} cores, {figures['threads']} threads",
+        "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
+        f"- every run: {figures['budget']}; seeds {seeds}",
+        f"- {_title(figures['metric'])} ({_direction(figures)}): of the last evaluation of a run, not of its best; "
+        f"mean ± standard deviation over n seeds{_evaluated(figures)}",
+        "- parameters, MFLOPs (multiply-adds of the network's typical input), MB and ms: of the first seed's ONNX "
+        "file, INT8 where a variant is quantized for it; ms in ONNX Runtime, all variants in turns, in brackets "
+        f"the median of the rounds' own ratios to {figures['reference'] or 'the first'}",
+        "",
+        f"![{_title(figures['metric'])} of all variants, against size and against time]({name}.png)",
+        "",
+        *markdown(headings, rows, missing),
+        "",
+        f"What each variant {changes}:",
+        "",
+    ]
+    for number, variant in enumerate(figures["variants"], 1):
+        said = "; ".join(f"`{change}`" for change in variant["changes"]) or "nothing"
+        lines.append(f"{number}. {variant['name']}: {said}")
+    return "\n".join(lines) + "\n"
+
+
+def _commits(figures: Mapping[str, Any]) -> str:
+    """Which variants were trained by which commit, where that is not the page's."""
+    made: Dict[str, List[str]] = {}
+    for variant in figures["variants"]:
+        for one in dict.fromkeys(run["commit"] for run in variant["runs"] if "commit" in run):
+            made.setdefault(one, []).append(variant["name"])
+    if not made or list(made) == [figures["commit"]]:
+        return ""
+    return "; trained by " + ", ".join(f"{one} ({', '.join(names)})" for one, names in made.items())
+
+
+def _evaluated(figures: Mapping[str, Any]) -> str:
+    scores = [run["scores"] for variant in figures["variants"] for run in variant["runs"] if "scores" in run]
+    told = [f"{int(scores[0][name])} {name}" for name in COUNTS[:3] if scores and name in scores[0]]
+    return f", on {' with '.join(told)}" if told else ""

@@ -1,0 +1,57 @@
+"""What figures were made from and on: commit, machine, versions."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Sequence
+
+import psutil
+
+from ppocr_slim.engines.session import usable_cores
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def commit() -> str:
+    """The commit of the working tree, with "+" where tracked files differ from it; "unknown" outside git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    except OSError:
+        return "unknown"
+    return described.stdout.strip() or "unknown"
+
+
+def machine() -> Dict[str, Any]:
+    """Processor, cores that may be used, and memory in GB."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or "unknown"
+    memory = round(psutil.virtual_memory().total / 1e9, 1)
+    return {"processor": processor, "cores": usable_cores(), "memory_gb": memory}
+
+
+def provenance(command: str, packages: Sequence[str]) -> Dict[str, Any]:
+    """What was run, when, on what: {"command", "date", "commit", "machine", "versions"}."""
+    return {
+        "command": command,
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(packages),
+    }
+
+
+def versions(packages: Sequence[str]) -> Dict[str, str]:
+    """Python's version and those of installed packages."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}

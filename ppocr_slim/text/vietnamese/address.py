@@ -1,0 +1,71 @@
+"""CTC decoding with knowledge of addresses: the language's best readings, and what the map makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Type, Union
+
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.bundle import CARD, LANGUAGE, read_bundle
+from ppocr_slim.text.beam import BeamSearch
+from ppocr_slim.text.ctc import Decode, greedy_decode, log_likelihoods
+from ppocr_slim.text.language_model import LanguageModel
+from ppocr_slim.text.vietnamese.lexicon import Lexicon
+
+DECODE_HELP = "beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)"
+
+
+@dataclass(frozen=True)
+class AddressSearch(BeamSearch):
+    """Reads rows that hold addresses.
+
+    Each of the beam's best readings has variants that end with a province, a district of it and a ward of that
+    (`Lexicon.variants`). All are weighed alike: what the network saw of the whole text, what the language says to it,
+    and a bonus for each level of the map that it has. So a name is put right where the strokes allow it, however many
+    letters that takes, and a place that is not on the map stays where the strokes speak for it.
+
+    Attributes:
+        lexicon: the map.
+        level_bonus: added for each level of the map that a text has, in the units of `Reading.score`.
+        tried: readings whose variants are looked at.
+    """
+
+    lexicon: Lexicon = field(default_factory=Lexicon)
+    level_bonus: float = 10.0
+    tried: int = 6
+
+    def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+        levels: Dict[str, int] = {}
+        for reading in self.readings(probabilities, classes)[: self.tried]:
+            for text, found in self.lexicon.variants(reading.text).items():
+                levels[text] = max(found, levels.get(text, 0))
+        texts: List[str] = list(levels)
+        ctc = log_likelihoods(probabilities, texts, classes)
+        scores = [value + self.told(text) + self.level_bonus * levels[text] for value, text in zip(ctc, texts)]
+        return texts[int(np.argmax(scores))]
+
+
+DECODERS: Dict[str, Optional[Type[BeamSearch]]] = {"greedy": None, "beam": BeamSearch, "address": AddressSearch}
+
+
+def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] = None) -> Decode:
+    """A way of decoding, of `DECODERS`; all but "greedy" need the bundle's language model, or one in a file.
+
+    Raises SlimError for another name, or where there is no language model.
+    """
+    if name not in DECODERS:
+        raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
+    search = DECODERS[name]
+    if search is None:
+        return greedy_decode
+    if language is None:
+        if not (Path(bundle) / CARD).is_file():
+            raise SlimError(f"{bundle} is no bundle, which would have a language model: name one (--language FILE)")
+        opened = read_bundle(bundle)
+        if LANGUAGE not in opened.sizes:
+            raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")
+        language = opened.file(LANGUAGE)
+    return search(LanguageModel.load(language))

@@ -1,0 +1,100 @@
+"""What tools/eval.py prints and draws of a detector or a direction classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.metrics import PageScores
+from ppocr_slim.evaluation.pages import (
+    DirectionEvaluation,
+    EvaluatedDirection,
+    EvaluatedPage,
+    PageEvaluation,
+    match_lines,
+)
+from ppocr_slim.folders import replacing
+from ppocr_slim.runtime.direction import half_turned
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import resize_to_height
+
+TILE, COLUMNS, ROW_HEIGHT, ROW_WIDTH = 640, 4, 64, 900  # pixels
+RED, ORANGE, GREEN, GREY = (30, 30, 220), (0, 140, 255), (60, 160, 40), (150, 150, 150)  # BGR
+
+
+def page_table(result: PageEvaluation) -> List[str]:
+    """The lines of a table: a line for each folder of pages, and one for all."""
+    lines = [f"{'folder':<16} {'pages':>6} {'lines':>6} {'hmean':>7} {'precision':>9} {'recall':>7}"]
+    every: List[Tuple[str, PageScores]] = [*result.by_group.items(), ("all", result.scores)]
+    for name, s in every:
+        lines.append(f"{name:<16} {s.pages:>6} {s.lines:>6} {s.hmean:>7.4f} {s.precision:>9.4f} {s.recall:>7.4f}")
+    return lines + [f"counted as nothing found: {reason}" for _, reason in result.unreadable]
+
+
+def direction_table(result: DirectionEvaluation) -> List[str]:
+    """The figures of a direction classifier, a line each."""
+    s = result.scores
+    return [
+        f"{s.pictures} pictures, half of them upside down",
+        f"direction told        {s.accuracy:.4f}",
+        f"upright but turned    {s.wrongly_turned:.4f}",
+        f"upside down but left  {s.left:.4f}",
+        *(f"left out: {reason}" for _, reason in result.unreadable),
+    ]
+
+
+def page_sheet(pages: Sequence[EvaluatedPage], path: Union[str, Path]) -> None:
+    """Draw pages side by side: lines found green, missed red, boxes too many orange, what is ignored grey."""
+    tiles = []
+    for page in pages:
+        try:
+            picture = load_image(page.sample.path)
+        except SlimError:
+            picture = np.full((TILE, TILE, 3), 255, np.uint8)
+        scale = (TILE - 8) / max(picture.shape[:2])
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        truths, matches = page.sample.outlines, match_lines(page.sample.outlines, page.sample.ignored, page.found)
+        ignored = [points for points, ignore in zip(truths, page.sample.ignored) if ignore]
+        kinds = (
+            (GREY, ignored),
+            (GREEN, [page.found[j] for _, j in matches.pairs]),
+            (RED, [truths[i] for i in matches.missed]),
+            (ORANGE, [page.found[j] for j in matches.wrong]),
+        )
+        for colour, outlines in kinds:
+            corners = [np.rint(points * scale).astype(np.int32) for points in outlines]
+            cv2.polylines(picture, corners, True, colour, 2, cv2.LINE_AA)
+        below, right = TILE - picture.shape[0], TILE - picture.shape[1]
+        tiles.append(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(90, 90, 90)))
+    tiles = tiles or [np.full((TILE, TILE, 3), 255, np.uint8)]
+    columns = min(COLUMNS, len(tiles))
+    tiles += [np.full_like(tiles[0], 90)] * (-len(tiles) % columns)
+    _save(np.vstack([np.hstack(tiles[at : at + columns]) for at in range(0, len(tiles), columns)]), path)
+
+
+def direction_sheet(pictures: Sequence[EvaluatedDirection], path: Union[str, Path]) -> None:
+    """Draw rows as they were shown; the bar at the left is red where a row would be read upside down, else orange."""
+    rows = []
+    for one in pictures:
+        image = load_image(one.path)
+        image = half_turned(image) if one.upside_down else image
+        image = resize_to_height(image, ROW_HEIGHT, ROW_WIDTH)
+        row = np.full((ROW_HEIGHT + 8, ROW_WIDTH + 90, 3), 255, np.uint8)
+        row[4:-4, 4:12] = RED if one.harmful else ORANGE
+        cv2.putText(row, f"{one.score:.2f}", (20, 44), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
+        row[4:-4, 80 : 80 + image.shape[1]] = image
+        rows.append(row)
+    _save(np.vstack(rows or [np.full((ROW_HEIGHT, ROW_WIDTH, 3), 255, np.uint8)]), path)
+
+
+def _save(picture: np.ndarray, path: Union[str, Path]) -> None:
+    encoded = cv2.imencode(".png", picture)[1]
+    try:
+        with replacing(Path(path)) as new:
+            new.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise SlimError(f"cannot write {path}: {error.strerror or error}") from error

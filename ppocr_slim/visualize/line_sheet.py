@@ -1,0 +1,69 @@
+"""Pictures for people: rows with what was read from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Sequence, Tuple, Union
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rapidfuzz.distance import Levenshtein
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.lines import EvaluatedLine
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import resize_to_height
+
+WIDTH, ROW_HEIGHT, FONT_SIZE, GAP = 1100, 64, 22, 10  # pixels
+BLACK, GREY, RED = (20, 20, 20), (110, 110, 110), (205, 25, 25)
+# Comes with matplotlib, and has all Vietnamese letters with their marks.
+FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+Span = Tuple[str, bool]  # text, whether it is an error
+
+
+def reading_sheet(lines: Sequence[EvaluatedLine], path: Union[str, Path], title: str) -> None:
+    """Draw each row's image, its label and what was read (wrong or missing characters in red) into a PNG."""
+    font = ImageFont.truetype(str(FONT_FILE), FONT_SIZE)
+    small = ImageFont.truetype(str(FONT_FILE), FONT_SIZE * 2 // 3)
+    block = ROW_HEIGHT + 2 * (FONT_SIZE + 8) + GAP
+    sheet = Image.new("RGB", (WIDTH, 3 * FONT_SIZE + block * len(lines)), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), title, fill=BLACK, font=font)
+    for index, line in enumerate(lines):
+        top = 3 * FONT_SIZE + index * block
+        try:
+            row = _fit(load_image(line.path))
+            sheet.paste(Image.fromarray(cv2.cvtColor(row, cv2.COLOR_BGR2RGB)), (GAP, top))
+        except SlimError as error:
+            draw.text((GAP, top), str(error), fill=RED, font=small)
+        top += ROW_HEIGHT + 4
+        draw.text((GAP, top + 4), "label", fill=GREY, font=small)
+        draw.text((GAP + 70, top), line.reference, fill=BLACK, font=font)
+        top += FONT_SIZE + 6
+        draw.text((GAP, top + 4), f"{line.distance} off", fill=GREY, font=small)
+        left = GAP + 70.0
+        for text, wrong in marked_spans(line.reference, line.reading):
+            draw.text((left, top), text, fill=RED if wrong else BLACK, font=font)
+            left += draw.textlength(text, font=font)
+    sheet.save(path, format="PNG")
+
+
+def marked_spans(reference: str, reading: str) -> List[Span]:
+    """The reading cut into right and wrong stretches; a character that it lacks shows as a wrong "_"."""
+    spans: List[Span] = []
+    for operation in Levenshtein.opcodes(reference, reading):
+        if operation.tag == "delete":
+            spans.append(("_" * (operation.src_end - operation.src_start), True))
+        else:
+            spans.append((reading[operation.dest_start : operation.dest_end], operation.tag != "equal"))
+    return spans
+
+
+def _fit(image: np.ndarray) -> np.ndarray:
+    """The row at the sheet's row height, made smaller where it would be too wide for it."""
+    wide = image.shape[1] * ROW_HEIGHT / image.shape[0] > WIDTH - 2 * GAP
+    height = max(1, int(image.shape[0] * (WIDTH - 2 * GAP) / image.shape[1])) if wide else ROW_HEIGHT
+    return resize_to_height(image, height, WIDTH - 2 * GAP)
