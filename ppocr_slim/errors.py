@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import sys
-from typing import Callable, Optional
+from collections.abc import Callable
 
 logger = logging.getLogger("ppocr_slim")
 
@@ -32,7 +32,7 @@ def _show_log() -> None:
     logger.propagate = False
 
 
-def run_tool(main: Callable[[], Optional[int]]) -> int:
+def run_tool(main: Callable[[], int | None]) -> int:
     """Run a command line's `main` and give its exit status.
 
     A `SlimError` is one line on stderr and gives 2; Ctrl-C says "stopped" and gives 130; where nobody reads the

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Sequence, Set
 
 from ppocr_slim.errors import SlimError
 
 
-def named(paths: Sequence[str], patterns: Sequence[str], option: str) -> Set[str]:
+def named(paths: Sequence[str], patterns: Sequence[str], option: str) -> set[str]:
     """Those of the paths that any of the patterns names; "backbone.blocks.0" names the block and all that is in it.
 
     Args:
@@ -16,7 +16,7 @@ def named(paths: Sequence[str], patterns: Sequence[str], option: str) -> Set[str
 
     Raises SlimError for a pattern that names none of them.
     """
-    found: Set[str] = set()
+    found: set[str] = set()
     for pattern in patterns:
         own = {path for path in paths if _names(pattern, path)}
         if not own:

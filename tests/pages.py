@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import List
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def turned(points: np.ndarray, degrees: float) -> np.ndarray:
 
 def page_of_lines(
     lines: int, size: int, degrees: float = 0.0, height: float = 0.7, columns: int = 2
-) -> List[np.ndarray]:
+) -> list[np.ndarray]:
     """A page's lines in reading order, evenly spread over a square of `size` pixels, the page turned as a whole.
 
     `height` is that of a line as a share of the distance from line to line.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence, Tuple
 
 import numpy as np
 from drawing import draw_row
@@ -31,7 +31,7 @@ def strip(letter: str, width: int = 300, band: int = 100) -> np.ndarray:
     return row
 
 
-def page_with(strips: Sequence[Tuple[int, int, np.ndarray]], height: int = 1400, width: int = 900) -> np.ndarray:
+def page_with(strips: Sequence[tuple[int, int, np.ndarray]], height: int = 1400, width: int = 900) -> np.ndarray:
     """White paper [height, width, 3] with strips whose top left corners are at (x, y)."""
     page = np.full((height, width, 3), 255, np.uint8)
     for x, y, row in strips:
@@ -96,7 +96,7 @@ def pdf(pages: Sequence[bytes], extra: bytes = b"", trailer: bytes = b"") -> byt
     return _document(objects, trailer)
 
 
-def pdf_with_marks(sizes: Sequence[Tuple[float, float]]) -> bytes:
+def pdf_with_marks(sizes: Sequence[tuple[float, float]]) -> bytes:
     """A document with a page of each (width, height) in points; in its top left corner a red square of 20 points."""
     count = len(sizes)
     kids = b" ".join(b"%d 0 R" % (3 + 2 * number) for number in range(count))
@@ -109,7 +109,7 @@ def pdf_with_marks(sizes: Sequence[Tuple[float, float]]) -> bytes:
     return _document(objects)
 
 
-def _document(objects: List[bytes], trailer: bytes = b"") -> bytes:
+def _document(objects: list[bytes], trailer: bytes = b"") -> bytes:
     out, offsets = b"%PDF-1.7\n", []
     for number, content in enumerate(objects, 1):
         offsets.append(len(out))

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import pytest
 import yaml
@@ -57,7 +57,7 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def save(path: Path, raw: Dict[str, Any]) -> Path:
+def save(path: Path, raw: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
 
@@ -143,7 +143,7 @@ def test_a_run_is_another_one_exactly_when_its_results_may_be(place):
     before = identity(config, None, "code", {})
     assert identity(derive(config, Path("b")), None, "code", {}) == before
 
-    def changed(**sections: Any) -> List[str]:
+    def changed(**sections: Any) -> list[str]:
         now = identity(derive(config, Path("a"), **sections), None, "code", {})
         return [name for name in before if now[name] != before[name]]
 
@@ -220,7 +220,7 @@ def fake(place, monkeypatch) -> Path:
     return place
 
 
-def started(place: Path) -> List[str]:
+def started(place: Path) -> list[str]:
     """The folders of the runs that were started since the last call."""
     path = place / "started.txt"
     names = path.read_text(encoding="utf-8").split() if path.exists() else []
@@ -283,7 +283,7 @@ def test_a_stopped_ablation_goes_on_where_it_was(fake):
     path = file(fake, variants=variants)
 
     class Interrupting(LocalPool):
-        def poll(self, handle: subprocess.Popen) -> Optional[int]:
+        def poll(self, handle: subprocess.Popen) -> int | None:
             if (fake / "waiting.txt").exists():
                 (fake / "waiting.txt").unlink()
                 os.kill(os.getpid(), signal.SIGINT)
@@ -320,7 +320,7 @@ def test_a_dry_run_runs_nothing_and_says_how_long_it_would_take(fake, monkeypatc
     path = file(fake, variants=variants, seeds=[1, 2])
     made = plan(path)
     assert "unknown" in plan_text(made, forecast(made, probe=False), 1) and started(fake) == []
-    probed: List[Any] = []
+    probed: list[Any] = []
     monkeypatch.setattr(estimate, "run_config", lambda config, title: probed.append(config) or Failing())
     assert forecast(made)[0].seconds is None and probed[0].recipe[0].max_steps == estimate.PROBE_STEPS
 
@@ -382,7 +382,7 @@ def test_a_run_can_be_stopped_though_its_starter_blocks_signals(tmp_path):
     assert process.wait(timeout=30) != 0
 
 
-def wait_for_status(executor: Executor, handle: Any, seconds: float = 120) -> Optional[int]:
+def wait_for_status(executor: Executor, handle: Any, seconds: float = 120) -> int | None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         status = executor.poll(handle)
@@ -461,7 +461,7 @@ def test_few_bits_have_no_file():
     assert fewest_bits({"a": LayerGrids((Grid(None, 7),), Grid(None, 7))}) == 7
 
 
-def figures_of(*variants: Dict[str, Any], **changes: Any) -> Dict[str, Any]:
+def figures_of(*variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "name": "small",
         "command": "make it",
@@ -481,7 +481,7 @@ def figures_of(*variants: Dict[str, Any], **changes: Any) -> Dict[str, Any]:
     }
 
 
-def variant_of(name: str, *cers: float, megabytes: float = 5.0, **more: Any) -> Dict[str, Any]:
+def variant_of(name: str, *cers: float, megabytes: float = 5.0, **more: Any) -> dict[str, Any]:
     runs = [
         {
             "seed": n,

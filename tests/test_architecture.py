@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Set
 
 import pytest
 
@@ -58,7 +58,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms_of(names: Set[str]) -> Set[str]:
+def rooms_of(names: set[str]) -> set[str]:
     parts = (name.split(".") for name in names if name.startswith("ppocr_slim."))
     return {part[1] for part in parts if (PACKAGE / part[1]).is_dir()}
 
@@ -90,7 +90,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def modules_after(code: str) -> Set[str]:
+def modules_after(code: str) -> set[str]:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=str(ROOT))
     assert done.returncode == 0, done.stderr
     return set(done.stdout.replace('"', "").strip("[]\n").split(", "))

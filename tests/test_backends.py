@@ -49,8 +49,6 @@ def test_openvino_gives_the_probabilities_of_onnx_runtime(bundle):
 
 def test_openvino_reads_the_int8_file(bundle):
     """With a batch of unknown size OpenVINO computes some INT8 convolutions wrong, and reads nonsense."""
-    if sys.version_info < (3, 10):
-        pytest.skip("the last OpenVINO for Python 3.9 does not know the LSTM")
     x = batch()
     plain = open_session(bundle, "onnxruntime", 1, "fp32")(x)
     # What rounding to INT8 costs is ONNX Runtime's error; the convolutions that are wrong made it 2.7 times as large.

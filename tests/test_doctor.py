@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ def draw(path: Path, width: int = 80, height: int = 20) -> Path:
     return path
 
 
-def label_file(folder: Path, lines: List[str], name: str = "train.txt", **keys) -> TrainFile:
+def label_file(folder: Path, lines: list[str], name: str = "train.txt", **keys) -> TrainFile:
     path = folder / name
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return TrainFile(path=path, **keys)
@@ -188,7 +187,7 @@ def test_nothing_usable_stops_always(tmp_path: Path):
         diagnose(label_file(tmp_path, ["none.png\ta"])).require_clean(1.0)
 
 
-def sides(folder: Path, train: List[str], evaluation: List[str], evaluation_folder: Optional[Path] = None, **keys):
+def sides(folder: Path, train: list[str], evaluation: list[str], evaluation_folder: Path | None = None, **keys):
     for root, names in ((folder, train), (evaluation_folder or folder, evaluation)):
         for name in names:
             draw(root / name)

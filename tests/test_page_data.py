@@ -6,7 +6,6 @@ import json
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import List
 
 import cv2
 import numpy as np
@@ -33,7 +32,7 @@ def box(x: float, y: float, width: float, height: float, text: str = "a") -> dic
     return {"transcription": text, "points": [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]}
 
 
-def write_page(path: Path, boxes: List[dict], size=(200, 160)) -> None:
+def write_page(path: Path, boxes: list[dict], size=(200, 160)) -> None:
     """A white page of `size` (width, height) with black rectangles for the boxes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     page = np.full((size[1], size[0], 3), 255, np.uint8)
@@ -42,7 +41,7 @@ def write_page(path: Path, boxes: List[dict], size=(200, 160)) -> None:
     assert cv2.imwrite(str(path), page)
 
 
-def write_pages(folder: Path, pages: List[List[dict]], name: str = "train.txt", size=(200, 160)) -> Path:
+def write_pages(folder: Path, pages: list[list[dict]], name: str = "train.txt", size=(200, 160)) -> Path:
     lines = []
     for number, boxes in enumerate(pages):
         relative = Path("images") / Path(name).stem / f"{number}.png"
@@ -260,7 +259,7 @@ def test_maps_lie_where_the_text_is(tmp_path, longer_side):
     assert min(turned) < -4 and max(turned) > 4 and max(map(abs, turned)) <= 11  # degrees
 
 
-def slopes(batch: PageBatch) -> List[float]:
+def slopes(batch: PageBatch) -> list[float]:
     """Degrees by which the long cores of a batch are turned."""
     found_slopes = []
     for plane in batch.shrink:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import cv2
 import numpy as np
@@ -159,7 +159,7 @@ def test_directions_are_scored_both_ways_up(tmp_path: Path):
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
 
 
-def figures() -> Dict[str, Any]:
+def figures() -> dict[str, Any]:
     pages = [page("Hà Nội", "Huế", path="forms/1.jpg"), page("Huế", path="notes/1.jpg")]
     side = score_side(pages, [[[A.tolist(), "Hà Nội"]], [[A.tolist(), "Huế"], [FAR.tolist(), "z"]]], None)
     direction = {"accuracy": 0.99, "wrongly_turned": 0.01, "left": 0.02, "pictures": 6}

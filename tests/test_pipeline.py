@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import List
 
 import cv2
 import numpy as np
@@ -188,7 +187,7 @@ def test_corrections_are_applied_in_their_order():
 
 def test_each_bundle_is_opened_for_its_task(monkeypatch):
     """Threads or precision would hold for one network of three, or a recognizer be asked for boxes."""
-    opened: List[tuple] = []
+    opened: list[tuple] = []
     specs = {"d": DetSpec(), "c": ClsSpec(), "r": RecSpec(48, CLASSES)}
     found = lambda folder: SimpleNamespace(spec=specs[folder], folder=folder)  # noqa: E731
     monkeypatch.setattr(network_module, "read_bundle", found)
@@ -203,7 +202,7 @@ def test_each_bundle_is_opened_for_its_task(monkeypatch):
 
 def test_a_pipeline_is_made_of_the_bundles_that_are_named(monkeypatch):
     """A bundle that somebody trained would be passed over for the shipped one, or --cls none still turn lines."""
-    opened: List[tuple] = []
+    opened: list[tuple] = []
     for kind in (Recognizer, Detector, DirectionClassifier):
         monkeypatch.setattr(kind, "from_bundle", lambda *arguments: opened.append(arguments))
     monkeypatch.setattr(pipeline_module, "shipped", lambda task: f"shipped {task}")
@@ -220,7 +219,7 @@ def test_a_pipeline_is_made_of_the_bundles_that_are_named(monkeypatch):
 
 def test_the_tools_options_reach_the_pipeline(tmp_path: Path, monkeypatch, capsys):
     """An option would be accepted and change nothing."""
-    asked: List[tuple] = []
+    asked: list[tuple] = []
     monkeypatch.setattr(
         Pipeline,
         "from_bundles",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ RIVALS = {"rapidocr": "rapidocr_onnxruntime", "paddleocr": "paddleocr"}
 LEAST_HMEAN = 0.9
 
 
-def require_bundles() -> Dict[str, Path]:
+def require_bundles() -> dict[str, Path]:
     try:
         return {task: shipped(task) for task in ("det", "cls", "rec")}
     except SlimError as error:
@@ -63,7 +64,7 @@ def ours() -> Iterator[Worker]:
         yield worker
 
 
-def write_rows(folder: Path) -> List[str]:
+def write_rows(folder: Path) -> list[str]:
     """Rows of the recognizer's height that every engine leaves as they are: no resizing, 32 columns a multiple."""
     height = read_bundle(shipped("rec")).spec.height
     paths = []
@@ -108,7 +109,7 @@ def test_it_finds_the_same_lines(rival: Worker, ours: Worker, tmp_path: Path):
     assert score_page(expected, [False] * len(expected), found).hmean >= LEAST_HMEAN
 
 
-def as_outlines(answer: Dict[str, Any]) -> List[np.ndarray]:
+def as_outlines(answer: dict[str, Any]) -> list[np.ndarray]:
     return [np.array(quad, np.float32) for quad in answer["boxes"]]
 
 

@@ -11,7 +11,6 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
-from typing import List
 
 import numpy as np
 import paddle
@@ -155,7 +154,7 @@ def test_a_signal_saves_and_leaves_with_a_message(data, number):
     load_model(data / "run" / "train" / "last")
 
 
-def trainers_of(process: subprocess.Popen) -> List[psutil.Process]:
+def trainers_of(process: subprocess.Popen) -> list[psutil.Process]:
     """The processes that train for a command; the launcher also starts short-lived ones that end while one looks."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):

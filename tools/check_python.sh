@@ -3,14 +3,14 @@
 python=$1
 
 if ! command -v "$python" > /dev/null 2>&1; then
-    echo "error: there is no $python here: install Python 3.9 to 3.12, or name one: make venv PYTHON=/path/to/python" >&2
+    echo "error: there is no $python here: install Python 3.10 to 3.12, or name one: make venv PYTHON=/path/to/python" >&2
     exit 1
 fi
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)
 case $version in
-    3.9 | 3.10 | 3.11 | 3.12) ;;
+    3.10 | 3.11 | 3.12) ;;
     *)
-        echo "error: $python is Python ${version:-of no version}, 3.9 to 3.12 is needed: make venv PYTHON=python3.11" >&2
+        echo "error: $python is Python ${version:-of no version}, 3.10 to 3.12 is needed: make venv PYTHON=python3.11" >&2
         exit 1
         ;;
 esac

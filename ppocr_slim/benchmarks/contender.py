@@ -12,10 +12,11 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any
 
 import numpy as np
 import paddle
@@ -131,7 +132,7 @@ class Pages:
 
     image: np.ndarray
     maps: np.ndarray
-    sources: Tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 class MadePages:
@@ -170,11 +171,11 @@ class DetectionLoss:
     def __init__(self) -> None:
         self.criterion = nn.BCELoss()
 
-    def outputs(self, model: nn.Layer, batch: Pages) -> Dict[str, paddle.Tensor]:
+    def outputs(self, model: nn.Layer, batch: Pages) -> dict[str, paddle.Tensor]:
         """{"maps": [N, 3, S, S]}: probability, threshold and binary map."""
         return {"maps": model(paddle.to_tensor(batch.image))}
 
-    def loss(self, outputs: Mapping[str, paddle.Tensor], batch: Pages) -> Dict[str, paddle.Tensor]:
+    def loss(self, outputs: Mapping[str, paddle.Tensor], batch: Pages) -> dict[str, paddle.Tensor]:
         """{"maps": mean over pixels}, float32."""
         probability, threshold, binary = outputs["maps"].split(3, axis=1)
         text, level = paddle.to_tensor(batch.maps).split(2, axis=1)
@@ -261,7 +262,7 @@ def _share(folder: Path, model: nn.Layer, rows: Any) -> None:
     np.savez(folder / "batches.npz", **arrays)
 
 
-def layer_table(model: nn.Layer) -> Dict[str, Any]:
+def layer_table(model: nn.Layer) -> dict[str, Any]:
     """The shapes of a network's layers as plain data, from which the same network is built elsewhere."""
     table = {"trunk": _trunk_table(model.backbone)}
     if isinstance(model, CRNN):
@@ -276,16 +277,16 @@ def layer_table(model: nn.Layer) -> Dict[str, Any]:
     return table
 
 
-def _trunk_table(trunk: MobileNetV3) -> Dict[str, Any]:
-    def convolution(layers: nn.Sequential) -> Dict[str, Any]:
+def _trunk_table(trunk: MobileNetV3) -> dict[str, Any]:
+    def convolution(layers: nn.Sequential) -> dict[str, Any]:
         outputs, _, kernel, _ = (int(n) for n in layers[0].weight.shape)
         activation = type(layers[2]).__name__ if len(layers) > 2 else None
         stride = [int(n) for n in layers[0]._stride]
         return {"outputs": outputs, "kernel": kernel, "stride": stride, "activation": activation}
 
-    def block(layer: InvertedResidual) -> Dict[str, Any]:
+    def block(layer: InvertedResidual) -> dict[str, Any]:
         squeezed = int(layer.se.reduce.weight.shape[0]) if layer.se is not None else 0
-        parts: List[nn.Sequential] = [layer.expand, layer.depthwise, layer.project]
+        parts: list[nn.Sequential] = [layer.expand, layer.depthwise, layer.project]
         return {"parts": [convolution(part) for part in parts], "squeezed": squeezed, "shortcut": layer.add is not None}
 
     return {"stem": convolution(trunk.stem), "blocks": [block(layer) for layer in trunk.blocks]}

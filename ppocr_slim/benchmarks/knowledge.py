@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -36,8 +37,8 @@ class Way:
 
     name: str
     decode: str
-    post: Tuple[str, ...] = ()
-    files: Tuple[str, ...] = ()  # that it needs beside the network
+    post: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # that it needs beside the network
 
 
 WAYS = (
@@ -50,8 +51,8 @@ WAYS = (
 
 
 def compare_ways(
-    bundle: Path, samples: Sequence[Sample], command: str, precision: str = "auto", language: Optional[Path] = None
-) -> Tuple[Dict[str, Any], Dict[str, List[EvaluatedLine]]]:
+    bundle: Path, samples: Sequence[Sample], command: str, precision: str = "auto", language: Path | None = None
+) -> tuple[dict[str, Any], dict[str, list[EvaluatedLine]]]:
     """Decode every row in each of `WAYS`; gives the figures, ready for JSON and without any text, and each way's lines.
 
     A row's time is from pixels to text, one row at a time, the ways taking turns row by row.
@@ -66,9 +67,9 @@ def compare_ways(
         raise SlimError("there is nothing to compare: give at least one labelled row")
     recognizer = Recognizer.from_bundle(bundle, precision=precision)
     decoders = {name: open_decoder(name, bundle, language) for name in {way.decode for way in WAYS}}
-    lines: Dict[str, List[EvaluatedLine]] = {way.name: [] for way in WAYS}
-    network_ms: List[float] = []
-    whole_ms: Dict[str, List[float]] = {way.name: [] for way in WAYS}
+    lines: dict[str, list[EvaluatedLine]] = {way.name: [] for way in WAYS}
+    network_ms: list[float] = []
+    whole_ms: dict[str, list[float]] = {way.name: [] for way in WAYS}
     for sample in samples:
         seen = _Recorder()
         recognizer.decode = seen
@@ -121,16 +122,16 @@ class _Recorder:
     """Decodes greedily, and keeps what it was given."""
 
     def __init__(self) -> None:
-        self.probabilities: Optional[np.ndarray] = None  # of one row; None: it was blank
+        self.probabilities: np.ndarray | None = None  # of one row; None: it was blank
         self.ms = 0.0
 
-    def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
+    def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
         self.probabilities = probabilities
         self.ms, decoded = _timed(lambda: greedy_decode(probabilities, classes))
         return decoded
 
 
-def _timed(work: Callable[[], Any]) -> Tuple[float, Any]:
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     began = time.perf_counter()
     made = work()
     return 1000 * (time.perf_counter() - began), made
@@ -142,7 +143,7 @@ def _decoded(decode: Decode, seen: _Recorder, recognizer: Recognizer, way: Way) 
     return post_process(decode(seen.probabilities, recognizer.spec.classes)[0][0], way.post)
 
 
-def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> Dict[str, int]:
+def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> dict[str, int]:
     """Rows that are not as they were read plainly, those with fewer and with more errors, and numbers that changed."""
     pairs = list(zip(plain, lines))
     return {
@@ -153,12 +154,12 @@ def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> 
     }
 
 
-def _numbers(text: str) -> List[str]:
+def _numbers(text: str) -> list[str]:
     """The words that have a digit or a slash."""
     return [word for word in text.split(" ") if not KEPT.isdisjoint(word)]
 
 
-def made_worse(lines: Dict[str, List[EvaluatedLine]], name: str) -> List[EvaluatedLine]:
+def made_worse(lines: dict[str, list[EvaluatedLine]], name: str) -> list[EvaluatedLine]:
     """The lines of a way that have more errors than read plainly, the worst first."""
     pairs = zip(lines[WAYS[0].name], lines[name])
     worse = [(line.distance - plain.distance, line) for plain, line in pairs if line.distance > plain.distance]
@@ -180,7 +181,7 @@ HEADINGS = [
 ]
 
 
-def table(figures: Dict[str, Any]) -> List[List[str]]:
+def table(figures: dict[str, Any]) -> list[list[str]]:
     """The cells below `HEADINGS`, a row for each way."""
     rows = []
     for way in figures["ways"]:
@@ -193,7 +194,7 @@ def table(figures: Dict[str, Any]) -> List[List[str]]:
     return rows
 
 
-def page_text(name: str, figures: Dict[str, Any]) -> str:
+def page_text(name: str, figures: dict[str, Any]) -> str:
     """The page in Markdown."""
     lines = [
         f"# {name}",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -56,18 +57,18 @@ class Settings:
     det: Path
     cls: Path
     rec: Path
-    rows: Optional[Path] = None
-    only_rows: Optional[Path] = None
-    lines: Optional[Tuple[int, int]] = (8, 12)
-    limit: Optional[int] = None
+    rows: Path | None = None
+    only_rows: Path | None = None
+    lines: tuple[int, int] | None = (8, 12)
+    limit: int | None = None
     rounds: int = 5
     timed_pages: int = 10
     threads: int = 2
     rivals: Sequence[str] = (RAPIDOCR,)
-    rival_python: Optional[str] = None
+    rival_python: str | None = None
 
 
-def parse_range(text: str) -> Tuple[int, int]:
+def parse_range(text: str) -> tuple[int, int]:
     """ "8-12" -> (8, 12), "8" -> (8, 8). Raises SlimError for anything else."""
     first, _, last = text.partition("-")
     try:
@@ -79,12 +80,12 @@ def parse_range(text: str) -> Tuple[int, int]:
     return low, high
 
 
-def wanted_texts(path: Path) -> Set[str]:
+def wanted_texts(path: Path) -> set[str]:
     """All texts of a recognizer's label file. Raises SlimError as `read_label_file` does."""
     return {normal_form(sample.text) for sample in read_label_file(path)[0]}
 
 
-def flags(page: PageSample, wanted: Optional[Set[str]]) -> List[bool]:
+def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
     """Which lines of a page count neither way: those that are marked, and those whose text is not `wanted`."""
     return [
         ignore or (wanted is not None and normal_form(text) not in wanted)
@@ -92,7 +93,7 @@ def flags(page: PageSample, wanted: Optional[Set[str]]) -> List[bool]:
     ]
 
 
-def run_benchmark(settings: Settings, command: str) -> Dict[str, Any]:
+def run_benchmark(settings: Settings, command: str) -> dict[str, Any]:
     """All figures, as plain dicts.
 
     Raises:
@@ -140,7 +141,7 @@ def _named(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
-def _sides(settings: Settings, bundles: Mapping[str, Bundle]) -> List[Tuple[str, Worker]]:
+def _sides(settings: Settings, bundles: Mapping[str, Bundle]) -> list[tuple[str, Worker]]:
     """Ours in FP32, in INT8 where every bundle has it or else FP32 in its place, and the rivals; started."""
     ours = {"engine": "ppocr_slim", "threads": settings.threads}
     ours.update({task: str(getattr(settings, task).absolute()) for task in TASKS})
@@ -156,15 +157,15 @@ def _sides(settings: Settings, bundles: Mapping[str, Bundle]) -> List[Tuple[str,
     return sides
 
 
-def _read_all(name: str, side: Worker, pages: Sequence[PageSample]) -> List[List[Any]]:
+def _read_all(name: str, side: Worker, pages: Sequence[PageSample]) -> list[list[Any]]:
     return [
         side.ask(page=str(page.path), repeats=1)["lines"] for page in tqdm(pages, desc=name, unit="page", disable=None)
     ]
 
 
 def score_side(
-    pages: Sequence[PageSample], readings: Sequence[Sequence[Any]], wanted: Optional[Set[str]]
-) -> Dict[str, Any]:
+    pages: Sequence[PageSample], readings: Sequence[Sequence[Any]], wanted: set[str] | None
+) -> dict[str, Any]:
     """Figures of one side's readings, [[quad, text], ...] a page; the text of a box that was dropped is "".
 
     "detection": of all boxes, over all pages, by folder where there are several, and by number of lines; "reading": of
@@ -176,7 +177,7 @@ def score_side(
         counts.append(score_page(page.outlines, page.ignored, outlines))
         kept = [(outline, text) for outline, (_, text) in zip(outlines, lines) if text]
         errors.append(score_reading(page, flags(page, wanted), [outline for outline, _ in kept], [t for _, t in kept]))
-    groups: Dict[str, List[Found]] = {}
+    groups: dict[str, list[Found]] = {}
     for page, count in zip(pages, counts):
         groups.setdefault(page.group, []).append(count)
     return {
@@ -192,7 +193,7 @@ def score_side(
     }
 
 
-def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> Dict[str, List[_T]]:
+def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> dict[str, list[_T]]:
     """The values of the pages whose number of true lines is in one of `LINE_RANGES`, by the range in words."""
     found = {}
     for low, high in LINE_RANGES:
@@ -203,18 +204,18 @@ def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> Dict[str
     return found
 
 
-def _reading_figures(errors: Sequence[ReadingErrors]) -> Dict[str, Any]:
+def _reading_figures(errors: Sequence[ReadingErrors]) -> dict[str, Any]:
     whole = sum(errors, ReadingErrors())
     return {**asdict(whole), "cer": whole.cer}
 
 
-def _page_figures(counts: Sequence[Found]) -> Dict[str, Any]:
+def _page_figures(counts: Sequence[Found]) -> dict[str, Any]:
     return asdict(PageScores.of(sum(counts, Found()), len(counts)))
 
 
 def _true_boxes(
-    settings: Settings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: Optional[Set[str]]
-) -> Dict[str, Any]:
+    settings: Settings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: set[str] | None
+) -> dict[str, Any]:
     """ "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number of
     lines; "direction": the classifier there and on rows, in FP32.
     """
@@ -245,18 +246,18 @@ def _true_boxes(
     return {"true_boxes": read, "direction": direction}
 
 
-def _speed(sides: Mapping[str, Worker], pages: Sequence[PageSample], settings: Settings) -> Dict[str, Any]:
+def _speed(sides: Mapping[str, Worker], pages: Sequence[PageSample], settings: Settings) -> dict[str, Any]:
     """Milliseconds a page by stage, and peak memory, of each side.
 
     Page by page all sides take turns, every other round the other way round. A round's figure is the mean over the
     pages of the medians of `REPEATS` readings; the figure is the median of the rounds, the ratio that of their ratios.
     """
-    rounds: Dict[str, List[Dict[str, float]]] = {name: [] for name in sides}
-    peaks: Dict[str, float] = {}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    peaks: dict[str, float] = {}
     total = settings.rounds * len(pages) * len(sides)
     with tqdm(total=total, desc="time", unit="turn", disable=None) as bar:
         for number in range(settings.rounds):
-            turns: Dict[str, List[Dict[str, float]]] = {name: [] for name in sides}
+            turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
             for page in pages:
                 for name in list(sides) if number % 2 == 0 else list(sides)[::-1]:
                     time.sleep(PAUSE)
@@ -266,7 +267,7 @@ def _speed(sides: Mapping[str, Worker], pages: Sequence[PageSample], settings: S
                     bar.update()
             for name, some in turns.items():
                 rounds[name].append({stage: statistics.fmean(turn[stage] for turn in some) for stage in STAGES})
-    figures: Dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, some in rounds.items():
         ms = {stage: round(statistics.median(one[stage] for one in some), 2) for stage in STAGES}
         figures[name] = {"ms": ms, "peak_mb": round(peaks[name], 1)}

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 import cv2
 import psutil
@@ -83,7 +84,7 @@ class Plan:
     torch: bool = False
 
 
-def plans(case: Case, processes: int, torch: bool) -> List[Plan]:
+def plans(case: Case, processes: int, torch: bool) -> list[Plan]:
     """The contenders of a case, in the order of a round. SlimError where the batch cannot be shared out."""
     if case.batch < 1 or case.batch % processes:
         raise SlimError(f"{case.name}: a batch of {case.batch} cannot be shared out to {processes} processes")
@@ -98,7 +99,7 @@ def plans(case: Case, processes: int, torch: bool) -> List[Plan]:
 class Contender:
     """A running contender. It starts with `ready`, trains with `go`, and leaves nothing behind after `close`."""
 
-    def __init__(self, plan: Plan, case: Case, folder: Path, rows: Path, shared: Optional[Path] = None, **changes):
+    def __init__(self, plan: Plan, case: Case, folder: Path, rows: Path, shared: Path | None = None, **changes):
         """`shared`: where stock describes the network and torch reads it; `changes` of what it is told."""
         self.plan, self.case, self.folder = plan, case, folder
         self._log, self._connections = folder / "contender.log", []
@@ -131,9 +132,9 @@ class Contender:
             "optimizer": config.optimizer.model_dump(),
             **changes,
         }
-        self._process: Optional[subprocess.Popen] = None
+        self._process: subprocess.Popen | None = None
 
-    def ready(self, python: str = sys.executable) -> Dict[str, Any]:
+    def ready(self, python: str = sys.executable) -> dict[str, Any]:
         """Start the processes; gives what the first one says of itself when all are there."""
         path = self.folder / "spec.json"
         path.write_text(json.dumps(self.spec), encoding="utf-8")
@@ -156,7 +157,7 @@ class Contender:
         while len(self._connections) < self.plan.processes:
             try:
                 connection, _ = self._listener.accept()
-            except socket.timeout:
+            except TimeoutError:
                 if self._process.poll() is not None:
                     raise self._died() from None
                 continue
@@ -167,7 +168,7 @@ class Contender:
             connection.rank = hello["rank"]
         return hellos[0]
 
-    def go(self, steps: int, settle: int = 0) -> Dict[str, Any]:
+    def go(self, steps: int, settle: int = 0) -> dict[str, Any]:
         """Train for `steps` after `settle` that do not count.
 
         Gives seconds, images of all processes, and the longest time that one of them waited for data.
@@ -182,9 +183,9 @@ class Contender:
             "waited": max(waited) if waited else None,
         }
 
-    def _answers(self) -> List[Dict[str, Any]]:
+    def _answers(self) -> list[dict[str, Any]]:
         """A record of each process. SlimError with its last words where one has ended instead."""
-        answers: Dict[_Connection, Dict[str, Any]] = {}
+        answers: dict[_Connection, dict[str, Any]] = {}
         while len(answers) < len(self._connections):
             silent = [c for c in self._connections if c not in answers]
             for connection in select.select(silent, [], [])[0]:
@@ -205,19 +206,19 @@ class Contender:
             kilobytes += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(entry + ":"))
         return kilobytes * 1024 / 1e6
 
-    def _processes(self) -> List[psutil.Process]:
+    def _processes(self) -> list[psutil.Process]:
         try:
             first = psutil.Process(self._process.pid)
             return [first, *first.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
-    def _died(self, rank: Optional[int] = None) -> SlimError:
+    def _died(self, rank: int | None = None) -> SlimError:
         """What to say of a contender that has ended."""
         logs = [self.folder / "processes" / f"{FIRST_LOG.rpartition('.')[0]}.{n}" for n in range(self.plan.processes)]
         logs = logs[rank:][:1] if rank is not None else logs
         time.sleep(0.5)  # until its last words are written
-        words: List[str] = []
+        words: list[str] = []
         for log in [self._log, *logs]:
             if log.exists():
                 said = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
@@ -255,7 +256,7 @@ class _Connection:
 
     def __init__(self, connection: socket.socket):
         self._socket, self._lines = connection, connection.makefile("rb")
-        self.rank: Optional[int] = None
+        self.rank: int | None = None
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -277,7 +278,7 @@ class _Connection:
         self._socket.close()
 
 
-def contender_environment(environment: Mapping[str, str]) -> Dict[str, str]:
+def contender_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without what tunes threads or memory: everybody starts from what a user has who set nothing."""
     tuned = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "GLIBC_TUNABLES", "PYTORCH_", "PADDLE_", "MKL_", "FLAGS_", "OPENBLAS_")
     return {name: value for name, value in environment.items() if not name.startswith(tuned)}
@@ -317,10 +318,10 @@ class Settings:
     processes: int = field(default_factory=usable_cores)
     curve: int = 0
     memory: int = 0
-    torch_python: Optional[str] = None
+    torch_python: str | None = None
 
 
-def run_benchmark(settings: Settings, command: str) -> Iterator[Dict[str, Any]]:
+def run_benchmark(settings: Settings, command: str) -> Iterator[dict[str, Any]]:
     """Run the cases; gives all figures so far after each of them.
 
     Raises SlimError where a contender dies or the settings make no sense.
@@ -332,7 +333,7 @@ def run_benchmark(settings: Settings, command: str) -> Iterator[Dict[str, Any]]:
             raise SlimError(f"--{name} {value}: give {least} or more")
     torch_python = find_torch(settings.torch_python)
     everybody = {case.name: plans(case, settings.processes, torch_python is not None) for case in settings.cases}
-    figures: Dict[str, Any] = {
+    figures: dict[str, Any] = {
         **provenance(command, PACKAGES),
         "rounds": settings.rounds,
         "steps": settings.steps,
@@ -345,7 +346,7 @@ def run_benchmark(settings: Settings, command: str) -> Iterator[Dict[str, Any]]:
             make_rows(rows.parent, ROWS)
         for case in settings.cases:
             contenders = everybody[case.name]
-            results: Dict[str, Any] = {
+            results: dict[str, Any] = {
                 "name": case.name,
                 "title": case.title,
                 "model": case.model,
@@ -375,7 +376,7 @@ def _ended_alike():
         signal.signal(signal.SIGTERM, before)
 
 
-def find_torch(python: Optional[str]) -> Optional[str]:
+def find_torch(python: str | None) -> str | None:
     """An interpreter that has torch: `python`, else this one, else None. SlimError if `python` has none."""
     try:
         found = subprocess.run([python or sys.executable, "-c", TORCH_PROBE], capture_output=True).returncode == 0
@@ -396,11 +397,11 @@ def make_rows(folder: Path, count: int) -> None:
 
 
 def _compare(
-    case: Case, contenders: Sequence[Plan], settings: Settings, folder: Path, rows: Path, torch_python: Optional[str]
-) -> Dict[str, Any]:
+    case: Case, contenders: Sequence[Plan], settings: Settings, folder: Path, rows: Path, torch_python: str | None
+) -> dict[str, Any]:
     """The rounds of a case: what `summarize` makes of them, with parameters and versions."""
-    rounds: List[Dict[str, Dict[str, Any]]] = []
-    found: Dict[str, str] = {}
+    rounds: list[dict[str, dict[str, Any]]] = []
+    found: dict[str, str] = {}
     parameters = 0
     total = (settings.rounds + 1) * len(contenders)
     with ExitStack() as stack, tqdm(total=total, desc=case.name, unit="turn", dynamic_ncols=True) as bar:
@@ -446,7 +447,7 @@ def require_memory(case: Case, plan: Plan, stock: float) -> None:
 
 def summarize(
     contenders: Sequence[Plan], rounds: Sequence[Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, float]
-) -> List[Dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """The figures of each contender.
 
     images_per_s is the median of the rounds; ratio is the median of the rounds' own ratios to stock, which what
@@ -472,9 +473,9 @@ def summarize(
     return found
 
 
-def _curve(case: Case, steps: int, folder: Path, rows: Path) -> Dict[str, Any]:
+def _curve(case: Case, steps: int, folder: Path, rows: Path) -> dict[str, Any]:
     """The losses of the same steps with Paddle's kernels and with ours, and how far they are apart."""
-    losses: List[List[float]] = []
+    losses: list[list[float]] = []
     for name, fast in ((STOCK, False), ("fast", True)):
         place = folder / f"curve_{name}"
         plan = Plan(name, 1, case.batch, fast)
@@ -487,15 +488,15 @@ def _curve(case: Case, steps: int, folder: Path, rows: Path) -> Dict[str, Any]:
     return {"steps": steps, STOCK: losses[0], "fast": losses[1], **apart(*losses)}
 
 
-def apart(a: Sequence[float], b: Sequence[float]) -> Dict[str, float]:
+def apart(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
     """How far two curves are apart: at most, and at their end."""
     differences = [abs(x - y) for x, y in zip(a, b)]
     return {"largest_difference": max(differences), "final_difference": differences[-1]}
 
 
-def _memory(case: Case, plan: Plan, settings: Settings, folder: Path, rows: Path) -> Dict[str, Any]:
+def _memory(case: Case, plan: Plan, settings: Settings, folder: Path, rows: Path) -> dict[str, Any]:
     """What our contender holds while it trains: [step, megabytes of all its processes]."""
-    held: List[Tuple[int, float]] = []
+    held: list[tuple[int, float]] = []
     with Contender(plan, case, folder / "memory", rows, trim=False) as contender:
         contender.ready()
         with tqdm(total=settings.memory, desc=f"{case.name}, memory", unit="step", dynamic_ncols=True) as bar:

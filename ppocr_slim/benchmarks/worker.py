@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.reports.provenance import ROOT
@@ -28,7 +29,7 @@ class Worker:
         SlimError: the interpreter cannot be run, or the engine not be started.
     """
 
-    def __init__(self, spec: Mapping[str, Any], python: Optional[str] = None):
+    def __init__(self, spec: Mapping[str, Any], python: str | None = None):
         self.name = str(spec["engine"])
         command = [python or sys.executable, "-I", str(SCRIPT), json.dumps({"root": str(ROOT), **spec}, default=str)]
         try:
@@ -55,7 +56,7 @@ class Worker:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, **request: Any) -> Dict[str, Any]:
+    def ask(self, **request: Any) -> dict[str, Any]:
         """One request of `page_worker`; SlimError where it fails."""
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -64,7 +65,7 @@ class Worker:
             pass  # it has died: the missing answer says so
         return self._answer()
 
-    def _answer(self) -> Dict[str, Any]:
+    def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
             raise SlimError(f"{self.name} has ended with status {self._process.wait()}")
@@ -75,7 +76,7 @@ class Worker:
         return answer
 
 
-def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> Dict[str, Any]:
+def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> dict[str, Any]:
     """How RapidOCR 1.4 runs our ONNX files (folders of bundles); `height` is that of the recognizer's input."""
     boxes = read_bundle(det).spec.boxes
     return {
@@ -96,7 +97,7 @@ def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> Dict[str, 
     }
 
 
-def paddleocr_options(det: Path, cls: Path, rec: Path, height: int, dictionary: Path) -> Dict[str, Any]:
+def paddleocr_options(det: Path, cls: Path, rec: Path, height: int, dictionary: Path) -> dict[str, Any]:
     """How PaddleOCR 2.x's predictors run our Paddle files; `dictionary` has a character a line."""
     spec = read_bundle(det).spec
     return {

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List
 
 import numpy as np
 
@@ -48,7 +47,7 @@ def run_demo(data: Path, output: Path) -> str:
     return _table(columns, results, milliseconds) + f"\nlines and what was read: {picture}"
 
 
-def _run(arguments: List) -> None:
+def _run(arguments: list) -> None:
     command = [sys.executable, *map(str, arguments)]
     print("$ python " + shlex.join(command[1:]), flush=True)
     process = subprocess.Popen(command)
@@ -60,7 +59,7 @@ def _run(arguments: List) -> None:
         raise SlimError(f"{arguments[0]} ended with status {status}; its message is above")
 
 
-def _median_ms(recognizer: Recognizer, images: List[np.ndarray]) -> float:
+def _median_ms(recognizer: Recognizer, images: list[np.ndarray]) -> float:
     """The median time of reading one row, after a few to warm up."""
     times = []
     for image in images[:3] + images:
@@ -71,7 +70,7 @@ def _median_ms(recognizer: Recognizer, images: List[np.ndarray]) -> float:
 
 
 def _table(columns, results, milliseconds) -> str:
-    def row(label: str, cells: List[str]) -> str:
+    def row(label: str, cells: list[str]) -> str:
         return f"{label:<24}" + "".join(f"{cell:>12}" for cell in cells)
 
     def figures(name: str, pattern: str, value) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -13,14 +14,14 @@ from ppocr_slim.config.loading import load_config, load_section
 from ppocr_slim.config.schema import Config, Section, TrainStage
 from ppocr_slim.errors import SlimError
 
-Change = Tuple[str, Any]  # ("Section.key", value), as `-o` has it
+Change = tuple[str, Any]  # ("Section.key", value), as `-o` has it
 
 
 class Budget(Section):
     """How long each run trains, all its stages together: one of the two."""
 
-    steps: Optional[int] = Field(None, ge=1)  # of the optimizer
-    minutes: Optional[float] = Field(None, gt=0)  # of training alone, turned into steps by a short probe of the variant
+    steps: int | None = Field(None, ge=1)  # of the optimizer
+    minutes: float | None = Field(None, gt=0)  # of training alone, turned into steps by a short probe of the variant
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
@@ -36,19 +37,19 @@ class Variant(Section):
     """A name and the keys that it changes, "Section.key: value"."""
 
     name: str = Field(min_length=1)
-    changes: Dict[str, Any] = Field(default_factory=dict, alias="set")
+    changes: dict[str, Any] = Field(default_factory=dict, alias="set")
 
 
 class Ablation(Section):
     """One ablation file. Either it lists variants, or a grid whose combinations they are."""
 
     base: Path  # relative to the file
-    seeds: List[int] = Field(default_factory=lambda: [1], min_length=1)
+    seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
     budget: Budget
     cumulative: bool = False  # each variant keeps the changes of those before it
-    changes: Dict[str, Any] = Field(default_factory=dict, alias="set")  # of all variants
-    variants: List[Variant] = Field(default_factory=list)
-    grid: Dict[str, List[Any]] = Field(default_factory=dict)  # "Section.key": its values
+    changes: dict[str, Any] = Field(default_factory=dict, alias="set")  # of all variants
+    variants: list[Variant] = Field(default_factory=list)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)  # "Section.key": its values
 
     @model_validator(mode="after")
     def _fits(self) -> Ablation:
@@ -74,7 +75,7 @@ class Ablation(Section):
             raise ValueError(f"the seed {min(self.seeds)} is negative")
         return self
 
-    def _listed(self) -> List[Variant]:
+    def _listed(self) -> list[Variant]:
         if not self.grid:
             return self.variants
         labels = _labels(list(self.grid))
@@ -87,9 +88,9 @@ class Ablation(Section):
             for cell in cells
         ]
 
-    def ladder(self) -> List[Tuple[Variant, List[Change]]]:
+    def ladder(self) -> list[tuple[Variant, list[Change]]]:
         """The variants in order, and all changes of each to the base, in the order in which they are made."""
-        found: List[Tuple[Variant, List[Change]]] = []
+        found: list[tuple[Variant, list[Change]]] = []
         before = list(self.changes.items())
         for variant in self._listed():
             changes = [*before, *variant.changes.items()]
@@ -114,11 +115,11 @@ class Experiment(NamedTuple):
     """
 
     name: str
-    changes: Tuple[str, ...]
+    changes: tuple[str, ...]
     config: Config
 
 
-def load_ablation(path: Path) -> Tuple[Ablation, List[Experiment]]:
+def load_ablation(path: Path) -> tuple[Ablation, list[Experiment]]:
     """Read an ablation file and resolve its variants.
 
     Raises SlimError naming the file and the key, or the variant that makes no config.
@@ -139,7 +140,7 @@ def load_ablation(path: Path) -> Tuple[Ablation, List[Experiment]]:
     return ablation, experiments
 
 
-def _labels(keys: List[str]) -> List[str]:
+def _labels(keys: list[str]) -> list[str]:
     """The last part of each key, the whole of it where two would be called alike."""
     last = [key.rpartition(".")[2] for key in keys]
     return [key if last.count(short) > 1 else short for key, short in zip(keys, last)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, Type, TypeVar, Union, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -14,14 +15,12 @@ from ppocr_slim.config.schema import Config, Origins, Section
 from ppocr_slim.errors import SlimError
 
 # Who sets something ("configs/a.yml", "-o A.b=c", "set A.b"), and the tree of what it sets
-Layer = Tuple[str, Any]
+Layer = tuple[str, Any]
 NO_FILE = ("-o ", "set ")  # how the names of layers begin that are no files
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def load_config(
-    path: Union[str, Path], overrides: Sequence[str] = (), changes: Iterable[Tuple[str, Any]] = ()
-) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterable[tuple[str, Any]] = ()) -> Config:
     """Read a config file, merge it over its `_BASE_`, apply the overrides and changes in order, check everything.
 
     `_BASE_` is a path relative to the file that names it. Mappings are merged, everything else is replaced.
@@ -46,26 +45,26 @@ def load_config(
     return config
 
 
-def load_section(path: Union[str, Path], section: Type[SectionT]) -> SectionT:
+def load_section(path: str | Path, section: type[SectionT]) -> SectionT:
     """Read a YAML file of a kind of its own, with the checks and messages of a config, but no `_BASE_`."""
     tree = _read_tree(Path(path), "", ", ".join(field.alias or name for name, field in section.model_fields.items()))
     return _checked(section, tree, [(str(path), tree)])
 
 
-def _checked(section: Type[SectionT], raw: Any, layers: List[Layer]) -> SectionT:
+def _checked(section: type[SectionT], raw: Any, layers: list[Layer]) -> SectionT:
     try:
         return section.model_validate(raw)
     except ValidationError as error:
         raise SlimError(_explain(error.errors(), raw, layers, section)) from error
 
 
-def _read_override(override: str) -> Tuple[str, List[str], Any]:
+def _read_override(override: str) -> tuple[str, list[str], Any]:
     origin = f"-o {override}"
     target, equals, text = override.partition("=")
     return origin, _keys(target if equals else "", origin), _parse(text, origin)
 
 
-def _keys(target: str, origin: str) -> List[str]:
+def _keys(target: str, origin: str) -> list[str]:
     keys = target.strip().split(".")
     if not all(keys):
         value = "=value" if origin.startswith("-o ") else ""
@@ -82,7 +81,7 @@ def locate(config: Config, path: str) -> str:
     return _setter(config._origins.layers, location)
 
 
-def dump_config(config: Config, path: Union[str, Path]) -> None:
+def dump_config(config: Config, path: str | Path) -> None:
     """Write the whole config, defaults included, as YAML that `load_config` reads back equal."""
     tree = config.model_dump(mode="json", by_alias=True)
     text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -98,7 +97,7 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -134,7 +133,7 @@ def _parse(text: str, origin: str) -> Any:
         raise SlimError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def _read_layers(path: Path, chain: Tuple[Path, ...]) -> List[Layer]:
+def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
     """The file's base layers, the farthest first, then its own. `chain` is the files that led here."""
     if path.resolve() in chain:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
@@ -147,7 +146,7 @@ def _read_layers(path: Path, chain: Tuple[Path, ...]) -> List[Layer]:
     return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), tree)]
 
 
-def _read_tree(path: Path, led_here: str, needs: str) -> Dict[str, Any]:
+def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
     """A file's mapping; messages say how it came to be read, and what an empty one needs."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -185,7 +184,7 @@ def _replace(tree: Any, keys: Sequence[str], depth: int, value: Any, origin: str
     return {**tree, key: _replace(tree.get(key, {}), keys, depth + 1, value, origin)}
 
 
-def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer], root: Type[Section]) -> str:
+def _explain(errors: list[dict[str, Any]], raw: Any, layers: list[Layer], root: type[Section]) -> str:
     """The most telling error as one sentence: a misspelt key comes before the key that it leaves missing."""
     error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     location, value = _locate(error, raw)
@@ -207,9 +206,9 @@ def _explain(errors: List[Dict[str, Any]], raw: Any, layers: List[Layer], root: 
     return f"{where}: {path} is {value!r}: {', or '.join(text[0].lower() + text[1:] for text in here)}"
 
 
-def _locate(error: Dict[str, Any], raw: Any) -> Tuple[Tuple[Union[str, int], ...], Any]:
+def _locate(error: dict[str, Any], raw: Any) -> tuple[tuple[str | int, ...], Any]:
     """Where in `raw` an error is, and what stands there; Pydantic's location also names tags of unions."""
-    location: List[Union[str, int]] = []
+    location: list[str | int] = []
     node = raw
     for depth, part in enumerate(error["loc"]):
         is_missing_key = error["type"] == "missing" and depth == len(error["loc"]) - 1
@@ -221,14 +220,14 @@ def _locate(error: Dict[str, Any], raw: Any) -> Tuple[Tuple[Union[str, int], ...
     return tuple(location), node
 
 
-def _setter(layers: Sequence[Layer], location: Sequence[Union[str, int]]) -> str:
+def _setter(layers: Sequence[Layer], location: Sequence[str | int]) -> str:
     """The last layer that sets the value at a location; where none does, the file that was loaded."""
     files = [name for name, _ in layers if not name.startswith(NO_FILE)]
     loaded = files[-1] if files else "the config"
     return next((name for name, tree in reversed(layers) if location and _sets(tree, location)), loaded)
 
 
-def _sets(tree: Any, location: Sequence[Union[str, int]]) -> bool:
+def _sets(tree: Any, location: Sequence[str | int]) -> bool:
     """Whether a layer sets the value at a location, itself or by setting something that it lies in."""
     for part in location:
         if isinstance(tree, list) and isinstance(part, int) and part < len(tree):
@@ -241,9 +240,9 @@ def _sets(tree: Any, location: Sequence[Union[str, int]]) -> bool:
     return True
 
 
-def _known_keys(location: Sequence[Union[str, int]], root: Type[Section]) -> List[str]:
+def _known_keys(location: Sequence[str | int], root: type[Section]) -> list[str]:
     """The keys that the schema of `root` has beside the last part of a Pydantic location."""
-    sections: List[Type[Section]] = [root]
+    sections: list[type[Section]] = [root]
     for part in location[:-1]:
         if isinstance(part, int):
             continue
@@ -263,7 +262,7 @@ def _known_keys(location: Sequence[Union[str, int]], root: Type[Section]) -> Lis
     return [field.alias or name for section in sections for name, field in section.model_fields.items()]
 
 
-def _sections_in(annotation: Any) -> List[Type[Section]]:
+def _sections_in(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for argument in get_args(annotation) for section in _sections_in(argument)]

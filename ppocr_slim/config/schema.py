@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
-from typing_extensions import Annotated, Literal
 
 
 class Section(BaseModel):
@@ -25,9 +24,9 @@ class Global(Section):
 
     output_dir: Path
     seed: int = Field(1, ge=0)
-    pretrained: Optional[Path] = None  # checkpoint folder or exported bundle whose weights training starts from
-    pretrained_layers: List[str] = Field(default_factory=list)  # names or patterns; none: all layers start from there
-    character_dict_path: Optional[Path] = None  # a character a line; None: the characters of the training labels
+    pretrained: Path | None = None  # checkpoint folder or exported bundle whose weights training starts from
+    pretrained_layers: list[str] = Field(default_factory=list)  # names or patterns; none: all layers start from there
+    character_dict_path: Path | None = None  # a character a line; None: the characters of the training labels
     log_every_steps: int = Field(20, ge=1)
     eval_every_steps: int = Field(500, ge=1)
     save_every_steps: int = Field(200, ge=1)
@@ -40,7 +39,7 @@ class Architecture(Section):
     """A name from `models.MODELS` and the arguments of that builder, which checks them by its signature."""
 
     name: str
-    args: Dict[str, Union[bool, int, float, str]] = Field(default_factory=dict)
+    args: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class Ctc(Section):
@@ -64,7 +63,7 @@ class CrossEntropy(Section):
     name: Literal["cross_entropy"]
 
 
-Loss = Annotated[Union[Ctc, Db, CrossEntropy], Field(discriminator="name")]
+Loss = Annotated[Ctc | Db | CrossEntropy, Field(discriminator="name")]
 
 
 class Optimizer(Section):
@@ -92,7 +91,7 @@ class DbBoxes(Section):
     longer_side: int = Field(960, ge=32)  # pixels; larger pages are scaled down to it
     thresh: float = Field(0.3, gt=0, lt=1)
     box_thresh: float = Field(0.6, ge=0, le=1)
-    unclip_ratio: Optional[float] = Field(None, ge=0)  # None: what undoes the shrinking exactly
+    unclip_ratio: float | None = Field(None, ge=0)  # None: what undoes the shrinking exactly
     shrink_ratio: float = Field(0.6, gt=0, lt=1)  # of the maps that are learned, too
     min_size: int = Field(3, ge=1)
     max_candidates: int = Field(1000, ge=1)
@@ -106,7 +105,7 @@ class DirectionThreshold(Section):
     thresh: float = Field(0.9, ge=0.5, le=1)  # a crop is turned if it is upside down with at least this probability
 
 
-PostProcess = Annotated[Union[CtcGreedy, DbBoxes, DirectionThreshold], Field(discriminator="name")]
+PostProcess = Annotated[CtcGreedy | DbBoxes | DirectionThreshold, Field(discriminator="name")]
 
 
 class Metric(Section):
@@ -126,7 +125,7 @@ class EvalFile(Section):
     """A label file: a line for each image, `path<TAB>text` for rows, `path<TAB>JSON` for pages (`data.page_labels`)."""
 
     path: Path
-    image_root: Optional[Path] = None  # None: the label file's folder
+    image_root: Path | None = None  # None: the label file's folder
 
 
 class TrainFile(EvalFile):
@@ -145,16 +144,16 @@ class Augmentation(Section):
 
 
 class TrainData(Section):
-    label_files: List[TrainFile] = Field(min_length=1)
+    label_files: list[TrainFile] = Field(min_length=1)
     batch_size: int = Field(32, ge=1)
     workers: int = Field(1, ge=1)  # threads that decode and augment
     cache_mb: float = Field(1000, ge=0)  # memory, of all processes together, for decoded rows
-    augment: List[Augmentation] = Field(default_factory=list)
-    crop: Optional[int] = Field(None, ge=64, multiple_of=32)  # pixels; of detection alone, None: 640
+    augment: list[Augmentation] = Field(default_factory=list)
+    crop: int | None = Field(None, ge=64, multiple_of=32)  # pixels; of detection alone, None: 640
 
 
 class EvalData(Section):
-    label_files: List[EvalFile] = Field(min_length=1)
+    label_files: list[EvalFile] = Field(min_length=1)
     batch_size: int = Field(8, ge=1)
 
 
@@ -174,7 +173,7 @@ class Distill(Section):
     """Learn from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters."""
 
     teacher: Path
-    losses: List[DistillLoss] = Field(min_length=1)
+    losses: list[DistillLoss] = Field(min_length=1)
     supervised_weight: float = Field(1.0, ge=0)
     cache: bool = False  # keep the teacher's outputs on disk; only where Train.augment is empty
 
@@ -197,7 +196,7 @@ class Mutual(Section):
 
     weight: float = Field(1.0, gt=0)
     temperature: float = Field(1.0, gt=0)
-    peer: Optional[Architecture] = None  # None: the student's own
+    peer: Architecture | None = None  # None: the student's own
 
 
 class Guide(Section):
@@ -218,10 +217,10 @@ class Tones(Section):
 class Fpgm(Section):
     """Remove the filters nearest the geometric median, until the target is met. One target at least."""
 
-    max_flops: Optional[float] = Field(None, gt=0, le=1)  # share of the unpruned network's multiply-adds
-    max_latency: Optional[float] = Field(None, gt=0, le=1)  # share of the unpruned network's time a row
+    max_flops: float | None = Field(None, gt=0, le=1)  # share of the unpruned network's multiply-adds
+    max_latency: float | None = Field(None, gt=0, le=1)  # share of the unpruned network's time a row
     max_ratio: float = Field(0.6, gt=0, lt=1)  # of any one layer's filters
-    skip: List[str] = Field(default_factory=list)  # layers left alone: names or patterns such as backbone.blocks.0.*
+    skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns such as backbone.blocks.0.*
     calibration_rows: int = Field(64, ge=1)  # training rows on whose loss the layers' sensitivity is measured
 
     @model_validator(mode="after")
@@ -237,10 +236,10 @@ class Quantize(Section):
     weight_bits: int = Field(7, ge=2, le=8)  # as INT8 files have them: see int8_weight_bits
     activation_bits: int = Field(8, ge=2, le=8)
     # of the first and the last layer; of their weights 7 at most, unless all have 8; None: as all others
-    edge_bits: Optional[int] = Field(8, ge=2, le=8)
-    float_layers: List[str] = Field(default_factory=list)  # left in float: names or patterns
+    edge_bits: int | None = Field(8, ge=2, le=8)
+    float_layers: list[str] = Field(default_factory=list)  # left in float: names or patterns
     calibration_rows: int = Field(64, ge=1)
-    max_drop: Optional[float] = Field(0.05, gt=0)  # of the first metric, by calibration alone; None: no limit
+    max_drop: float | None = Field(0.05, gt=0)  # of the first metric, by calibration alone; None: no limit
     sensitivity: bool = False  # measure each layer's before training; always done where max_drop stops the run
 
 
@@ -258,20 +257,20 @@ class Share(Section):
     """At most 2^bits values a tensor (k-means), which are then fine-tuned."""
 
     bits: int = Field(6, ge=1, le=8)
-    skip: List[str] = Field(default_factory=list)  # layers left alone: names or patterns
+    skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns
 
 
 class Step(Section):
     """One technique of a training stage: exactly one of these."""
 
-    distill: Optional[Distill] = None
-    mutual: Optional[Mutual] = None
-    guide: Optional[Guide] = None
-    tones: Optional[Tones] = None
-    fpgm: Optional[Fpgm] = None
-    pact: Optional[Pact] = None
-    lsq: Optional[Lsq] = None
-    share: Optional[Share] = None
+    distill: Distill | None = None
+    mutual: Mutual | None = None
+    guide: Guide | None = None
+    tones: Tones | None = None
+    fpgm: Fpgm | None = None
+    pact: Pact | None = None
+    lsq: Lsq | None = None
+    share: Share | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Step:
@@ -280,7 +279,7 @@ class Step(Section):
         return self
 
     @property
-    def _set(self) -> List[str]:
+    def _set(self) -> list[str]:
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
 
     @property
@@ -300,10 +299,10 @@ class TrainStage(Section):
 
     stage: Literal["train", "prune", "quantize", "share"]
     epochs: int = Field(ge=1)
-    max_steps: Optional[int] = Field(None, ge=1)  # it ends, and its rates decay, after so many optimizer steps at most
-    steps: List[Step] = Field(default_factory=list)
-    lr: Optional[float] = Field(None, gt=0)  # None: the Optimizer's
-    warmup_steps: Optional[int] = Field(None, ge=0)  # None: the Optimizer's
+    max_steps: int | None = Field(None, ge=1)  # it ends, and its rates decay, after so many optimizer steps at most
+    steps: list[Step] = Field(default_factory=list)
+    lr: float | None = Field(None, gt=0)  # None: the Optimizer's
+    warmup_steps: int | None = Field(None, ge=0)  # None: the Optimizer's
 
     def length(self, steps_an_epoch: int) -> int:
         """Optimizer steps of the whole stage."""
@@ -328,15 +327,15 @@ class TrainStage(Section):
 
 class ExportStage(Section):
     stage: Literal["export"]
-    formats: List[Literal["paddle", "onnx", "onnx_int8"]] = Field(
+    formats: list[Literal["paddle", "onnx", "onnx_int8"]] = Field(
         default_factory=lambda: ["paddle", "onnx"], min_length=1
     )
     budget_mb: float = Field(50.0, gt=0)
-    language: Optional[Path] = None  # of tools/make_language_model.py, for a recognizer's bundle
+    language: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others
 
 
-Stage = Annotated[Union[TrainStage, ExportStage], Field(discriminator="stage")]
+Stage = Annotated[TrainStage | ExportStage, Field(discriminator="stage")]
 
 
 @dataclass(frozen=True)
@@ -347,7 +346,7 @@ class Origins:
         layers: (a file or "-o override", the tree of what it sets); a later one wins over the earlier ones.
     """
 
-    layers: Tuple[Tuple[str, Any], ...] = field(default=(), compare=False)
+    layers: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
 
 
 class Config(Section):
@@ -357,10 +356,10 @@ class Config(Section):
 
     run: Global = Field(alias="Global")
     architecture: Architecture = Field(alias="Architecture")
-    loss: Optional[Loss] = Field(None, alias="Loss")  # None, here and below: what the network's task has
+    loss: Loss | None = Field(None, alias="Loss")  # None, here and below: what the network's task has
     optimizer: Optimizer = Field(default_factory=Optimizer, alias="Optimizer")
-    post_process: Optional[PostProcess] = Field(None, alias="PostProcess")
-    metric: Optional[Metric] = Field(None, alias="Metric")
+    post_process: PostProcess | None = Field(None, alias="PostProcess")
+    metric: Metric | None = Field(None, alias="Metric")
     train: TrainData = Field(alias="Train")
     eval: EvalData = Field(alias="Eval")
-    recipe: List[Stage] = Field(min_length=1, alias="Recipe")
+    recipe: list[Stage] = Field(min_length=1, alias="Recipe")

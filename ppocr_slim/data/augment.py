@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import os
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Sequence
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
 
@@ -229,7 +229,7 @@ def rand_augment(strength: float) -> Transform:
     return apply
 
 
-TRANSFORMS: Dict[str, Callable[[float], Transform]] = {
+TRANSFORMS: dict[str, Callable[[float], Transform]] = {
     make.__name__: make
     for make in (
         color, blur, noise, pen, perspective, distort, squeeze, rescale, trim, erase, glue_words, rand_augment,
@@ -254,7 +254,7 @@ class Augmenter:
 
     def __init__(self, augmentations: Sequence[Augmentation]):
         check_names(augmentations)
-        self._steps: List[tuple] = [(a.p, TRANSFORMS[a.name](a.strength)) for a in augmentations]
+        self._steps: list[tuple] = [(a.p, TRANSFORMS[a.name](a.strength)) for a in augmentations]
 
     def __call__(self, row: Row, rng: np.random.Generator, fits: Callable[[Row], bool]) -> Row:
         """Apply each transform with its probability; one after which the row no longer `fits` is taken back."""

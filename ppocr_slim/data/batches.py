@@ -9,8 +9,9 @@ import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Iterator, List, Sequence, Tuple
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -43,7 +44,7 @@ class TrainingData(ABC):
         augment: Sequence[Augmentation],
         seed: int,
         workers: int = 1,
-        part: Tuple[int, int] = (0, 1),
+        part: tuple[int, int] = (0, 1),
     ):
         self.samples, self.ratios, self.batch_size = list(samples), np.asarray(ratios), batch_size
         self.augment, self.seed, self.workers, self.part = list(augment), seed, workers, part
@@ -69,11 +70,11 @@ class TrainingData(ABC):
     def _batch(self, items: Sequence[Any]) -> Any:
         """A batch; its `sources` tell where its samples come from."""
 
-    def _arranged(self, items: List[Any]) -> List[Any]:
+    def _arranged(self, items: list[Any]) -> list[Any]:
         """The items of a group in the order in which batches are cut from them."""
         return items
 
-    def _told_by(self, sample: Any) -> Tuple[Any, ...]:
+    def _told_by(self, sample: Any) -> tuple[Any, ...]:
         """What tells a sample from others, for `digest`."""
         return str(sample.path), sample.text
 
@@ -99,7 +100,7 @@ class TrainingData(ABC):
         rank, count = self.part
         return np.resize(order, -(-len(order) // count) * count)[rank::count]
 
-    def plain(self, count: int) -> List[Any]:
+    def plain(self, count: int) -> list[Any]:
         """`count` samples (all, if there are fewer), spread evenly over all, without augmentation, in batches.
 
         The same in every part.
@@ -127,7 +128,7 @@ class TrainingData(ABC):
                 for job in ahead:
                     job.cancel()
 
-    def _make_group(self, epoch: int, group: int) -> List[Any]:
+    def _make_group(self, epoch: int, group: int) -> list[Any]:
         size = self.group_batches * self.batch_size
         start = group * size
         rank, count = self.part
@@ -139,5 +140,5 @@ class TrainingData(ABC):
         order = np.random.default_rng([self.seed, epoch, start]).permutation(len(batches))
         return [batches[i] for i in order]
 
-    def _cut(self, items: List[Any]) -> List[Any]:
+    def _cut(self, items: list[Any]) -> list[Any]:
         return [self._batch(items[i : i + self.batch_size]) for i in range(0, len(items), self.batch_size)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Set, Tuple, Union
 
 from ppocr_slim.data.labels import read_text_file
 from ppocr_slim.errors import SlimError
@@ -16,7 +16,7 @@ from ppocr_slim.errors import SlimError
 class Charset:
     """A dictionary without the CTC blank and the space: sorted, unique, each entry one character in NFC."""
 
-    characters: Tuple[str, ...]
+    characters: tuple[str, ...]
 
     def __post_init__(self) -> None:
         """Raise SlimError unless `characters` is what the class promises."""
@@ -36,13 +36,13 @@ class Charset:
         return cls(tuple(sorted(character for character in found if not character.isspace())))
 
     @classmethod
-    def load(cls, path: Union[str, Path]) -> Charset:
+    def load(cls, path: str | Path) -> Charset:
         """Read a PaddleOCR dictionary: one character a line, in any order. Lines without one are passed over.
 
         Raises SlimError, naming the line, if it holds more than one character or repeats one.
         """
         path = Path(path)
-        first_line: Dict[str, int] = {}
+        first_line: dict[str, int] = {}
         for number, line in enumerate(read_text_file(path, "dictionary").split("\n"), start=1):
             character = unicodedata.normalize("NFC", line.rstrip("\r"))
             if character in ("", " "):
@@ -57,27 +57,27 @@ class Charset:
             raise SlimError(f"dictionary {path} is empty: it needs one character a line")
         return cls(tuple(sorted(first_line)))
 
-    def save(self, path: Union[str, Path]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the dictionary, one character a line."""
         Path(path).write_text("".join(f"{character}\n" for character in self.characters), encoding="utf-8")
 
     @cached_property
-    def classes(self) -> Tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:
         """What the network's outputs stand for: "" (the CTC blank), the dictionary, the space."""
         return ("", *self.characters, " ")
 
     @cached_property
-    def _indices(self) -> Dict[str, int]:
+    def _indices(self) -> dict[str, int]:
         return {character: index for index, character in enumerate(self.classes)}
 
-    def encode(self, text: str) -> List[int]:
+    def encode(self, text: str) -> list[int]:
         """The class of each character of `text`. Raises SlimError naming those that the dictionary lacks."""
         unknown = " ".join(repr(character) for character in sorted(self.unknown(text)))
         if unknown:
             raise SlimError(f"the dictionary lacks {unknown} of {text!r}: add it there or mend the label")
         return [self._indices[character] for character in unicodedata.normalize("NFC", text)]
 
-    def unknown(self, text: str) -> Set[str]:
+    def unknown(self, text: str) -> set[str]:
         """The characters of `text` that the dictionary lacks."""
         return set(unicodedata.normalize("NFC", text)) - self._indices.keys()
 

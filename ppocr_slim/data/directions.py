@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence, Tuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class CropBatch:
 
     image: np.ndarray
     labels: np.ndarray
-    sources: Tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 class TrainingCrops(TrainingData):
@@ -43,20 +43,20 @@ class TrainingCrops(TrainingData):
         augment: Sequence[Augmentation],
         seed: int,
         workers: int = 1,
-        part: Tuple[int, int] = (0, 1),
+        part: tuple[int, int] = (0, 1),
         cache_mb: float = 0,
     ):
         super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
         self.spec, self._cache = spec, ImageCache(cache_mb)
 
-    def _item(self, index: int, rng: np.random.Generator) -> Tuple[np.ndarray, int, str]:
+    def _item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, int, str]:
         image = self._augmenter.picture(self._image(index), rng)
         return self._made(image, index, turned=bool(rng.random() < 0.5))
 
-    def _plain_item(self, index: int) -> Tuple[np.ndarray, int, str]:
+    def _plain_item(self, index: int) -> tuple[np.ndarray, int, str]:
         return self._made(self._image(index), index, turned=bool(index % 2))
 
-    def _made(self, image: np.ndarray, index: int, turned: bool) -> Tuple[np.ndarray, int, str]:
+    def _made(self, image: np.ndarray, index: int, turned: bool) -> tuple[np.ndarray, int, str]:
         image = half_turned(image) if turned else image
         return resize_to_height(image, self.spec.height, self.spec.width), int(turned), self.samples[index].where
 
@@ -64,6 +64,6 @@ class TrainingCrops(TrainingData):
         path = self.samples[index].path
         return self._cache.get(index, lambda: resize_to_height(load_image(path), round(self.spec.height * WORK_SCALE)))
 
-    def _batch(self, items: Sequence[Tuple[np.ndarray, int, str]]) -> CropBatch:
+    def _batch(self, items: Sequence[tuple[np.ndarray, int, str]]) -> CropBatch:
         images, labels, sources = zip(*items)
         return CropBatch(to_batch(images, self.spec.width), np.array(labels, np.int64), sources)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any
 
 from tqdm import tqdm
 
@@ -21,8 +22,8 @@ from ppocr_slim.runtime.preprocess import steps_for_width
 SHOWN = 5  # findings of a kind that a report shows unless it is asked for more; the counts are of all
 BLANK_ROW = "blank row"  # the one kind of line that is left out of training without being bad
 Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
-Read = Callable[[Path, Optional[Path]], Tuple[List[Any], List[Finding]]]  # a label file, the folder of its images
-Problem = Callable[[Any, int, int], Optional[Finding]]  # a sample, width and height of its image in pixels
+Read = Callable[[Path, Path | None], tuple[list[Any], list[Finding]]]  # a label file, the folder of its images
+Problem = Callable[[Any, int, int], Finding | None]  # a sample, width and height of its image in pixels
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Diagnosis:
         notes: what is suspicious, but used nevertheless.
     """
 
-    samples: List[CheckedSample] = field(default_factory=list)
-    findings: List[Finding] = field(default_factory=list)
-    notes: List[Finding] = field(default_factory=list)
+    samples: list[CheckedSample] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
 
     @property
-    def bad(self) -> List[Finding]:
+    def bad(self) -> list[Finding]:
         """The findings but for blank rows, which are legal: training has nothing to learn from them."""
         return [one for one in self.findings if one.kind != BLANK_ROW]
 
@@ -76,7 +77,7 @@ class Diagnosis:
             f"or raise Global.max_bad_fraction"
         )
 
-    def report(self, title: str, shown: Optional[int] = SHOWN) -> str:
+    def report(self, title: str, shown: int | None = SHOWN) -> str:
         """The diagnosis as text: of each kind the count and the first `shown` findings; None: all of them."""
         left_out = f", {len(self.findings)} left out ({self.bad_fraction:.1%} are bad)" if self.findings else ""
         lines = [f"{title}: {len(self.samples)} samples usable{left_out}"]
@@ -120,8 +121,8 @@ def examine(
     Raises SlimError if a label file cannot be read.
     """
     diagnosis = Diagnosis()
-    unique: List[CheckedSample] = []
-    first_of: Dict[Path, Any] = {}
+    unique: list[CheckedSample] = []
+    first_of: dict[Path, Any] = {}
     for label_file in label_files:
         samples, findings = read(label_file.path, label_file.image_root)
         diagnosis.findings += findings
@@ -148,7 +149,7 @@ def examine(
     return diagnosis
 
 
-def examine_rows(config: Config, charset: Charset, steps: Steps, progress: bool = True) -> Tuple[Diagnosis, Diagnosis]:
+def examine_rows(config: Config, charset: Charset, steps: Steps, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
     """A recognizer's training and evaluation data; what both share is among the evaluation's notes.
 
     Wrong with a row is, for training, that it is blank (which is legal, see `Diagnosis.bad`), or a label with
@@ -157,12 +158,12 @@ def examine_rows(config: Config, charset: Charset, steps: Steps, progress: bool 
     return _examine_both(config, read_label_file, row_problem(charset, steps), progress)
 
 
-def examine_crops(config: Config, progress: bool = True) -> Tuple[Diagnosis, Diagnosis]:
+def examine_crops(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
     """A direction classifier's training and evaluation data, rows of which only blank ones are of no use."""
     return _examine_both(config, read_label_file, lambda row, width, height: _blank(row), progress)
 
 
-def examine_pages(config: Config, progress: bool = True) -> Tuple[Diagnosis, Diagnosis]:
+def examine_pages(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
     """A detector's training and evaluation data. Wrong with a page is a box that lies beside it."""
     train, evaluation = _examine_both(config, read_page_file, _beside, progress, writers=False)
     if not any(one.sample.outlines for one in train.samples):
@@ -173,7 +174,7 @@ def examine_pages(config: Config, progress: bool = True) -> Tuple[Diagnosis, Dia
 
 def _examine_both(
     config: Config, read: Read, problem: Problem, progress: bool, writers: bool = True
-) -> Tuple[Diagnosis, Diagnosis]:
+) -> tuple[Diagnosis, Diagnosis]:
     train = examine(config.train.label_files, read, problem, progress=progress)
     evaluation = examine(config.eval.label_files, read, problem, for_training=False, progress=progress)
     evaluation.notes += compare(train, evaluation, writers)
@@ -183,19 +184,19 @@ def _examine_both(
 def row_problem(charset: Charset, steps: Steps) -> Problem:
     """What `examine` asks of a recognizer's rows."""
 
-    def problem(row: Sample, width: int, height: int) -> Optional[Finding]:
+    def problem(row: Sample, width: int, height: int) -> Finding | None:
         return _blank(row) or _label_problem(row, charset, steps(width, height))
 
     return problem
 
 
-def _blank(row: Sample) -> Optional[Finding]:
+def _blank(row: Sample) -> Finding | None:
     if row.text:
         return None
     return Finding(BLANK_ROW, row.where, f"{row.path} has no text to learn from")
 
 
-def _beside(page: PageSample, width: int, height: int) -> Optional[Finding]:
+def _beside(page: PageSample, width: int, height: int) -> Finding | None:
     for number, points in enumerate(page.outlines):
         low, high = points.min(axis=0), points.max(axis=0)
         if (high < 0).any() or low[0] >= width or low[1] >= height:
@@ -204,7 +205,7 @@ def _beside(page: PageSample, width: int, height: int) -> Optional[Finding]:
     return None
 
 
-def compare(train: Diagnosis, evaluation: Diagnosis, writers: bool = True) -> List[Finding]:
+def compare(train: Diagnosis, evaluation: Diagnosis, writers: bool = True) -> list[Finding]:
     """What training and evaluation share, though they must not: images, and writers, told by folder.
 
     Training files whose folders say nothing of writers (`TrainFile.writer_folders`) share none; without `writers` no
@@ -220,7 +221,7 @@ def compare(train: Diagnosis, evaluation: Diagnosis, writers: bool = True) -> Li
     if not writers:
         return findings
     train_folders, evaluation_folders = _folders(train), _folders(evaluation)
-    told: Set[str] = set()
+    told: set[str] = set()
     for key, samples in evaluation_folders.items():
         if key in train_folders and samples[0].where not in told:
             told.add(samples[0].where)
@@ -248,7 +249,7 @@ def config_charset(config: Config) -> Charset:
     return Charset.from_texts(texts)
 
 
-def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[Union[Tuple[int, int], Finding]]:
+def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[tuple[int, int] | Finding]:
     """(width, height) of each sample's image, or why it has none."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(_image_size, samples)
@@ -257,7 +258,7 @@ def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[Un
         )
 
 
-def _image_size(sample: Any) -> Union[Tuple[int, int], Finding]:
+def _image_size(sample: Any) -> tuple[int, int] | Finding:
     if not sample.path.is_file():
         return Finding("missing image", sample.where, f"there is no file {sample.path}")
     try:
@@ -267,7 +268,7 @@ def _image_size(sample: Any) -> Union[Tuple[int, int], Finding]:
     return width, height
 
 
-def _label_problem(sample: Sample, charset: Charset, steps: int) -> Optional[Finding]:
+def _label_problem(sample: Sample, charset: Charset, steps: int) -> Finding | None:
     unknown = " ".join(repr(character) for character in sorted(charset.unknown(sample.text)))
     if unknown:
         detail = f"the dictionary lacks {unknown} of {sample.text!r}"
@@ -279,16 +280,16 @@ def _label_problem(sample: Sample, charset: Charset, steps: int) -> Optional[Fin
     return None
 
 
-def _folders(diagnosis: Diagnosis) -> Dict[Union[str, Path], List[Sample]]:
+def _folders(diagnosis: Diagnosis) -> dict[str | Path, list[Sample]]:
     """The samples by their image's folder and, where a label file has several folders, by the folder's name.
 
     A name alone tells a writer only among others: two sets that each keep all images in `images/` share none.
     """
-    names: Dict[str, Set[str]] = {}
+    names: dict[str, set[str]] = {}
     told_by_folder = [one for one in diagnosis.samples if one.one_writer]
     for one in told_by_folder:
         names.setdefault(_label_file(one.sample), set()).add(one.sample.group)
-    folders: Dict[Union[str, Path], List[Sample]] = {}
+    folders: dict[str | Path, list[Sample]] = {}
     for one in told_by_folder:
         folders.setdefault(one.sample.path.parent.resolve(), []).append(one.sample)
         if len(names[_label_file(one.sample)]) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ def percentile(plane: np.ndarray, share: float) -> float:
     return float(low + (place - int(place)) * (high - low))
 
 
-def paper_tone(image: np.ndarray) -> Tuple[float, ...]:
+def paper_tone(image: np.ndarray) -> tuple[float, ...]:
     """The median of each channel of [H, W, 3] uint8."""
     return tuple(percentile(channel, 50) for channel in cv2.split(image))
 
@@ -44,13 +44,13 @@ def ink_columns(image: np.ndarray) -> np.ndarray:
     return mask[margin : image.shape[0] - margin].sum(axis=0) >= 2
 
 
-def runs(flags: np.ndarray) -> List[Tuple[int, int]]:
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """[(start, end)) of the stretches of True in [W] bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
 
 
-def split_words(image: np.ndarray, text: str) -> Optional[List[Tuple[int, int, str]]]:
+def split_words(image: np.ndarray, text: str) -> list[tuple[int, int, str]] | None:
     """Cut a row into its words: [(left, right, word)], or None where the gaps do not tell them apart for certain.
 
     The text says how many words there are; the widest gaps must then be that many less one, each of them at least

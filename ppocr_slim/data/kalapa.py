@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import Sample, read_label_file, read_text_file
@@ -26,7 +25,7 @@ class Prepared:
     val_writers: int
     dev_writers: int
     characters: int
-    unseen: Dict[str, int]  # character that only validation labels have -> how many of them
+    unseen: dict[str, int]  # character that only validation labels have -> how many of them
 
 
 def prepare(source: Path, out: Path) -> Prepared:
@@ -54,7 +53,7 @@ def prepare(source: Path, out: Path) -> Prepared:
     if not train:
         raise SlimError(f"{source / VALIDATION_LIST} names every writer: none is left to train on")
     charset = Charset.from_texts(sample.text for sample in train)
-    unseen: Dict[str, int] = {}
+    unseen: dict[str, int] = {}
     for sample in val:
         for character in sorted(charset.unknown(sample.text)):
             unseen[character] = unseen.get(character, 0) + 1
@@ -73,9 +72,9 @@ def prepare(source: Path, out: Path) -> Prepared:
     return Prepared(len(train), len(val), len(writers), len(val_writers), len(dev), len(charset.characters), unseen)
 
 
-def _read_annotations(source: Path) -> Dict[str, List[Sample]]:
-    by_writer: Dict[str, List[Sample]] = {}
-    listed: Dict[Path, str] = {}
+def _read_annotations(source: Path) -> dict[str, list[Sample]]:
+    by_writer: dict[str, list[Sample]] = {}
+    listed: dict[Path, str] = {}
     for path in sorted((source / "annotations").glob("*.txt")):
         samples, findings = read_label_file(path, source / "images")
         if findings:
@@ -95,9 +94,9 @@ def _read_annotations(source: Path) -> Dict[str, List[Sample]]:
     return by_writer
 
 
-def _read_validation_writers(path: Path, by_writer: Dict[str, List[Sample]]) -> Dict[str, int]:
+def _read_validation_writers(path: Path, by_writer: dict[str, list[Sample]]) -> dict[str, int]:
     """The writers that a list names, with the line of each."""
-    writers: Dict[str, int] = {}
+    writers: dict[str, int] = {}
     for number, line in enumerate(read_text_file(path, "list of validation writers").splitlines(), start=1):
         writer = line.strip()
         if not writer:
@@ -112,12 +111,12 @@ def _read_validation_writers(path: Path, by_writer: Dict[str, List[Sample]]) -> 
     return writers
 
 
-def _natural(name: str) -> Tuple[int, str]:
+def _natural(name: str) -> tuple[int, str]:
     """Sorts writer 9 before writer 10."""
     return (int(name), name) if name.isdigit() else (-1, name)
 
 
-def _write_labels(path: Path, samples: List[Sample], source: Path) -> None:
+def _write_labels(path: Path, samples: list[Sample], source: Path) -> None:
     lines = (f"{sample.path.relative_to(source).as_posix()}\t{sample.text}\n" for sample in samples)
     path.write_text("".join(lines), encoding="utf-8")
 

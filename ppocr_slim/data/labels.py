@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
 
 from ppocr_slim.errors import SlimError
 
@@ -33,9 +32,7 @@ class Finding:
     detail: str
 
 
-def read_label_file(
-    path: Union[str, Path], image_root: Optional[Union[str, Path]] = None
-) -> Tuple[List[Sample], List[Finding]]:
+def read_label_file(path: str | Path, image_root: str | Path | None = None) -> tuple[list[Sample], list[Finding]]:
     """Read a label file into samples and findings; every line ends up in exactly one of the two.
 
     `image_root` is the folder that image paths are relative to, by default the label file's own. `path<TAB>` with
@@ -50,8 +47,8 @@ def read_label_file(
         lines.pop()  # the file's last line ends with a newline, as it should
     if not lines:
         raise SlimError(f"label file {path} is empty: it needs a 'path<TAB>text' line for each image")
-    samples: List[Sample] = []
-    findings: List[Finding] = []
+    samples: list[Sample] = []
+    findings: list[Finding] = []
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
         name, tab, label = line.rstrip("\r").partition("\t")

@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
 
 import cv2
 from tqdm import tqdm
@@ -30,7 +29,7 @@ class Cut:
     left_out: int
 
 
-def cut_lines(label_file: Path, out: Path, letters: int = 0, limit: Optional[int] = None, progress: bool = True) -> Cut:
+def cut_lines(label_file: Path, out: Path, letters: int = 0, limit: int | None = None, progress: bool = True) -> Cut:
     """Write the lines of labelled pages upright into the new folder `out`: images/<page>/<n>.jpg and lines.txt.
 
     Args:
@@ -48,7 +47,7 @@ def cut_lines(label_file: Path, out: Path, letters: int = 0, limit: Optional[int
     if out.exists() and any(out.iterdir()):
         raise SlimError(f"{out} holds something already: name a new folder")
     partial = out.with_name(out.name + ".partial")
-    labels: List[str] = []
+    labels: list[str] = []
     left_out = 0
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -72,7 +71,7 @@ def _is_wanted(text: str, letters: int) -> bool:
     return text not in IGNORED and bool(text.strip()) and sum(map(str.isalpha, text)) >= letters
 
 
-def _write_page(page: PageSample, wanted: List[int], folder: Path, name: str) -> List[str]:
+def _write_page(page: PageSample, wanted: list[int], folder: Path, name: str) -> list[str]:
     """Write the wanted lines of a page; gives their lines of the label file."""
     if not wanted:
         return []

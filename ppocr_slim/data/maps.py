@@ -6,8 +6,8 @@ A pixel (x, y) stands for the point (x, y) of the labels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -40,7 +40,7 @@ class Maps:
 def db_maps(
     outlines: Sequence[np.ndarray],
     ignored: Sequence[bool],
-    size: Tuple[int, int],
+    size: tuple[int, int],
     ratio: float = SHRINK_RATIO,
     min_side: float = MIN_SIDE,
 ) -> Maps:
@@ -77,7 +77,7 @@ def db_maps(
     return maps
 
 
-def _core(points: np.ndarray, distance: float) -> Optional[np.ndarray]:
+def _core(points: np.ndarray, distance: float) -> np.ndarray | None:
     """The polygon shrunk, less where it would otherwise fall into pieces: one text is one region."""
     for share in (1, 0.5, 0.25):
         parts = polygons.offset(points, -distance * share)
@@ -117,7 +117,7 @@ def _draw_border(maps: Maps, points: np.ndarray, reach: float) -> None:
             _draw_side(maps.threshold, (ax + i * dx, ay + i * dy), (dx, dy), reach)
 
 
-def _draw_side(plane: np.ndarray, start: Tuple[float, float], side: Tuple[float, float], reach: float) -> None:
+def _draw_side(plane: np.ndarray, start: tuple[float, float], side: tuple[float, float], reach: float) -> None:
     """Raise the plane [H, W] to 1 - distance / reach from a straight line (x, y), in its surroundings alone."""
     (x, y), (dx, dy) = start, side
     left, right = max(math.ceil(min(x, x + dx) - reach), 0), math.floor(max(x, x + dx) + reach) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +27,12 @@ class PageSample:
     """
 
     path: Path
-    outlines: Tuple[np.ndarray, ...]
-    texts: Tuple[str, ...]
+    outlines: tuple[np.ndarray, ...]
+    texts: tuple[str, ...]
     where: str
 
     @property
-    def ignored(self) -> Tuple[bool, ...]:
+    def ignored(self) -> tuple[bool, ...]:
         """Which of the lines are marked to be ignored."""
         return tuple(text in IGNORED for text in self.texts)
 
@@ -47,9 +47,7 @@ class PageSample:
         return self.path.parent.name
 
 
-def read_page_file(
-    path: Union[str, Path], image_root: Optional[Union[str, Path]] = None
-) -> Tuple[List[PageSample], List[Finding]]:
+def read_page_file(path: str | Path, image_root: str | Path | None = None) -> tuple[list[PageSample], list[Finding]]:
     """Read a detection label file into samples and findings; every line ends up in exactly one of the two.
 
     `image_root` as in `read_label_file`. Raises SlimError if the file cannot be read at all, is not UTF-8 or has no
@@ -65,9 +63,7 @@ def read_page_file(
     return pages, findings
 
 
-def read_samples(
-    task: str, path: Union[str, Path], image_root: Optional[Union[str, Path]] = None
-) -> Tuple[List[Any], List[Finding]]:
+def read_samples(task: str, path: str | Path, image_root: str | Path | None = None) -> tuple[list[Any], list[Finding]]:
     """A label file of a task: pages for "det", rows for "cls" and "rec"."""
     return (read_page_file if task == "det" else read_label_file)(path, image_root)
 
@@ -87,7 +83,7 @@ def _page(line: Sample) -> PageSample:
     return PageSample(line.path, tuple(outlines), tuple(texts), line.where)
 
 
-def _entry(entry: Any, what: str) -> Tuple[str, np.ndarray]:
+def _entry(entry: Any, what: str) -> tuple[str, np.ndarray]:
     if not isinstance(entry, dict) or not isinstance(entry.get("transcription"), str) or "points" not in entry:
         raise SlimError(f'{what} is not {{"transcription": text, "points": [[x, y], ...]}}')
     try:

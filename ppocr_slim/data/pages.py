@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ class PageBatch:
     shrink_mask: np.ndarray
     threshold: np.ndarray
     threshold_mask: np.ndarray
-    sources: Tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 class TrainingPages(TrainingData):
@@ -55,15 +56,15 @@ class TrainingPages(TrainingData):
         augment: Sequence[Augmentation],
         seed: int,
         workers: int = 1,
-        part: Tuple[int, int] = (0, 1),
+        part: tuple[int, int] = (0, 1),
     ):
         super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
         self.spec, self.crop = spec, crop
 
-    def _told_by(self, sample: PageSample) -> Tuple[Any, ...]:
+    def _told_by(self, sample: PageSample) -> tuple[Any, ...]:
         return str(sample.path), sample.texts, [points.tolist() for points in sample.outlines]
 
-    def _item(self, index: int, rng: np.random.Generator) -> Tuple[np.ndarray, Maps, str]:
+    def _item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Maps, str]:
         sample = self.samples[index]
         image = load_image(sample.path)
         zoom = np.exp(rng.uniform(*np.log(ZOOM)))
@@ -71,7 +72,7 @@ class TrainingPages(TrainingData):
         image, outlines = self._crop(image, outlines, sample.ignored, rng)
         return self._augmenter.picture(image, rng), self._maps(outlines, sample), sample.where
 
-    def _plain_item(self, index: int) -> Tuple[np.ndarray, Maps, str]:
+    def _plain_item(self, index: int) -> tuple[np.ndarray, Maps, str]:
         """The middle of the page, as the detector sees it."""
         sample = self.samples[index]
         image, outlines = self._scaled(load_image(sample.path), sample, 1.0)
@@ -79,14 +80,14 @@ class TrainingPages(TrainingData):
         image, outlines = _warped(image, outlines, 0.0, (width / 2, height / 2), (0.5, 0.5), self.crop)
         return image, self._maps(outlines, sample), sample.where
 
-    def _batch(self, items: Sequence[Tuple[np.ndarray, Maps, str]]) -> PageBatch:
+    def _batch(self, items: Sequence[tuple[np.ndarray, Maps, str]]) -> PageBatch:
         images, maps, sources = zip(*items)
         names = ("shrink", "shrink_mask", "threshold", "threshold_mask")
         return PageBatch(
             pages_to_batch(images), *(np.stack([getattr(one, name) for one in maps]) for name in names), sources
         )
 
-    def _scaled(self, image: np.ndarray, sample: PageSample, zoom: float) -> Tuple[np.ndarray, List[np.ndarray]]:
+    def _scaled(self, image: np.ndarray, sample: PageSample, zoom: float) -> tuple[np.ndarray, list[np.ndarray]]:
         height, width = image.shape[:2]
         scale = min(1.0, self.spec.longer_side / max(height, width)) * zoom
         size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -95,8 +96,8 @@ class TrainingPages(TrainingData):
         return image, [points * factors for points in sample.outlines]
 
     def _crop(
-        self, image: np.ndarray, outlines: List[np.ndarray], ignored: Sequence[bool], rng: np.random.Generator
-    ) -> Tuple[np.ndarray, List[np.ndarray]]:
+        self, image: np.ndarray, outlines: list[np.ndarray], ignored: Sequence[bool], rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         height, width = image.shape[:2]
         wanted = [points for points, ignore in zip(outlines, ignored) if not ignore]
         if wanted and rng.random() < ON_TEXT:
@@ -108,7 +109,7 @@ class TrainingPages(TrainingData):
         place = tuple(float(v) for v in rng.uniform(0.1, 0.9, 2))
         return _warped(image, outlines, float(rng.uniform(-TURN, TURN)), middle, place, self.crop)
 
-    def _maps(self, outlines: List[np.ndarray], sample: PageSample) -> Maps:
+    def _maps(self, outlines: list[np.ndarray], sample: PageSample) -> Maps:
         return db_maps(outlines, sample.ignored, (self.crop, self.crop), self.spec.boxes.shrink_ratio)
 
 
@@ -116,10 +117,10 @@ def _warped(
     image: np.ndarray,
     outlines: Sequence[np.ndarray],
     degrees: float,
-    middle: Tuple[float, float],
-    place: Tuple[float, float],
+    middle: tuple[float, float],
+    place: tuple[float, float],
     side: int,
-) -> Tuple[np.ndarray, List[np.ndarray]]:
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """The image turned around `middle`, which comes to lie at `place` (shares of the sides) of a square of `side`
     pixels. As much of the square as can be lies on the image; what does not has the image's mean colour.
     """

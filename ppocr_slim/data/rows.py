@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -46,10 +46,10 @@ class Batch:
     image: np.ndarray
     labels: np.ndarray
     lengths: np.ndarray
-    sources: Tuple[str, ...]
+    sources: tuple[str, ...]
 
 
-_Made = Tuple[np.ndarray, str, str]  # image [H, W, 3] uint8 at the model's height, text, where it is from
+_Made = tuple[np.ndarray, str, str]  # image [H, W, 3] uint8 at the model's height, text, where it is from
 
 
 class TrainingRows(TrainingData):
@@ -79,14 +79,14 @@ class TrainingRows(TrainingData):
         augment: Sequence[Augmentation],
         seed: int,
         workers: int = 1,
-        part: Tuple[int, int] = (0, 1),
-        one_writer: Optional[Sequence[bool]] = None,
+        part: tuple[int, int] = (0, 1),
+        one_writer: Sequence[bool] | None = None,
         cache_mb: float = 0,
     ):
         super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
         self.charset, self.height, self.steps = charset, height, steps
         self.one_writer = [True] * len(self.samples) if one_writer is None else list(one_writer)
-        self._by_folder: Dict[Path, List[int]] = {}  # the rows of each writer
+        self._by_folder: dict[Path, list[int]] = {}  # the rows of each writer
         for index, sample in enumerate(self.samples):
             if self.one_writer[index]:
                 self._by_folder.setdefault(sample.path.parent, []).append(index)
@@ -101,7 +101,7 @@ class TrainingRows(TrainingData):
     def _made(self, row: Row, index: int) -> _Made:
         return resize_to_height(row.image, self.height), row.text, self.samples[index].where
 
-    def _arranged(self, items: List[_Made]) -> List[_Made]:
+    def _arranged(self, items: list[_Made]) -> list[_Made]:
         return sorted(items, key=lambda made: made[0].shape[1])
 
     def _batch(self, items: Sequence[_Made]) -> Batch:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Callable, Optional
 
 import numpy as np
 import onnxruntime
@@ -133,7 +133,7 @@ PRECISIONS = ("auto", "fp32", "int8")
 
 
 def open_session(
-    bundle: Bundle, backend: str = "onnxruntime", threads: Optional[int] = None, precision: str = "auto"
+    bundle: Bundle, backend: str = "onnxruntime", threads: int | None = None, precision: str = "auto"
 ) -> Session:
     """A session on `bundle` with `threads` threads, by default as many as there are cores.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -59,8 +59,8 @@ def score_page(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections
     """
     if len(truths) != len(ignored):
         raise SlimError(f"{len(truths)} ground truths and {len(ignored)} flags: each ground truth needs one")
-    wanted: List[np.ndarray] = []
-    unwanted: List[np.ndarray] = []
+    wanted: list[np.ndarray] = []
+    unwanted: list[np.ndarray] = []
     for number, (points, ignore) in enumerate(zip(truths, ignored)):
         points = polygons.checked(points, f"ground truth {number}")
         simple = polygons.is_simple(points)
@@ -72,7 +72,7 @@ def score_page(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections
     common = _overlaps(wanted, found)
     union = np.array([polygons.area(points) for points in wanted])[:, None] + sizes - common
     fits = (common > MIN_IOU * union) & counted & (sizes > 0)
-    taken: List[int] = []
+    taken: list[int] = []
     for row in fits:
         free = [number for number in np.flatnonzero(row).tolist() if number not in taken]
         taken += free[:1]
@@ -91,5 +91,5 @@ def _overlaps(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
     return areas
 
 
-def _extents(outlines: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+def _extents(outlines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([p.min(axis=0) for p in outlines]), np.array([p.max(axis=0) for p in outlines])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
@@ -49,16 +50,16 @@ class Evaluation:
         unreadable: (path, reason) of images that could not be read; they count as read "".
     """
 
-    lines: Tuple[EvaluatedLine, ...]
+    lines: tuple[EvaluatedLine, ...]
     scores: Scores
     by_group: Mapping[str, Scores]
-    unreadable: Tuple[Tuple[Path, str], ...]
+    unreadable: tuple[tuple[Path, str], ...]
 
-    def worst(self, count: int) -> List[EvaluatedLine]:
+    def worst(self, count: int) -> list[EvaluatedLine]:
         """The `count` lines with the most errors per reference character, worst first."""
         return sorted(self.lines, key=lambda line: -line.distance / max(1, len(line.reference)))[:count]
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All of it as plain dicts and lists."""
         return {
             "scores": asdict(self.scores),
@@ -68,7 +69,7 @@ class Evaluation:
         }
 
 
-def open_network(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Network:
+def open_network(folder: str | Path, backend: str = "onnxruntime", precision: str = "auto") -> Network:
     """The network of a bundle, run by `backend` in `precision`, or of a checkpoint, by what lies in the folder.
 
     Raises SlimError if it is neither, or damaged.
@@ -87,7 +88,7 @@ def open_network(folder: Union[str, Path], backend: str = "onnxruntime", precisi
     return NETWORKS[card.spec.task](task_for(card.spec).session(model), card.spec)
 
 
-def open_recognizer(folder: Union[str, Path], backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
+def open_recognizer(folder: str | Path, backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
     """As `open_network`; SlimError if the folder holds another network than a recognizer."""
     network = open_network(folder, backend, precision)
     if not isinstance(network, Recognizer):
@@ -111,8 +112,8 @@ def evaluate(
     """
     if not samples:
         raise SlimError("there is nothing to evaluate: give at least one labelled row")
-    lines: List[EvaluatedLine] = []
-    unreadable: List[Tuple[Path, str]] = []
+    lines: list[EvaluatedLine] = []
+    unreadable: list[tuple[Path, str]] = []
     # Chunks of several batches: rows of one width meet in a batch, and not all images are in memory at once.
     chunk_size = 8 * batch_size
     with tqdm(total=len(samples), desc="evaluate", unit="row", disable=not progress) as bar:
@@ -147,14 +148,14 @@ class PostEffect:
         better, worse: lines with fewer and with more errors than before.
     """
 
-    names: Tuple[str, ...]
+    names: tuple[str, ...]
     scores: Scores
     changed: int
     better: int
     worse: int
 
 
-def post_effects(evaluation: Evaluation, names: Sequence[str]) -> List[PostEffect]:
+def post_effects(evaluation: Evaluation, names: Sequence[str]) -> list[PostEffect]:
     """The readings as they are, after each of the named corrections alone, and after all of them in this order.
 
     The names are those of `POST_PROCESSING`.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
 
 from rapidfuzz.distance import Levenshtein
 
@@ -87,7 +87,7 @@ class DirectionScores:
     pictures: int
 
     @classmethod
-    def of(cls, judged: Sequence[Tuple[bool, bool, float]], threshold: float) -> DirectionScores:
+    def of(cls, judged: Sequence[tuple[bool, bool, float]], threshold: float) -> DirectionScores:
         """(whether it is upside down, whether that was told, with what probability) of each picture.
 
         Raises SlimError if there is none, or none of either kind.
@@ -144,7 +144,7 @@ def score_lines(references: Sequence[str], readings: Sequence[str]) -> Scores:
     distances = [Levenshtein.distance(a, b) for a, b in zip(references, readings)]
     words = [(a.split(), b.split()) for a, b in zip(references, readings)]
     word_errors = sum(Levenshtein.distance(a, b) for a, b in words)
-    similarities: List[float] = [1 - d / max(len(a), len(b), 1) for d, a, b in zip(distances, references, readings)]
+    similarities: list[float] = [1 - d / max(len(a), len(b), 1) for d, a, b in zip(distances, references, readings)]
     lines = len(references)
     characters = sum(map(len, references))
     return Scores(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -20,7 +21,7 @@ from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 
-Unreadable = Tuple[Tuple[Path, str], ...]
+Unreadable = tuple[tuple[Path, str], ...]
 """(path, reason) of images that could not be read."""
 
 
@@ -34,9 +35,9 @@ class Matches:
         wrong: detections without a truth that do not lie within an ignored one.
     """
 
-    pairs: Tuple[Tuple[int, int], ...]
-    missed: Tuple[int, ...]
-    wrong: Tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    missed: tuple[int, ...]
+    wrong: tuple[int, ...]
 
 
 def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections: Sequence[np.ndarray]) -> Matches:
@@ -51,7 +52,7 @@ def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detection
     sizes = np.array([polygons.area(points) for points in found])
     union = np.array([polygons.area(points) for points in wanted])[:, None] + sizes - common
     iou = common / np.maximum(union, 1e-6)
-    pairs: List[Tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     unwanted = {i for i, ignore in enumerate(ignored) if ignore}
     order = sorted(zip(*np.nonzero(iou > MIN_IOU)), key=lambda place: -iou[place])
     seen_truths, seen = set(), set()
@@ -132,7 +133,7 @@ class EvaluatedPage:
     """A labelled page and the outlines [P, 2] that were found on it, in pixels."""
 
     sample: PageSample
-    found: Tuple[np.ndarray, ...]
+    found: tuple[np.ndarray, ...]
     counts: Found
 
     @property
@@ -140,7 +141,7 @@ class EvaluatedPage:
         """Lines missed and boxes too many."""
         return self.counts.truths + self.counts.detections - 2 * self.counts.matched
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "path": str(self.sample.path),
             "group": self.sample.group,
@@ -153,16 +154,16 @@ class EvaluatedPage:
 class PageEvaluation:
     """As `Evaluation`, of pages; one that cannot be read counts as a page on which nothing was found."""
 
-    pages: Tuple[EvaluatedPage, ...]
+    pages: tuple[EvaluatedPage, ...]
     scores: PageScores
     by_group: Mapping[str, PageScores]
     unreadable: Unreadable
 
-    def worst(self, count: int) -> List[EvaluatedPage]:
+    def worst(self, count: int) -> list[EvaluatedPage]:
         """The `count` pages with the most errors, worst first, pages without any left out."""
         return sorted((page for page in self.pages if page.errors), key=lambda page: -page.errors)[:count]
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All of it as plain dicts and lists."""
         return {
             "scores": asdict(self.scores),
@@ -176,7 +177,7 @@ def evaluate_pages(detector: Detector, samples: Sequence[PageSample], progress: 
     """Find the lines of every page and count them. Raises SlimError if there are no pages."""
     pages, unreadable = [], []
     for sample in tqdm(samples, desc="evaluate", unit="page", disable=not progress):
-        found: Tuple[np.ndarray, ...] = ()
+        found: tuple[np.ndarray, ...] = ()
         try:
             found = tuple(box.points for box in detector.detect(load_image(sample.path)))
         except SlimError as error:
@@ -212,16 +213,16 @@ class EvaluatedDirection:
 class DirectionEvaluation:
     """As `Evaluation`, of rows that were shown both ways up; those that cannot be read are left out, and named."""
 
-    pictures: Tuple[EvaluatedDirection, ...]
+    pictures: tuple[EvaluatedDirection, ...]
     scores: DirectionScores
     unreadable: Unreadable
 
-    def worst(self, count: int) -> List[EvaluatedDirection]:
+    def worst(self, count: int) -> list[EvaluatedDirection]:
         """The `count` pictures that were told wrong or would be read upside down, the surest errors first."""
         wrong = [one for one in self.pictures if not one.right or one.harmful]
         return sorted(wrong, key=lambda one: one.score if one.right else -one.score)[:count]
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All of it as plain dicts and lists."""
         return {
             "scores": asdict(self.scores),
@@ -255,15 +256,15 @@ def score_directions(classifier: DirectionClassifier, crops: Iterable[np.ndarray
     return _direction_scores(classifier, judged)
 
 
-def both_ways(classifier: DirectionClassifier, image: np.ndarray) -> List[Tuple[bool, float, bool]]:
+def both_ways(classifier: DirectionClassifier, image: np.ndarray) -> list[tuple[bool, float, bool]]:
     """(whether its direction was told, with what probability, whether it would be turned) as it is and upside down."""
     found = classifier.classify([image, half_turned(image)])
     return [(one.angle == 180 * i, one.score, one.turned) for i, one in enumerate(found)]
 
 
-def _direction_scores(classifier: DirectionClassifier, judged: Iterable[Tuple[bool, bool, float]]) -> DirectionScores:
+def _direction_scores(classifier: DirectionClassifier, judged: Iterable[tuple[bool, bool, float]]) -> DirectionScores:
     return DirectionScores.of(list(judged), classifier.spec.threshold)
 
 
-def _plain(unreadable: Unreadable) -> List[Dict[str, str]]:
+def _plain(unreadable: Unreadable) -> list[dict[str, str]]:
     return [{"path": str(path), "error": reason} for path, reason in unreadable]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple, Type, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -31,7 +32,7 @@ BATCH = 8  # samples compared in one batch too
 _T = TypeVar("_T")
 
 
-def spread(samples: Sequence[_T], count: int) -> List[_T]:
+def spread(samples: Sequence[_T], count: int) -> list[_T]:
     """`count` of the samples (all, if there are fewer), spread evenly from first to last."""
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
     return [samples[index] for index in chosen]
@@ -71,7 +72,7 @@ class Exam(ABC):
         """The input on which time is taken."""
 
     @abstractmethod
-    def read(self, session: Session) -> List[Any]:
+    def read(self, session: Session) -> list[Any]:
         """What is read of each sample."""
 
     @abstractmethod
@@ -113,7 +114,7 @@ class RowExam(Exam):
         """The row of median width."""
         return row_input(median_row(self._rows))
 
-    def read(self, session: Session) -> List[str]:
+    def read(self, session: Session) -> list[str]:
         return [line.text for line in Recognizer(session, self.spec).read(self.images)]
 
     def error(self, readings: Sequence[str]) -> float:
@@ -127,7 +128,7 @@ class PageExam(Exam):
     most = 40
     may_differ = 0.05  # a pixel on the other side of the threshold may join two lines, or part them
 
-    def __init__(self, spec: DetSpec, images: Sequence[np.ndarray], truths: Sequence[Tuple[Any, Any]]):
+    def __init__(self, spec: DetSpec, images: Sequence[np.ndarray], truths: Sequence[tuple[Any, Any]]):
         self.spec, self.images, self.truths = spec, list(images), list(truths)
 
     @classmethod
@@ -150,16 +151,16 @@ class PageExam(Exam):
         pages = sorted((resize_page(image, self.spec.longer_side) for image in self.images), key=lambda page: page.size)
         return pages_to_batch([pages[len(pages) // 2]])
 
-    def read(self, session: Session) -> List[List[np.ndarray]]:
+    def read(self, session: Session) -> list[list[np.ndarray]]:
         detector = Detector(session, self.spec)
         return [[box.points for box in detector.detect(image)] for image in self.images]
 
-    def error(self, readings: Sequence[List[np.ndarray]]) -> float:
+    def error(self, readings: Sequence[list[np.ndarray]]) -> float:
         """1 - hmean."""
         pages = [score_page(*truth, found) for truth, found in zip(self.truths, readings)]
         return 1 - sum(pages, Found()).hmean
 
-    def same(self, one: List[np.ndarray], other: List[np.ndarray]) -> bool:
+    def same(self, one: list[np.ndarray], other: list[np.ndarray]) -> bool:
         """Whether each finds all that the other does."""
         return score_page(one, [False] * len(one), other).hmean == 1
 
@@ -192,11 +193,11 @@ class CropExam(Exam):
         """Any: all have one size."""
         return next(self.inputs(self.spec, self.images))
 
-    def read(self, session: Session) -> List[int]:
+    def read(self, session: Session) -> list[int]:
         return [one.angle for one in DirectionClassifier(session, self.spec).classify(self.images)]
 
     def error(self, readings: Sequence[int]) -> float:
         return float(np.mean([angle != 180 * (number % 2) for number, angle in enumerate(readings)]))
 
 
-EXAMS: Dict[Type[Spec], Type[Exam]] = {RecSpec: RowExam, DetSpec: PageExam, ClsSpec: CropExam}
+EXAMS: dict[type[Spec], type[Exam]] = {RecSpec: RowExam, DetSpec: PageExam, ClsSpec: CropExam}

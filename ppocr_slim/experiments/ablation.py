@@ -12,9 +12,10 @@ import statistics
 import time
 import unicodedata
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -57,7 +58,7 @@ class Run:
     variant: str
     seed: int
     config: Config
-    minutes: Optional[float]
+    minutes: float | None
     parts: Mapping[str, str]
 
     @property
@@ -69,7 +70,7 @@ class Run:
         return f"{self.variant}, seed {self.seed}"
 
     @property
-    def whole(self) -> Optional[Config]:
+    def whole(self) -> Config | None:
         """The config with the length of each stage; None as long as no probe has turned minutes into steps."""
         if self.minutes is None:
             return self.config
@@ -95,7 +96,7 @@ class Run:
         return sum(int(read_states(folder / LAST)["step"]) for folder in self.stages if (folder / LAST).is_dir())
 
     @property
-    def stages(self) -> List[Path]:
+    def stages(self) -> list[Path]:
         """The folders of its training stages."""
         return _stages(self.config)
 
@@ -110,11 +111,11 @@ class Plan(NamedTuple):
 
     name: str
     ablation: Ablation
-    experiments: List[Experiment]
-    runs: List[Run]
+    experiments: list[Experiment]
+    runs: list[Run]
     metric: str
 
-    def of(self, variant: str) -> List[Run]:
+    def of(self, variant: str) -> list[Run]:
         return [run for run in self.runs if run.variant == variant]
 
 
@@ -129,9 +130,9 @@ def plan(path: Path, any_code: bool = False) -> Plan:
     """
     ablation, experiments = load_ablation(path)
     place, code, seen = PLACE / path.stem, code_digest(), {}
-    metrics: Dict[str, str] = {}
-    trained: Dict[str, str] = {}
-    runs: List[Run] = []
+    metrics: dict[str, str] = {}
+    trained: dict[str, str] = {}
+    runs: list[Run] = []
     for experiment in experiments:
         try:
             metrics[check_config(experiment.config).metric.name] = experiment.name
@@ -162,7 +163,7 @@ def _run(experiment: Experiment, seed: int, ablation: Ablation, place: Path, cod
     return Run(experiment.name, seed, derive(config, folder), budget.minutes, parts)
 
 
-def shared_out(total: int, weights: Sequence[float]) -> List[int]:
+def shared_out(total: int, weights: Sequence[float]) -> list[int]:
     """`total` in whole parts like `weights`, each 1 or more."""
     ends = [round(total * sum(weights[: number + 1]) / sum(weights)) for number in range(len(weights))]
     return [max(1, end - start) for start, end in zip([0, *ends], ends)]
@@ -182,7 +183,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", letters).strip("-.")[:48] or "variant"
 
 
-def _done_elsewhere(run: Run, place: Path) -> Optional[Run]:
+def _done_elsewhere(run: Run, place: Path) -> Run | None:
     """The same run by other code, where that is done and this is not."""
     if run.outcome.done:
         return None
@@ -207,15 +208,15 @@ class _Work(NamedTuple):
     is_probe: bool
 
 
-def run_all(runs: Sequence[Run], executor: Executor) -> Tuple[Dict[Path, Outcome], int]:
+def run_all(runs: Sequence[Run], executor: Executor) -> tuple[dict[Path, Outcome], int]:
     """Run what is not done, as many at a time as the executor takes; a run that fails takes no other with it.
 
     SIGINT and SIGTERM let those that are going on save and end. Gives what came of each run, by folder, and that
     signal, or 0.
     """
     outcomes = {run.folder: run.outcome for run in runs}
-    waiting: Deque[Run] = deque({run.folder: run for run in runs if not outcomes[run.folder].done}.values())
-    active: List[_Work] = []
+    waiting: deque[Run] = deque({run.folder: run for run in runs if not outcomes[run.folder].done}.values())
+    active: list[_Work] = []
     with StopSignals() as stop, logging_redirect_tqdm([logger]), tqdm(total=len(waiting), unit="run") as bar:
         told = False
         while waiting or active:
@@ -276,7 +277,7 @@ def _probe(run: Run) -> Config:
     return derive(config, run.folder / PROBE, Global={"log_every_steps": PROBE_LOG})
 
 
-def _ended(work: _Work, status: int, stopping: bool) -> Optional[Outcome]:
+def _ended(work: _Work, status: int, stopping: bool) -> Outcome | None:
     """What came of a process; None where its run can be started now."""
     if stopping and (status < 0 or status > 128):  # by a signal
         return Outcome(False, STOPPED)
@@ -297,11 +298,11 @@ def _ended(work: _Work, status: int, stopping: bool) -> Optional[Outcome]:
     return Outcome(False, STOPPED) if stopping else None
 
 
-def _stages(config: Config) -> List[Path]:
+def _stages(config: Config) -> list[Path]:
     return [folder for _, folder in stage_folders(config.recipe, config.run.output_dir)]
 
 
-def images_per_s(folder: Path) -> Optional[float]:
+def images_per_s(folder: Path) -> float | None:
     """The speed of a stage's training without its first records, by the median; None where its log does not say."""
     try:
         speeds = [record["images_per_s"] for record in read_log(folder) if "images_per_s" in record]
@@ -320,7 +321,7 @@ def seconds_a_step(folder: Path, config: Config) -> float:
 
 def figures_of(
     plan: Plan, outcomes: Mapping[Path, Outcome], command: str, rounds: int, measured: bool = True
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """All figures, ready for JSON.
 
     Args:
@@ -350,9 +351,9 @@ def figures_of(
 
 def _variant_figures(
     plan: Plan, experiment: Experiment, outcomes: Mapping[Path, Outcome], measured: bool
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     runs = [(run, _run_figures(run, outcomes[run.folder])) for run in plan.of(experiment.name)]
-    found: Dict[str, Any] = {
+    found: dict[str, Any] = {
         "name": experiment.name,
         "changes": list(experiment.changes),
         "runs": [figures for _, figures in runs],
@@ -367,7 +368,7 @@ def _variant_figures(
     return found
 
 
-def _run_figures(run: Run, outcome: Outcome) -> Dict[str, Any]:
+def _run_figures(run: Run, outcome: Outcome) -> dict[str, Any]:
     """Of its last evaluation: the best of several would flatter."""
     if not outcome.done:
         return {"seed": run.seed, "reason": outcome.reason}
@@ -397,7 +398,7 @@ def _minutes(log: Sequence[Mapping[str, Any]]) -> float:
     return seconds / 60
 
 
-def ablate(planned: Plan, executor: Optional[Executor], command: str, rounds: int = 15) -> Tuple[Dict[str, Any], int]:
+def ablate(planned: Plan, executor: Executor | None, command: str, rounds: int = 15) -> tuple[dict[str, Any], int]:
     """Run what is missing of an ablation (nothing without an executor), and give its figures and a signal or 0."""
     stopped = 0
     if executor:

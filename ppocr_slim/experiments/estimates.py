@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 from ppocr_slim.config.schema import Architecture, Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
@@ -42,11 +43,11 @@ class Forecast(NamedTuple):
 
     run: Run
     state: str
-    steps: Optional[int]
-    seconds: Optional[float]
+    steps: int | None
+    seconds: float | None
 
 
-def forecast(plan: Plan, probe: bool = True) -> List[Forecast]:
+def forecast(plan: Plan, probe: bool = True) -> list[Forecast]:
     """What is left of each run. A run's speed is that of runs of its variant; else that of other variants, or of a few
     steps of the base config, by the multiply-adds of a step.
 
@@ -88,7 +89,7 @@ def _of_minutes(run: Run, state: str) -> Forecast:
     return Forecast(run, state, steps, 0.0 if state == "done" else 60 * (run.minutes or 0) * share)
 
 
-def _speed(place: Path, variant: str) -> Optional[float]:
+def _speed(place: Path, variant: str) -> float | None:
     """Images a second over the runs of a variant that are there; None where none of them has begun."""
     runs = re.compile(re.escape(slug(variant)) + r"-s\d+-[0-9a-f]{8}")
     folders = [folder for folder in place.glob("*") if runs.fullmatch(folder.name)]
@@ -96,7 +97,7 @@ def _speed(place: Path, variant: str) -> Optional[float]:
     return statistics.median([speed for speed in found if speed] or [0]) or None
 
 
-def _probed(run: Run, place: Path) -> List[float]:
+def _probed(run: Run, place: Path) -> list[float]:
     """Multiply-adds a second of a few steps of a run's first stage; empty where they fail."""
     stage = {**run.config.recipe[0].model_dump(mode="json"), "epochs": PROBE_STEPS, "max_steps": PROBE_STEPS}
     config = derive(run.config, place / "new", Recipe=[stage], Global={"log_every_steps": PROBE_LOG})
@@ -139,7 +140,7 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast], jobs: int) -> str:
         time = "" if state == "done" else duration(seconds)
         rows.append([run.variant, str(run.seed), str(steps or "?"), state, time, shortened(changes[run.variant], 70)])
     heading = ["variant", "seed", "steps", "state", "time", "adds" if plan.ablation.cumulative else "changes"]
-    counts: Dict[str, int] = {}
+    counts: dict[str, int] = {}
     for one in forecasts:
         counts[one.state] = counts.get(one.state, 0) + 1
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -153,7 +154,7 @@ def plan_text(plan: Plan, forecasts: Sequence[Forecast], jobs: int) -> str:
     return "\n".join(lines).rstrip()
 
 
-def duration(seconds: Optional[float]) -> str:
+def duration(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
     minutes = round(seconds / 60)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, Collection, List, Optional, Sequence
+from typing import Any
 
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.experiments.runs import start_process
@@ -31,7 +32,7 @@ class Executor(ABC):
         """Start a command whose words go into `log`; gives what `poll` and `stop` take."""
 
     @abstractmethod
-    def poll(self, handle: Any) -> Optional[int]:
+    def poll(self, handle: Any) -> int | None:
         """The exit status of what was submitted; None while it runs. It never waits."""
 
     @abstractmethod
@@ -49,7 +50,7 @@ class LocalPool(Executor):
     def __init__(self, jobs: int = 1):
         self.jobs = jobs
         self._shares = shares_of(sorted(os.sched_getaffinity(0)), jobs)
-        self._taken: List[Optional[Popen]] = [None] * jobs
+        self._taken: list[Popen | None] = [None] * jobs
 
     def submit(self, command: Sequence[str], log: Path) -> Popen:
         """SlimError where all places are taken, or the log cannot be written."""
@@ -60,7 +61,7 @@ class LocalPool(Executor):
         self._taken[free[0]] = process
         return process
 
-    def poll(self, handle: Popen) -> Optional[int]:
+    def poll(self, handle: Popen) -> int | None:
         return handle.poll()
 
     def stop(self, handle: Popen) -> None:
@@ -71,7 +72,7 @@ class LocalPool(Executor):
         """Nothing: whoever submitted has waited for its processes."""
 
 
-def shares_of(cores: Sequence[int], jobs: int) -> List[Collection[int]]:
+def shares_of(cores: Sequence[int], jobs: int) -> list[Collection[int]]:
     """The cores of each of `jobs` processes: all for one, equal parts for several, one each where there are too few."""
     if jobs == 1:
         return [()]  # as it is
@@ -86,7 +87,7 @@ class _Held:
     def __init__(self, actor: Any, answer: Any, log: Path):
         self.actor, self.answer, self.log = actor, answer, log
         self.is_started = False
-        self.status: Optional[int] = None
+        self.status: int | None = None
 
 
 class RayExecutor(Executor):
@@ -100,7 +101,7 @@ class RayExecutor(Executor):
         SlimError: Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, address: str = LOCAL, jobs: Optional[int] = None):
+    def __init__(self, address: str = LOCAL, jobs: int | None = None):
         try:
             import ray
         except ImportError as error:
@@ -134,7 +135,7 @@ class RayExecutor(Executor):
         answer = actor.start.remote(list(command), str(log.resolve()), os.getcwd())
         return _Held(actor, answer, log)
 
-    def poll(self, handle: _Held) -> Optional[int]:
+    def poll(self, handle: _Held) -> int | None:
         if handle.status is None and self._ray.wait([handle.answer], timeout=0)[0]:
             try:
                 handle.status = self._ray.get(handle.answer)
@@ -169,7 +170,7 @@ class _Runner:
         os.chdir(folder)
         self._process = start_process(command, Path(log))
 
-    def poll(self) -> Optional[int]:
+    def poll(self) -> int | None:
         return self._process.poll()
 
     def stop(self) -> None:
@@ -177,7 +178,7 @@ class _Runner:
             self._process.send_signal(signal.SIGINT)
 
 
-def open_executor(jobs: Optional[int], ray: Optional[str]) -> Executor:
+def open_executor(jobs: int | None, ray: str | None) -> Executor:
     """The pool on this machine; or, with an address, a Ray cluster's.
 
     Raises SlimError as they do.

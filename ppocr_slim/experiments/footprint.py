@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ FIGURES = "figures.json"
 WIDEST = 8  # bits of the integers that engines compute with
 
 
-def measure(stage: Path, out: Path) -> Dict[str, Any]:
+def measure(stage: Path, out: Path) -> dict[str, Any]:
     """Of a stage's best checkpoint {"parameters", "flops", "input" shape}, and {"file", "bytes", "path"} or {"note"}.
 
     The exported file is kept in `out`, INT8 where the network is quantized for it, and not made a second time.
@@ -52,7 +53,7 @@ def measure(stage: Path, out: Path) -> Dict[str, Any]:
     return {**found, "bytes": (out / found["file"]).stat().st_size}
 
 
-def _measure(checkpoint: Path, out: Path) -> Dict[str, Any]:
+def _measure(checkpoint: Path, out: Path) -> dict[str, Any]:
     model, card = load_model(checkpoint)
     cost, grids = measure_cost(model, model.typical_input), grids_of(model)
     found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
@@ -80,7 +81,7 @@ def fewest_bits(grids: Mapping[str, LayerGrids]) -> int:
     return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=WIDEST)
 
 
-def times_of(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> Dict[str, Dict[str, float]]:
+def times_of(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dict[str, float]]:
     """How long ONNX Runtime takes for each network's typical input, all in turns; compared with the first of them.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 from ppocr_slim.config.schema import Config, EvalFile
 from ppocr_slim.experiments.runs import origins_of
@@ -29,10 +29,10 @@ ROOMS = (
 )
 CONFIG, DATA, CODE = "config", "data", "code"
 
-Seen = Dict[Tuple[Path, Optional[Path]], str]
+Seen = dict[tuple[Path, Path | None], str]
 
 
-def identity(config: Config, budget: Any, code: str, seen: Seen) -> Dict[str, str]:
+def identity(config: Config, budget: Any, code: str, seen: Seen) -> dict[str, str]:
     """The digests of a run.
 
     Args:
@@ -46,7 +46,7 @@ def identity(config: Config, budget: Any, code: str, seen: Seen) -> Dict[str, st
     return {CONFIG: _digest({"config": raw, "budget": budget}), DATA: data_digest(config, seen), CODE: code}
 
 
-def short(parts: Dict[str, str]) -> str:
+def short(parts: dict[str, str]) -> str:
     """All digests in eight characters."""
     return _digest(parts)[:8]
 

@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Mapping, Sequence, Union
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -41,12 +42,12 @@ class Outcome:
     commit: str = ""
 
 
-def derive(config: Config, folder: Path, **sections: Union[Mapping[str, Any], List[Any]]) -> Config:
+def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[Any]) -> Config:
     """`config` with `folder` as its output_dir and other `sections`: mappings are merged, a list replaces.
 
     Raises SlimError where a value is not allowed.
     """
-    raw: Dict[str, Any] = config.model_dump(mode="json", by_alias=True)
+    raw: dict[str, Any] = config.model_dump(mode="json", by_alias=True)
     for name, changes in {"Global": {}, **sections}.items():
         raw[name] = {**raw[name], **changes} if isinstance(changes, Mapping) else changes
     raw["Global"]["output_dir"] = str(folder)
@@ -58,7 +59,7 @@ def derive(config: Config, folder: Path, **sections: Union[Mapping[str, Any], Li
         raise SlimError(f"the config of {folder} cannot be derived: {where}: {wrong['msg']}") from error
 
 
-def origins_of(config: Config) -> Dict[str, str]:
+def origins_of(config: Config) -> dict[str, str]:
     """What tells the weights that a run starts and learns from from others, by their path; "" where there are none."""
     steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.steps]
     sources = {config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)}

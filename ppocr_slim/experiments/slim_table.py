@@ -7,10 +7,11 @@ row does without is a plain training of the same length. Leading stages that two
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -73,9 +74,9 @@ class Row:
 
     name: str
     title: str
-    stages: Tuple[TrainStage, ...] = ()
-    start: Optional[Tuple[str, int]] = None
-    config: Optional[Config] = None
+    stages: tuple[TrainStage, ...] = ()
+    start: tuple[str, int] | None = None
+    config: Config | None = None
     problem: str = ""
 
     @property
@@ -83,7 +84,7 @@ class Row:
         return any(stage.stage == "quantize" for stage in self.stages)
 
     @property
-    def folders(self) -> List[Path]:
+    def folders(self) -> list[Path]:
         """Of its own training stages."""
         found = stage_folders(self.config.recipe, self.config.run.output_dir)
         return [folder for stage, folder in found if isinstance(stage, TrainStage)]
@@ -93,7 +94,7 @@ class Row:
         return self.config.run.output_dir / "export"
 
 
-def plan_rows(config: Config, names: Sequence[str]) -> Dict[str, Row]:
+def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
     """The rows `names` and those that they start from, in the order in which they can run.
 
     Args:
@@ -106,7 +107,7 @@ def plan_rows(config: Config, names: Sequence[str]) -> Dict[str, Row]:
     if not training:
         raise SlimError("the config's Recipe has no training stage, so there is nothing to take out of it")
     wanted = list(dict.fromkeys([FP32, *(["distill"] if "all" in names else []), *names]))
-    rows: Dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     for name in wanted:
         title = TITLES.get(name, name)
         try:
@@ -128,7 +129,7 @@ def bit_row(bits: int, clip: bool) -> str:
     return f"bits{bits}" if clip else f"bits{bits}_noclip"
 
 
-def _stages(training: Sequence[TrainStage], name: str) -> Tuple[TrainStage, ...]:
+def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]:
     """The training stages with the steps of row `name` alone."""
     bits = {bit_row(bits, clip): (bits, clip) for bits in range(2, 9) for clip in (True, False)}
     if name not in STEPS and name not in bits:
@@ -147,7 +148,7 @@ def _stages(training: Sequence[TrainStage], name: str) -> Tuple[TrainStage, ...]
     return tuple(stages)
 
 
-def _with_steps(stage: TrainStage, steps: List[Step]) -> TrainStage:
+def _with_steps(stage: TrainStage, steps: list[Step]) -> TrainStage:
     """The stage with these steps, called by what they do to the network."""
     names = {step.name for step in steps}
     kind = next((kind for kind, needed in NEEDED_STEPS.items() if names & set(needed)), "train")
@@ -159,7 +160,7 @@ def _with_bits(stage: TrainStage, bits: int, clip: bool) -> TrainStage:
         if not isinstance(step.settings, Quantize):
             return step
         settings = step.settings if isinstance(step.settings, Pact) else Pact(**_quantize_fields(step.settings))
-        change: Dict[str, Any] = {"weight_bits": bits, "activation_bits": bits, "clip": clip}
+        change: dict[str, Any] = {"weight_bits": bits, "activation_bits": bits, "clip": clip}
         if bits < 8:
             change["max_drop"] = None  # few bits start from nonsense, and may
         return Step(pact=settings.model_copy(update=change))
@@ -167,13 +168,13 @@ def _with_bits(stage: TrainStage, bits: int, clip: bool) -> TrainStage:
     return stage.model_copy(update={"steps": [changed(step) for step in stage.steps]})
 
 
-def _quantize_fields(settings: Quantize) -> Dict[str, Any]:
+def _quantize_fields(settings: Quantize) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in Quantize.model_fields}
 
 
-def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> Optional[Tuple[str, int]]:
+def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> tuple[str, int] | None:
     """Of `rows` the one that has the most leading stages in common with `stages`; at least one stays to be trained."""
-    best: Optional[Tuple[str, int]] = None
+    best: tuple[str, int] | None = None
     for row in rows:
         pairs = list(zip(stages[:-1], row.stages[:-1]))
         common = next((at for at, (a, b) in enumerate(pairs) if a != b), len(pairs))
@@ -184,12 +185,12 @@ def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> Optional[Tuple[
 
 def _config(config: Config, row: Row, rows: Mapping[str, Row]) -> Config:
     begun = row.start[1] if row.start else 0
-    recipe: List[Any] = [stage.model_dump(mode="json") for stage in row.stages[begun:]]
+    recipe: list[Any] = [stage.model_dump(mode="json") for stage in row.stages[begun:]]
     if row.name in STEPS:
         budget = max([s.budget_mb for s in config.recipe if isinstance(s, ExportStage)], default=50.0)
         formats = ["paddle", "onnx", *(["onnx_int8"] if row.quantized else [])]
         recipe.append({"stage": "export", "formats": formats, "budget_mb": budget})
-    changes: Dict[str, Any] = {"Recipe": recipe}
+    changes: dict[str, Any] = {"Recipe": recipe}
     if row.start:
         changes["Global"] = {"pretrained": str(_checkpoint(rows, *row.start))}
     return derive(config, config.run.output_dir / "slim_table" / row.name, **changes)
@@ -204,9 +205,9 @@ def _checkpoint(rows: Mapping[str, Row], name: str, stages: int) -> Path:
     return row.folders[stages - begun - 1] / BEST
 
 
-def run_rows(rows: Mapping[str, Row], read_only: bool = False) -> Dict[str, Outcome]:
+def run_rows(rows: Mapping[str, Row], read_only: bool = False) -> dict[str, Outcome]:
     """Run what is not done yet, one row after the other. A row that fails, and those that start from it, say why."""
-    outcomes: Dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     for number, row in enumerate(rows.values(), 1):
         before = outcomes.get(row.start[0]) if row.start else None
         if row.problem:
@@ -227,7 +228,7 @@ def slim_table(
     bits: Sequence[int] = BITS,
     read_only: bool = False,
     rounds: int = 15,
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Train what is missing, measure all rows, and give the figures, ready for JSON; no text of a row is in them.
 
     Args:
@@ -279,7 +280,7 @@ def slim_table(
     }
 
 
-def _start_figures(config: Config, samples: Sequence[Sample]) -> Optional[Dict[str, Any]]:
+def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] | None:
     """What the rows start from, and its CER by the reference engine; None: from random weights."""
     if config.run.pretrained is None:
         return None
@@ -287,13 +288,13 @@ def _start_figures(config: Config, samples: Sequence[Sample]) -> Optional[Dict[s
     return {"folder": str(config.run.pretrained), "cer": evaluate(recognizer, samples).scores.cer}
 
 
-def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
     engines = [name for name in ENGINES if name in BACKENDS and importlib.util.find_spec(name)]
     x = typical_row(samples, read_bundle(rows[0].export).spec.height)
     size = [int(side) for side in x.shape[2:]]
-    found: Dict[str, Any] = {}
-    calls: Dict[Tuple[str, str], Callable[[], Any]] = {}
+    found: dict[str, Any] = {}
+    calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for row in rows:
         logger.info("%s: reading %d rows", row.name, len(samples))
         try:
@@ -325,7 +326,7 @@ def _recognizer(row: Row, engine: str) -> Recognizer:
     return Recognizer.from_bundle(row.export, engine, **options)
 
 
-def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], size: Sequence[int]) -> Dict[str, Any]:
+def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], size: Sequence[int]) -> dict[str, Any]:
     last = row.folders[-1]
     cost = measure_cost(load_model(last / BEST)[0], [1, 3, *size])
     file = row.export / (INT8 if row.quantized else ONNX)
@@ -356,9 +357,9 @@ def typical_row(samples: Sequence[Sample], height: int) -> np.ndarray:
     return row_input(median_row(rows))
 
 
-def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> Dict[str, Any]:
+def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> dict[str, Any]:
     """CER of the checkpoints of `bits` bits, as their training measured it: no engine computes on 2 to 7 bits."""
-    found: Dict[str, Any] = {"bits": bits}
+    found: dict[str, Any] = {"bits": bits}
     for key, clip in (("clip", True), ("noclip", False)):
         row = rows[bit_row(bits, clip)]
         try:
@@ -370,7 +371,7 @@ def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits:
     return {**found, **{name: values[bits] for name, values in PAPER.items() if bits in values}}
 
 
-def _log_figures(folder: Path) -> Dict[str, float]:
+def _log_figures(folder: Path) -> dict[str, float]:
     """CER of a stage's best checkpoint and the stage's steps, from what it left behind; SlimError where it is gone."""
     try:
         best = read_states(folder / BEST)["step"]

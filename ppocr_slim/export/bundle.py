@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any
 
 import numpy as np
 import onnx
@@ -94,8 +95,8 @@ class ExportReport:
 
 
 def export_bundle(
-    checkpoint_folder: Union[str, Path],
-    out_folder: Union[str, Path],
+    checkpoint_folder: str | Path,
+    out_folder: str | Path,
     formats: Sequence[str],
     budget_mb: float,
     check_samples: Sequence[Any],
@@ -160,7 +161,7 @@ def export_bundle(
         sizes = {key: sum((staging / name).stat().st_size for name in FORMATS[key]) for key in formats}
         _require_budget(sizes, budget_mb)
 
-        def describe(parity: Mapping[str, Any], precision: Mapping[str, str], names: List[str]) -> None:
+        def describe(parity: Mapping[str, Any], precision: Mapping[str, str], names: list[str]) -> None:
             bits = int8_weight_bits if INT8 in names else None
             write_card(staging, architecture, card.spec, parity, names, precision, bits)
 
@@ -169,7 +170,7 @@ def export_bundle(
         checkpoint = task.session(model)
         exported = {key: open_session(bundle, FP32_BACKENDS[key]) for key in formats if key in FP32_BACKENDS}
         parity = measure_parity(checkpoint, exported, exam)
-        precision: Dict[str, str] = {}
+        precision: dict[str, str] = {}
         if "onnx_int8" in formats:
             parity["int8"] = compare_int8(bundle, quantized or checkpoint, exam)
             precision = {backend: _faster(backend, figures) for backend, figures in parity["int8"].items()}
@@ -186,8 +187,8 @@ def export_bundle(
 
 
 def requantize_bundle(
-    bundle_folder: Union[str, Path],
-    out_folder: Union[str, Path],
+    bundle_folder: str | Path,
+    out_folder: str | Path,
     budget_mb: float,
     check_samples: Sequence[Any],
     calibration_samples: Sequence[Any],
@@ -255,7 +256,7 @@ def save_inference_model(model: nn.Layer, spec: Spec, folder: Path, onnx_too: bo
             raise SlimError(f"the exported weights of {name} are not the network's; nothing was written")
 
 
-def input_shape(spec: Spec) -> List[Optional[int]]:
+def input_shape(spec: Spec) -> list[int | None]:
     """[N, 3, H, W] of a network's input; None where it is dynamic."""
     if isinstance(spec, DetSpec):
         return [None, 3, None, None]
@@ -286,7 +287,7 @@ def write_network(network: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -
             onnx.save(graph, str(folder / ONNX))
 
 
-def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: Exam) -> Dict[str, Any]:
+def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: Exam) -> dict[str, Any]:
     """Compare sessions with each other, by their numbers and by what they read.
 
     Returns the figures that the bundle keeps.
@@ -295,7 +296,7 @@ def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: E
         SlimError: a probability differs by more than `TOLERANCE`, or more is read differently than the exam allows.
     """
     sessions = {"checkpoint": checkpoint, **exported}
-    largest: Dict[str, float] = {}
+    largest: dict[str, float] = {}
     for batch in exam.batches():
         outputs = {name: session(batch) for name, session in sessions.items()}
         for (a, x), (b, y) in itertools.combinations(outputs.items(), 2):
@@ -324,7 +325,7 @@ def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: E
     }
 
 
-def compare_int8(bundle: Bundle, before: Session, exam: Exam) -> Dict[str, Dict[str, Any]]:
+def compare_int8(bundle: Bundle, before: Session, exam: Exam) -> dict[str, dict[str, Any]]:
     """How the INT8 file of a bundle reads, and how fast, by backend: a backend that cannot load it is left out.
 
     Of a recognizer {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time":
@@ -336,8 +337,8 @@ def compare_int8(bundle: Bundle, before: Session, exam: Exam) -> Dict[str, Dict[
     expected = exam.read(before)
     error_before = exam.error(expected)
     x = exam.typical()
-    found: Dict[str, Dict[str, Any]] = {}
-    calls: Dict[Tuple[str, str], Callable[[], Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for backend in INT8_BACKENDS:
         try:
             sessions = {name: open_session(bundle, backend, precision=name) for name in ("int8", "fp32")}
@@ -392,7 +393,7 @@ def _require_budget(sizes: Mapping[str, int], budget_mb: float) -> None:
 
 def _require_replaceable(out: Path, *more: str) -> None:
     """Moving a bundle into place removes what was there, so that must be a bundle and nothing else."""
-    known: Tuple[str, ...] = (CARD, *itertools.chain(*FORMATS.values()), *more)
+    known: tuple[str, ...] = (CARD, *itertools.chain(*FORMATS.values()), *more)
     for folder in (out, old_folder(out)):
         if folder.exists() and not folder.is_dir():
             raise SlimError(f"{folder} is a file: name a folder for the bundle")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
-from typing import Dict, List, Union
 
 import numpy as np
 from paddle.base.proto import framework_pb2
@@ -27,7 +26,7 @@ _DTYPES = {
 }
 
 
-def read_bundle_weights(folder: Union[str, Path]) -> Dict[str, np.ndarray]:
+def read_bundle_weights(folder: str | Path) -> dict[str, np.ndarray]:
     """Parameters and buffers of a bundle's Paddle model by name.
 
     Raises:
@@ -53,7 +52,7 @@ def read_bundle_weights(folder: Union[str, Path]) -> Dict[str, np.ndarray]:
     return weights
 
 
-def _variable_names(program: framework_pb2.ProgramDesc) -> List[str]:
+def _variable_names(program: framework_pb2.ProgramDesc) -> list[str]:
     variables = program.blocks[0].vars
     tensors = [v for v in variables if v.persistable and v.type.type == _TENSOR]
     return sorted(variable.name for variable in tensors)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ppocr_slim.errors import WrongKeyError
 from ppocr_slim.models.crnn import crnn_mv3_slim, crnn_teacher
@@ -22,7 +23,7 @@ class Builder(NamedTuple):
     build: Callable
 
 
-MODELS: Dict[str, Builder] = {
+MODELS: dict[str, Builder] = {
     "crnn_mv3_slim": Builder("rec", crnn_mv3_slim),
     "crnn_teacher": Builder("rec", crnn_teacher),
     "db_mv3_slim": Builder("det", db_mv3_slim),
@@ -31,7 +32,7 @@ MODELS: Dict[str, Builder] = {
 }
 
 # What the builders' arguments may be: argument -> (whether a value is right, the same in words)
-ALLOWED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
+ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "height": (lambda value: 32 <= value <= 64, "32 to 64"),
     "width": (lambda value: 64 <= value <= 640, "64 to 640"),
     "backbone": (lambda value: value in TABLES, " or ".join(TABLES)),

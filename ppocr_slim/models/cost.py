@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import paddle
 from paddle import nn
@@ -55,7 +56,7 @@ def measure_cost(model: nn.Layer, shape: Sequence[int]) -> Cost:
 def watch(
     model: nn.Layer,
     shape: Sequence[int],
-    see: Callable[[str, nn.Layer, Tuple[paddle.Tensor, ...], paddle.Tensor], None],
+    see: Callable[[str, nn.Layer, tuple[paddle.Tensor, ...], paddle.Tensor], None],
 ) -> None:
     """Call `see(path, layer, inputs, output)` for each layer that runs when the model evaluates zeros of `shape`.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 import paddle
 from paddle import nn
 from paddle.nn import functional
@@ -81,7 +79,7 @@ class CRNN(nn.Layer):
     def forward(self, image):
         return self.outputs(image)["logits"]
 
-    def outputs(self, image) -> Dict[str, paddle.Tensor]:
+    def outputs(self, image) -> dict[str, paddle.Tensor]:
         """The logits and what they were made from.
 
         "features" [N, T, C], of the convolutions; "encoded" [N, T, 2 * hidden], of the LSTM; "logits" [N, T, classes].

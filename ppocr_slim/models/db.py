@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import paddle
 from paddle import nn
@@ -95,7 +95,7 @@ class DB(nn.Layer):
     def forward(self, image):
         return self.outputs(image)["maps"] if self.training else self.probability(self.features(image))
 
-    def outputs(self, image) -> Dict[str, paddle.Tensor]:
+    def outputs(self, image) -> dict[str, paddle.Tensor]:
         """{"features" [N, channels, H/4, W/4] of the neck, "maps" [N, 3, H, W] as in training mode}."""
         features = self.features(image)
         probability, threshold = self.probability(features), self.threshold(features)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 import paddle
 from paddle import nn
 
@@ -30,7 +28,7 @@ class DirectionClassifier(nn.Layer):
     def forward(self, image):
         return self.outputs(image)["logits"]
 
-    def outputs(self, image) -> Dict[str, paddle.Tensor]:
+    def outputs(self, image) -> dict[str, paddle.Tensor]:
         """{"features" [N, C], "logits" [N, 2]}."""
         features = self.pool(self.last(self.backbone(image))).flatten(1)
         return {"features": features, "logits": self.head(features)}

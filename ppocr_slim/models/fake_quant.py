@@ -23,8 +23,9 @@ Rounding has no gradient; it passes as if it were not there (Bengio et al. 2013,
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any
 
 import numpy as np
 import paddle
@@ -82,7 +83,7 @@ class ActivationQuantizer(nn.Layer):
         """Take the grid that calibration found."""
         raise NotImplementedError
 
-    def learned(self) -> List[paddle.Tensor]:
+    def learned(self) -> list[paddle.Tensor]:
         """The parameters of the grid."""
         return self.parameters()
 
@@ -208,7 +209,7 @@ class WeightQuantizer(nn.Layer):
         self.top = weight_top(bits)
         self.register_buffer("share", paddle.ones([channels]))
 
-    def learned(self) -> List[paddle.Tensor]:
+    def learned(self) -> list[paddle.Tensor]:
         return []
 
     def scale(self, weight) -> paddle.Tensor:
@@ -279,7 +280,7 @@ class QuantizedNorm(nn.BatchNorm2D):
     keeps it from being a sublayer). Grids of few bits leave the bias alone: it would be too coarse.
     """
 
-    convolutions: List[QuantizedConv2D]
+    convolutions: list[QuantizedConv2D]
 
     def forward(self, x):
         (convolution,) = self.convolutions
@@ -372,7 +373,7 @@ def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str
     model.train() if model.training else model.eval()  # the new layers, too
 
 
-def _locate(model: nn.Layer, path: str) -> Tuple[nn.Layer, str, nn.Layer]:
+def _locate(model: nn.Layer, path: str) -> tuple[nn.Layer, str, nn.Layer]:
     """(the layer that holds it, its name there, the layer)."""
     *above, name = path.split(".")
     parent = model
@@ -385,7 +386,7 @@ def layer_at(model: nn.Layer, path: str) -> nn.Layer:
     return _locate(model, path)[2]
 
 
-def _norm_behind(parent: nn.Layer, name: str) -> Optional[nn.BatchNorm2D]:
+def _norm_behind(parent: nn.Layer, name: str) -> nn.BatchNorm2D | None:
     """The batch norm that follows a layer in a Sequential."""
     layers = list(parent.named_children()) if isinstance(parent, nn.Sequential) else []
     for (before, _), (_, layer) in zip(layers, layers[1:]):
@@ -402,14 +403,14 @@ def _input(model: nn.Layer, method: str, given: Mapping[str, Any]) -> Activation
     return kind(given["bits"], given["zero_point"])
 
 
-def input_quantizers(layer: nn.Layer) -> List[nn.Layer]:
+def input_quantizers(layer: nn.Layer) -> list[nn.Layer]:
     """Of each input of a quantized layer."""
     if isinstance(layer, (QuantizedConv2D, QuantizedLinear)):
         return [layer._fake_quant_input]
     return list(layer.inputs) if isinstance(layer, QuantizedAdd) else []
 
 
-def quantized_layers(model: nn.Layer) -> Dict[str, nn.Layer]:
+def quantized_layers(model: nn.Layer) -> dict[str, nn.Layer]:
     """The layers that `fake_quantize` made, by path."""
     kinds = (QuantizedConv2D, QuantizedLinear, QuantizedAdd, QuantizedLSTM)
     return {path: layer for path, layer in model.named_sublayers() if isinstance(layer, kinds)}

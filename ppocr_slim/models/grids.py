@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
 
 import numpy as np
 from paddle import nn
@@ -44,12 +43,12 @@ class LayerGrids:
             a layer's own bias does not.
     """
 
-    inputs: Tuple[Grid, ...]
-    weight: Optional[Grid] = None
+    inputs: tuple[Grid, ...]
+    weight: Grid | None = None
     integer_bias: bool = True
 
 
-def grids_of(model: nn.Layer) -> Dict[str, LayerGrids]:
+def grids_of(model: nn.Layer) -> dict[str, LayerGrids]:
     """The grids of a fake-quantized network's layers, by path; empty for a float network."""
     return {path: _grids(layer) for path, layer in quantized_layers(model).items()}
 

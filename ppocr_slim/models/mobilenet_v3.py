@@ -7,7 +7,8 @@ CPU and keeps INT8 chains whole).
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import paddle
 from paddle import nn
@@ -60,11 +61,11 @@ SMALL = (  # table 2
 TABLES = {"large": LARGE, "small": SMALL}
 STEM_CHANNELS = 16
 
-Stride = Tuple[int, int]
+Stride = tuple[int, int]
 # A text line is read along its width: two halvings there, five in height (CRNN, arXiv:1507.05717; PP-OCR,
 # arXiv:2009.09941, found (2, 1) strides worth 5 points). The second halving of the width waits for the first block that
 # expands its channels: before it, 16 channels would have to hold strokes of two pixels.
-TEXT_LINE_STRIDES: Tuple[Stride, ...] = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 1))
+TEXT_LINE_STRIDES: tuple[Stride, ...] = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 1))
 
 
 def scaled(channels: int, scale: float, divisor: int = 8) -> int:
@@ -179,7 +180,7 @@ class MobileNetV3(nn.Layer):
     def forward(self, x):
         return self.blocks(self.stem(x))
 
-    def maps(self, x) -> List[paddle.Tensor]:
+    def maps(self, x) -> list[paddle.Tensor]:
         """The last feature map of each size that blocks give, the largest first.
 
         With strides of (2, 2) the last four are at strides 4, 8, 16 and 32.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Tuple
+from collections.abc import Mapping
 
 import numpy as np
 import paddle
 from paddle import nn
 
 
-def model_state(model: nn.Layer) -> Dict[str, paddle.Tensor]:
+def model_state(model: nn.Layer) -> dict[str, paddle.Tensor]:
     """Every parameter and buffer once, by its structured name ("backbone.stem.0.weight").
 
     `Layer.state_dict` lists the tensors of an LSTM twice, under two names each.
@@ -22,7 +22,7 @@ def model_state(model: nn.Layer) -> Dict[str, paddle.Tensor]:
     return state
 
 
-def assign_state(model: nn.Layer, state: Dict[str, np.ndarray]) -> None:
+def assign_state(model: nn.Layer, state: dict[str, np.ndarray]) -> None:
     """Set every tensor of `model_state` from the array or tensor of its name."""
     for name, tensor in model_state(model).items():
         tensor.set_value(state[name])
@@ -38,12 +38,12 @@ def name_parameters(model: nn.Layer, prefix: str = "") -> None:
         tensor.name = f"{prefix}.{name}" if prefix else name
 
 
-def training_only(model: nn.Layer) -> Tuple[str, ...]:
+def training_only(model: nn.Layer) -> tuple[str, ...]:
     """How the names of those weights begin that a network uses in training alone: no bundle has them."""
     return tuple(getattr(model, "training_only", ()))
 
 
-def with_training_only(model: nn.Layer, state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+def with_training_only(model: nn.Layer, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A bundle's weights, and the network's own for what bundles lack."""
     own = {name: tensor.numpy() for name, tensor in model_state(model).items() if name.startswith(training_only(model))}
     return {**own, **state}

@@ -6,7 +6,8 @@ card, so that the network is rebuilt from the folder alone, by no algorithm and 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from paddle import nn
 
@@ -15,7 +16,7 @@ from ppocr_slim.models.fake_quant import fake_quantize
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.models.widths import resize
 
-TRANSFORMS: Dict[str, Callable[..., None]] = {"widths": resize, "fake_quant": fake_quantize}
+TRANSFORMS: dict[str, Callable[..., None]] = {"widths": resize, "fake_quant": fake_quantize}
 
 
 def apply_transforms(model: nn.Layer, transforms: Sequence[Mapping[str, Any]], where: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from paddle import nn
 
-Widths = Dict[str, List[int]]
+Widths = dict[str, list[int]]
 """Path of a layer in the network -> what `KINDS` says of its kind."""
 
 
@@ -71,16 +72,16 @@ class Kind(NamedTuple):
         build: a fresh layer like the given one, with those widths.
     """
 
-    widths: Callable[[Mapping[str, Sequence[int]], Any], List[int]]
+    widths: Callable[[Mapping[str, Sequence[int]], Any], list[int]]
     build: Callable[..., nn.Layer]
 
 
-def _conv2d_widths(shapes: Mapping[str, Sequence[int]], layer: nn.Conv2D) -> List[int]:
+def _conv2d_widths(shapes: Mapping[str, Sequence[int]], layer: nn.Conv2D) -> list[int]:
     outputs, inputs = shapes["weight"][:2]
     return [outputs if layer._groups > 1 else inputs, outputs]
 
 
-KINDS: Dict[type, Kind] = {
+KINDS: dict[type, Kind] = {
     nn.Conv2D: Kind(_conv2d_widths, _conv2d),  # inputs, outputs
     nn.Conv2DTranspose: Kind(lambda shapes, layer: list(shapes["weight"][:2]), _conv2d_transpose),  # inputs, outputs
     nn.BatchNorm2D: Kind(lambda shapes, layer: [shapes["_mean"][0]], _batch_norm),  # channels

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import onnx
@@ -22,8 +22,8 @@ SHARES = np.linspace(1.0, 0.3, 36).astype(np.float32)  # of the largest value: w
 
 
 def calibrate(
-    source: Union[str, Path], inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
-) -> Dict[str, LayerGrids]:
+    source: str | Path, inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
+) -> dict[str, LayerGrids]:
     """Grids for the convolutions, matrix products and LSTMs of an FP32 ONNX file and the additions behind them.
 
     An activation's grid is the one with the least squared error on what was seen; that of weights ends at the largest
@@ -65,8 +65,8 @@ def activation_grid(values: np.ndarray, bits: int = ACTIVATION_BITS) -> Grid:
     return Grid(np.float32(scale), bits, zero_point)
 
 
-def _quantizable(graph: Graph) -> Dict[str, List[NodeProto]]:
-    found: Dict[str, List[NodeProto]] = {}
+def _quantizable(graph: Graph) -> dict[str, list[NodeProto]]:
+    found: dict[str, list[NodeProto]] = {}
     convolved = set()
     for node in graph.nodes:
         name = graph.layer(node)
@@ -79,14 +79,14 @@ def _quantizable(graph: Graph) -> Dict[str, List[NodeProto]]:
     return found
 
 
-def _inputs_with_grids(nodes: Sequence[NodeProto]) -> List[List[str]]:
+def _inputs_with_grids(nodes: Sequence[NodeProto]) -> list[list[str]]:
     """For each input of a layer that has a grid, the tensors there: more than one where a layer is used repeatedly."""
     if nodes[0].op_type == "LSTM":  # of a stacked one the layers after the first read floats
         return [[nodes[0].input[0]]]
     return [[node.input[index] for node in nodes] for index in range(2 if nodes[0].op_type == "Add" else 1)]
 
 
-def _weight_grid(graph: Graph, node: NodeProto) -> Optional[Grid]:
+def _weight_grid(graph: Graph, node: NodeProto) -> Grid | None:
     name = weights_of(node)
     if name is None or node.op_type == "LSTM":
         return None
@@ -96,7 +96,7 @@ def _weight_grid(graph: Graph, node: NodeProto) -> Optional[Grid]:
     return Grid(np.maximum(largest, SMALLEST).astype(np.float32) / np.float32(127), 8)
 
 
-def _observe(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
+def _observe(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Values of each tensor [many] float32: some drawn at random, and the smallest and largest, of each input."""
     model = graph.rebuild()
     first = model.graph.input[0].name
@@ -111,7 +111,7 @@ def _observe(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray])
     except Exception as error:  # onnxruntime raises types of its own that share no public base
         raise SlimError(f"ONNX Runtime cannot load the network: {str(error).strip().splitlines()[0]}") from error
     generator = np.random.default_rng(0)
-    seen: Dict[str, List[np.ndarray]] = {name: [] for name in tensors}
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
     for x in inputs:
         try:
             values = dict(zip(computed, session.run(computed, {first: x})))

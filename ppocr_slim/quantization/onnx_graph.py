@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Union
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,28 +33,28 @@ class Graph:
     """
 
     model: onnx.ModelProto
-    nodes: List[NodeProto]
-    constants: Dict[str, np.ndarray]
-    factors: Dict[str, np.ndarray]
-    origins: Dict[str, str]
+    nodes: list[NodeProto]
+    constants: dict[str, np.ndarray]
+    factors: dict[str, np.ndarray]
+    origins: dict[str, str]
 
-    def producers(self) -> Dict[str, NodeProto]:
+    def producers(self) -> dict[str, NodeProto]:
         """The node that makes each tensor."""
         return {name: node for node in self.nodes for name in node.output if name}
 
-    def consumers(self) -> Dict[str, List[NodeProto]]:
+    def consumers(self) -> dict[str, list[NodeProto]]:
         """The nodes that read each tensor, inside of loops and conditions too."""
-        found: Dict[str, List[NodeProto]] = {}
+        found: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in _read_by(node):
                 found.setdefault(name, []).append(node)
         return found
 
-    def outputs(self) -> Set[str]:
+    def outputs(self) -> set[str]:
         """The names of what the model gives."""
         return {value.name for value in self.model.graph.output}
 
-    def layer(self, node: NodeProto) -> Optional[str]:
+    def layer(self, node: NodeProto) -> str | None:
         """The path in the network of a layer with constant weights ("backbone.stem.0"); None for another node.
 
         It is the name of the weights without ".weight"; the layers of a stacked LSTM have one path.
@@ -74,7 +75,7 @@ class Graph:
     def sort(self) -> None:
         """Bring the nodes into topological order; those that nothing depends on go."""
         producers = self.producers()
-        done: Set[int] = set()
+        done: set[int] = set()
         ordered = []
         waiting = [producers[value.name] for value in reversed(self.model.graph.output) if value.name in producers]
         while waiting:
@@ -107,7 +108,7 @@ class Graph:
         return model
 
 
-def weights_of(node: NodeProto) -> Optional[str]:
+def weights_of(node: NodeProto) -> str | None:
     """The input of a layer that holds its weights; None for a node that is no such layer."""
     return node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul", "LSTM") and len(node.input) > 1 else None
 
@@ -119,12 +120,12 @@ def weight_axis(node: NodeProto, rank: int) -> int:
     return 0
 
 
-def attributes(node: NodeProto) -> Dict[str, Any]:
+def attributes(node: NodeProto) -> dict[str, Any]:
     """A node's attributes by name."""
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def read_graph(path: Union[str, Path]) -> Graph:
+def read_graph(path: str | Path) -> Graph:
     """Read an ONNX file, compute its constants, and fold its batch norms and an LSTM's zero states.
 
     Raises:
@@ -166,7 +167,7 @@ def _fold_constants(graph: Graph) -> None:
 
 
 def _evaluate(model: onnx.ModelProto, node: NodeProto, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-    def value(name: str, array: Optional[np.ndarray] = None) -> onnx.ValueInfoProto:
+    def value(name: str, array: np.ndarray | None = None) -> onnx.ValueInfoProto:
         kind = onnx.TensorProto.UNDEFINED if array is None else onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         return onnx.helper.make_tensor_value_info(name, kind, None)
 
@@ -199,7 +200,7 @@ def _drop_zero_states(graph: Graph) -> None:
 def _fold_batch_norms(graph: Graph) -> None:
     """Multiply a batch norm into the convolution before it: w * f and (b - mean) * f + beta, f = gamma / deviation."""
     producers, consumers, outputs = graph.producers(), graph.consumers(), graph.outputs()
-    folded: Set[str] = set()
+    folded: set[str] = set()
     for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
         conv = producers.get(norm.input[0])
         if (

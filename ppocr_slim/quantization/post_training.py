@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,7 +47,7 @@ class QuantizationReport:
     """
 
     out: Path
-    sizes: Tuple[int, int]
+    sizes: tuple[int, int]
     layers: int
     difference: float
     operators: Mapping[str, int]
@@ -72,7 +73,7 @@ def quantize_file(
     source: Path,
     out: Path,
     images: Sequence[Path],
-    height: Optional[int] = None,
+    height: int | None = None,
     weight_bits: int = SAFE_BITS,
     float_layers: Sequence[str] = (),
     timed: bool = False,
@@ -111,10 +112,10 @@ def quantize_file(
 
 
 def time_files(
-    fp32: Path, int8: Path, x: np.ndarray, threads: Optional[int] = None, rounds: int = TIMED_ROUNDS
-) -> Dict[str, Dict[str, float]]:
+    fp32: Path, int8: Path, x: np.ndarray, threads: int | None = None, rounds: int = TIMED_ROUNDS
+) -> dict[str, dict[str, float]]:
     """How long both files take for an input, in turn, by backend; {"ms", "base_ms" of FP32, "ratio"}."""
-    calls: Dict[Tuple[str, str], Callable[[], Any]] = {}
+    calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for backend, session in (("onnxruntime", OnnxSession), ("openvino", OpenVinoSession)):
         try:
             opened = {path: session(path, threads or usable_cores()) for path in (fp32, int8)}
@@ -128,7 +129,7 @@ def time_files(
     }
 
 
-def fused_operators(path: Union[str, Path]) -> Dict[str, int]:
+def fused_operators(path: str | Path) -> dict[str, int]:
     """The operators of the graph that ONNX Runtime makes of a file, and how many of each."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
@@ -142,7 +143,7 @@ def fused_operators(path: Union[str, Path]) -> Dict[str, int]:
 def _height(source: Path) -> int:
     try:
         given = onnx.load(str(source), load_external_data=False).graph.input
-        shape: List[int] = [side.dim_value for side in given[0].type.tensor_type.shape.dim]
+        shape: list[int] = [side.dim_value for side in given[0].type.tensor_type.shape.dim]
     except OSError as error:
         raise SlimError(f"cannot read {source}: {error.strerror or error}") from error
     except Exception as error:  # protobuf's DecodeError, whose module differs; no input at all

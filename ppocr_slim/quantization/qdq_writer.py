@@ -15,8 +15,8 @@ of f into the integers: they are those of the weights as the network was trained
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
@@ -36,7 +36,7 @@ SMALLEST = 1e-8  # scale; of weights that are all zero, for example
 
 
 def write_int8(
-    source: Union[str, Path], out: Union[str, Path], grids: Mapping[str, LayerGrids], weight_bits: int = SAFE_BITS
+    source: str | Path, out: str | Path, grids: Mapping[str, LayerGrids], weight_bits: int = SAFE_BITS
 ) -> None:
     """Write the INT8 version of an FP32 ONNX file; metadata, inputs and outputs stay.
 
@@ -62,7 +62,7 @@ def write_int8(
         onnx.save(graph.rebuild(), str(new))
 
 
-def find_layers(graph: Graph, grids: Mapping[str, LayerGrids], where: str) -> Dict[str, List[NodeProto]]:
+def find_layers(graph: Graph, grids: Mapping[str, LayerGrids], where: str) -> dict[str, list[NodeProto]]:
     """The nodes of each layer: one, or several of an LSTM with several layers and where a layer is used repeatedly.
 
     An addition has no weights that would carry its path. It goes by the name of its output, or it is the one that
@@ -73,7 +73,7 @@ def find_layers(graph: Graph, grids: Mapping[str, LayerGrids], where: str) -> Di
     """
     producers = graph.producers()
     additions = [name for name, layer in grids.items() if len(layer.inputs) == 2]
-    found: Dict[str, List[NodeProto]] = {}
+    found: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         path = graph.layer(node)
         if path is None and is_addition(graph, node):
@@ -95,7 +95,7 @@ def is_addition(graph: Graph, node: NodeProto) -> bool:
     return node.op_type == "Add" and not set(node.input) & graph.constants.keys()
 
 
-def lstm_integers(weights: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def lstm_integers(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An LSTM's weights [directions, rows, columns] as integers int8 and the scale of each row [directions, rows]."""
     limit = 2 ** (SAFE_BITS - 1) - 1
     scale = np.maximum(np.abs(weights).max(axis=2), np.float32(SMALLEST)) / np.float32(limit)
@@ -111,7 +111,7 @@ class _Writer:
         self.producers = graph.producers()
         self.consumers = graph.consumers()
         self.outputs = graph.outputs()
-        self.on_grids: Dict[Tuple[str, Tuple[float, int, int]], str] = {}
+        self.on_grids: dict[tuple[str, tuple[float, int, int]], str] = {}
 
     def quantize(self, node: NodeProto, grids: LayerGrids, is_first: bool) -> None:
         """Round what a node reads to `grids`; of a stacked LSTM the first layer alone has an input with a grid."""
@@ -131,7 +131,7 @@ class _Writer:
                 integers = np.rint(bias / scale.astype(np.float64)).astype(np.int32)
                 node.input[2] = self.dequantized(f"{node.output[0]}.quantized_bias", integers, scale, 0)
 
-    def integer_bias(self, node: NodeProto, grids: LayerGrids) -> Optional[np.ndarray]:
+    def integer_bias(self, node: NodeProto, grids: LayerGrids) -> np.ndarray | None:
         """The bias of a layer [channels] if it becomes integers: on grids of few bits it would be too coarse."""
         if not grids.integer_bias:
             return None
@@ -166,7 +166,7 @@ class _Writer:
     def only_for_one(self, *names: str) -> bool:
         return all(len(self.consumers.get(name, [])) == 1 and name not in self.outputs for name in names)
 
-    def quantize_weights(self, node: NodeProto, grid: Grid, least: Union[float, np.ndarray]) -> np.ndarray:
+    def quantize_weights(self, node: NodeProto, grid: Grid, least: float | np.ndarray) -> np.ndarray:
         """Put integers for a layer's weights; gives their scales [output channels], `least` or more."""
         name = weights_of(node)
         factor = self.graph.factors.get(name, np.float32(1))

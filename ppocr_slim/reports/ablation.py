@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,15 +24,15 @@ class Spread(NamedTuple):
     """A score over seeds; the deviation is the sample's, None of one seed."""
 
     mean: float
-    deviation: Optional[float]
-    values: Tuple[float, ...]
+    deviation: float | None
+    values: tuple[float, ...]
 
     def __str__(self) -> str:
         around = "" if self.deviation is None else f" ± {self.deviation:.4f}"
         return f"{self.mean:.4f}{around}"
 
 
-def spread(variant: Mapping[str, Any], name: str) -> Optional[Spread]:
+def spread(variant: Mapping[str, Any], name: str) -> Spread | None:
     """A score of a variant's runs that are there; None where none is."""
     values = tuple(run["scores"][name] for run in variant["runs"] if name in run.get("scores", {}))
     if not values:
@@ -39,13 +40,13 @@ def spread(variant: Mapping[str, Any], name: str) -> Optional[Spread]:
     return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, values)
 
 
-def other_scores(figures: Mapping[str, Any]) -> List[str]:
+def other_scores(figures: Mapping[str, Any]) -> list[str]:
     """The scores beside the metric, in their order."""
     every = [name for variant in figures["variants"] for run in variant["runs"] for name in run.get("scores", {})]
     return [name for name in dict.fromkeys(every) if name not in (figures["metric"], *COUNTS)]
 
 
-def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
+def table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """Headings, a row of cells for each variant, and why runs and figures are not there."""
     metric, others = figures["metric"], other_scores(figures)
     headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
@@ -77,7 +78,7 @@ def _title(name: str) -> str:
     return name.upper() if name in ("cer", "wer") else name.replace("_", " ")
 
 
-def failures(figures: Mapping[str, Any]) -> Dict[str, str]:
+def failures(figures: Mapping[str, Any]) -> dict[str, str]:
     """Why runs are not there, by title."""
     return {
         f"{variant['name']}, seed {run['seed']}": run["reason"]
@@ -167,7 +168,7 @@ def _direction(figures: Mapping[str, Any]) -> str:
 
 
 def _draw_costs(
-    axes: Axes, figures: Mapping[str, Any], title: str, cost: str, found: Mapping[str, Tuple[float, Mapping[str, Any]]]
+    axes: Axes, figures: Mapping[str, Any], title: str, cost: str, found: Mapping[str, tuple[float, Mapping[str, Any]]]
 ) -> None:
     """The metric against a cost, with the front of those that nothing beats in both; points carry variants' numbers."""
     metric = figures["metric"]
@@ -200,7 +201,7 @@ def _draw_costs(
         )
 
 
-def _limits(values: Sequence[float]) -> Tuple[float, float]:
+def _limits(values: Sequence[float]) -> tuple[float, float]:
     """Ends of an axis, with room at both; it begins at zero where the values come near it."""
     low, high = min(values), max(values)
     room = 0.15 * ((high - low) or abs(high) or 1.0)
@@ -240,7 +241,7 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
 
 def _commits(figures: Mapping[str, Any]) -> str:
     """Which variants were trained by which commit, where that is not the page's."""
-    made: Dict[str, List[str]] = {}
+    made: dict[str, list[str]] = {}
     for variant in figures["variants"]:
         for one in dict.fromkeys(run["commit"] for run in variant["runs"] if "commit" in run):
             made.setdefault(one, []).append(variant["name"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 TITLES = {"fp32": "this project, FP32", "int8": "this project, INT8", "rapidocr": "RapidOCR"}
 MEGABYTE = 1_000_000
@@ -113,6 +114,6 @@ def _title(side: str) -> str:
     return TITLES.get(side, side)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]

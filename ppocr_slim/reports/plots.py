@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Tuple
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
@@ -36,10 +36,10 @@ def style(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def label_places(
-    points: Mapping[str, Tuple[float, float]], width: float, away: float, gap: float
-) -> Dict[str, Tuple[float, float]]:
+    points: Mapping[str, tuple[float, float]], width: float, away: float, gap: float
+) -> dict[str, tuple[float, float]]:
     """Where labels of that width begin: right of their points, as near as they cover no point and no other label."""
-    places: Dict[str, Tuple[float, float]] = {}
+    places: dict[str, tuple[float, float]] = {}
 
     def is_free(x: float, y: float) -> bool:
         labels = all(abs(y - other[1]) >= gap or abs(x - other[0]) >= width for other in places.values())
@@ -52,11 +52,11 @@ def label_places(
     return places
 
 
-def pareto_front(points: Mapping[str, Tuple[float, float]], higher_is_better: bool) -> List[str]:
+def pareto_front(points: Mapping[str, tuple[float, float]], higher_is_better: bool) -> list[str]:
     """The names of the points (cost, score) than which no other is as good and cheaper, or better and as cheap; the
     cheapest first.
     """
-    front: List[str] = []
+    front: list[str] = []
     sign = -1 if higher_is_better else 1
     for name in sorted(points, key=lambda name: (points[name][0], sign * points[name][1])):
         if not front or sign * points[name][1] < sign * points[front[-1]][1]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any
 
 import psutil
 
@@ -30,7 +31,7 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-def machine() -> Dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Processor, cores that may be used, and memory in GB."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -41,7 +42,7 @@ def machine() -> Dict[str, Any]:
     return {"processor": processor, "cores": usable_cores(), "memory_gb": memory}
 
 
-def provenance(command: str, packages: Sequence[str]) -> Dict[str, Any]:
+def provenance(command: str, packages: Sequence[str]) -> dict[str, Any]:
     """What was run, when, on what: {"command", "date", "commit", "machine", "versions"}."""
     return {
         "command": command,
@@ -52,6 +53,6 @@ def provenance(command: str, packages: Sequence[str]) -> Dict[str, Any]:
     }
 
 
-def versions(packages: Sequence[str]) -> Dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
     """Python's version and those of installed packages."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ COLORS = {
 }
 
 
-def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
+def table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """Headings, a row of cells for each row that is there, and why the others are not, by title."""
     engines = [ENGINES[name] for name in figures["engines"]]
     headings = ["row", "parameters", "MFLOPs", "file", "MB", "CER", *(f"ms, {name}" for name in engines)]
@@ -40,7 +41,7 @@ def table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[
     return headings, rows, missing
 
 
-def bit_table(figures: Mapping[str, Any]) -> Tuple[List[str], List[List[str]], Dict[str, str]]:
+def bit_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """The same of the bit table; its first row is FP32."""
     headings = [
         "bits",

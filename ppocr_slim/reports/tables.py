@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence
+from typing import Any
 
 
 def text_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -19,7 +20,7 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], missing: Mapping[str, str]) -> List[str]:
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], missing: Mapping[str, str]) -> list[str]:
     """The lines of a Markdown table, and below it why rows are not there, by title."""
     lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]

@@ -6,8 +6,9 @@ The page is made from the JSON alone, and the JSON from what the run and its eva
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -38,10 +39,10 @@ def collect(
     command: str,
     note: str,
     evaluation: Path,
-    other_evaluation: Optional[Path] = None,
-    predictions: Optional[Path] = None,
-    commit: Optional[str] = None,
-) -> Dict[str, Any]:
+    other_evaluation: Path | None = None,
+    predictions: Path | None = None,
+    commit: str | None = None,
+) -> dict[str, Any]:
     """The figures of a finished run.
 
     Args:
@@ -64,7 +65,7 @@ def collect(
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
         rows = [json.loads(line) for line in _lines(predictions)] if predictions else None
         metric = config.metric.name if config.metric else "cer"  # older runs had no other task
-        checks: Dict[str, Any] = {}
+        checks: dict[str, Any] = {}
         if other is not None:
             checks.update(_compared(scored, other, evaluation, other_evaluation))
         if rows is not None:
@@ -88,11 +89,11 @@ def collect(
         raise SlimError(f"the report of {run} cannot be made: a file of it is of another kind ({error!r})") from error
 
 
-def _lines(path: Path) -> List[str]:
+def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def _progress(records: List[Mapping[str, Any]], config: Config) -> Dict[str, Any]:
+def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any]:
     """Steps, rows seen and minutes of training. A log that does not count rows is taken to have had full batches."""
     batch = config.train.batch_size * config.run.processes
     step, images, seconds = 0, 0, 0.0
@@ -106,7 +107,7 @@ def _progress(records: List[Mapping[str, Any]], config: Config) -> Dict[str, Any
     return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
 
 
-def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> Dict[str, Any]:
+def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> dict[str, Any]:
     pairs = list(zip(scored["lines"], other["lines"]))
     if len(scored["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
         raise SlimError(f"{evaluation} and {other_evaluation} are of different rows: evaluate both on one label file")
@@ -114,7 +115,7 @@ def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluatio
     return {"texts that differ between backends": differing, "rows compared": len(pairs)}
 
 
-def _times(rows: List[Mapping[str, Any]], predictions: Path) -> Dict[str, Any]:
+def _times(rows: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any]:
     times = [row["ms"] for row in rows if "ms" in row][WARM_UP_ROWS:]
     if not times:
         raise SlimError(f"{predictions} has no more than {WARM_UP_ROWS} rows that were read: the first ones warm up")

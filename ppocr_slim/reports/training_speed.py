@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -13,7 +14,7 @@ from ppocr_slim.reports.results import write_results
 HEADINGS = ("case", "contender", "processes x batch", "images/s", "ratio to stock", "peak MB", "waiting")
 
 
-def table_rows(figures: Mapping[str, Any]) -> List[List[str]]:
+def table_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     """A row of cells, under `HEADINGS`, for each contender of each case."""
     rows = []
     for case in figures["cases"]:
@@ -51,7 +52,7 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> Path:
     return write_results(path.with_suffix(""), figures, lambda name, figures: _page(name, figures, draw(name, figures)))
 
 
-def _draw_plots(folder: Path, page: str, figures: Mapping[str, Any]) -> Dict[str, str]:
+def _draw_plots(folder: Path, page: str, figures: Mapping[str, Any]) -> dict[str, str]:
     """Draw what there is; gives caption -> file name."""
     plots = {}
     for case in figures["cases"]:

@@ -6,8 +6,8 @@ DB: Liao et al. 2020, arXiv:1911.08947.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ class BoxSettings:
 
     threshold: float = 0.3
     box_threshold: float = 0.6
-    unclip_ratio: Optional[float] = 1.5
+    unclip_ratio: float | None = 1.5
     shrink_ratio: float = SHRINK_RATIO
     min_size: int = 3
     max_candidates: int = 1000
@@ -83,8 +83,8 @@ def shrunk_by(area: float, perimeter: float, ratio: float = SHRINK_RATIO) -> flo
 
 
 def find_boxes(
-    probability: np.ndarray, size: Optional[Tuple[int, int]] = None, settings: Optional[BoxSettings] = None
-) -> List[Box]:
+    probability: np.ndarray, size: tuple[int, int] | None = None, settings: BoxSettings | None = None
+) -> list[Box]:
     """Text boxes of a probability map [H, W] float32, in pixels of the picture whose (height, width) is `size`.
 
     The picture is the map scaled, each side by itself; without `size` it is as large as the map. Boxes are cut at
@@ -99,7 +99,7 @@ def find_boxes(
     probability = np.ascontiguousarray(probability, np.float32)
     scale = np.array([width / probability.shape[1], height / probability.shape[0]], np.float32)
     rim = np.array([width - 1, height - 1], np.float32)
-    boxes: List[Box] = []
+    boxes: list[Box] = []
     for region in _regions(probability, settings):
         score = _mean_within(probability, region)
         if score < settings.box_threshold:
@@ -113,7 +113,7 @@ def find_boxes(
     return boxes
 
 
-def _regions(probability: np.ndarray, settings: BoxSettings) -> List[np.ndarray]:
+def _regions(probability: np.ndarray, settings: BoxSettings) -> list[np.ndarray]:
     """Outlines [P, 1, 2] int32 of the connected regions of text, those of holes in them left out."""
     text = (probability > settings.threshold).astype(np.uint8)
     contours, hierarchy = cv2.findContours(text, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -135,7 +135,7 @@ def _mean_within(probability: np.ndarray, region: np.ndarray) -> float:
     return cv2.mean(probability[y : y + height, x : x + width], inside)[0]
 
 
-def _grown(region: np.ndarray, settings: BoxSettings) -> Optional[np.ndarray]:
+def _grown(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
     """The region's rectangle or polygon [P, 2] float32 as large as the text is; None if it has no area."""
     if settings.polygons:
         outline = cv2.approxPolyDP(region, 0.002 * cv2.arcLength(region, True), True)[:, 0].astype(np.float32)
@@ -160,7 +160,7 @@ def _grown(region: np.ndarray, settings: BoxSettings) -> Optional[np.ndarray]:
     return largest if cv2.contourArea(largest, oriented=True) > 0 else largest[::-1]
 
 
-def reading_order(boxes: Sequence[Box]) -> List[Box]:
+def reading_order(boxes: Sequence[Box]) -> list[Box]:
     """The boxes as one reads: lines from top to bottom, each from left to right.
 
     The page is turned level first, by the median slope of its boxes. A box then belongs to a line if it shares at
@@ -175,7 +175,7 @@ def reading_order(boxes: Sequence[Box]) -> List[Box]:
     left, top = np.array([points.min(axis=0) for points in turned]).T
     right, bottom = np.array([points.max(axis=0) for points in turned]).T
     middle, height = (top + bottom) / 2, bottom - top
-    lines: List[List[int]] = []
+    lines: list[list[int]] = []
     for box in np.lexsort((left, middle)).tolist():
         best, most = None, SAME_LINE
         for line in lines:

@@ -8,9 +8,10 @@ figures of the export, and which precision is faster.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any
 
 import yaml
 
@@ -79,9 +80,9 @@ def write_card(
     architecture: Mapping[str, Any],
     spec: Spec,
     parity: Mapping[str, Any],
-    files: List[str],
+    files: list[str],
     precision: Mapping[str, str],
-    int8_weight_bits: Optional[int] = None,
+    int8_weight_bits: int | None = None,
 ) -> None:
     """Write `inference.yml` for the `files` that lie in `folder`, with their sizes and checksums.
 
@@ -126,7 +127,7 @@ def put_language(folder: Path, model: LanguageModel) -> None:
         new.write_text(yaml.safe_dump(card, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
-def paddleocr_sections(spec: Spec) -> Dict[str, Any]:
+def paddleocr_sections(spec: Spec) -> dict[str, Any]:
     """PreProcess and PostProcess as PaddleOCR's own exports have them."""
     decode = {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}}
     if isinstance(spec, DetSpec):
@@ -162,7 +163,7 @@ def paddleocr_sections(spec: Spec) -> Dict[str, Any]:
     return {"PreProcess": {"transform_ops": operations}, "PostProcess": after}
 
 
-def own_section(spec: Spec) -> Dict[str, Any]:
+def own_section(spec: Spec) -> dict[str, Any]:
     """What those sections do not say of the input and of how the output is used."""
     if isinstance(spec, RecSpec):
         return {"height": spec.height, "max_width": spec.max_width, "mean": [0.5] * 3, "std": [0.5] * 3}
@@ -181,7 +182,7 @@ def _spec(card: Mapping[str, Any]) -> Spec:
         raise ValueError(str(error)) from error
 
 
-def read_bundle(folder: Union[str, Path], unverified: Sequence[str] = ()) -> Bundle:
+def read_bundle(folder: str | Path, unverified: Sequence[str] = ()) -> Bundle:
     """Read a bundle and verify every file in it but the `unverified`, which are about to be replaced.
 
     Raises:
@@ -209,7 +210,7 @@ def read_bundle(folder: Union[str, Path], unverified: Sequence[str] = ()) -> Bun
             precision=dict(own.get("precision", {})),  # bundles of before INT8 have none
             int8_weight_bits=int(own.get("int8_weight_bits", 8)),  # before this key it was 7 or 8
         )
-        checksums: Dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
+        checksums: dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SlimError(f"{path} is damaged ({error!r}): export the bundle again") from error
     for name, checksum in checksums.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -37,9 +37,9 @@ class DirectionClassifier(Network[ClsSpec]):
 
     spec_type, purpose = ClsSpec, "directions are told"
 
-    def classify(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> List[Direction]:
+    def classify(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> list[Direction]:
         """One Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
-        found: List[Direction] = []
+        found: list[Direction] = []
         for start in range(0, len(crops), batch_size):
             rows = [
                 resize_to_height(crop, self.spec.height, self.spec.width) for crop in crops[start : start + batch_size]
@@ -52,7 +52,7 @@ class DirectionClassifier(Network[ClsSpec]):
                     found.append(Direction(0, upright, False))
         return found
 
-    def upright(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> Tuple[List[np.ndarray], List[Direction]]:
+    def upright(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> tuple[list[np.ndarray], list[Direction]]:
         """The crops, those that surely stand upside down turned by 180 degrees, and what was found of each."""
         directions = self.classify(crops, batch_size)
         turned = [half_turned(crop) if direction.turned else crop for crop, direction in zip(crops, directions)]

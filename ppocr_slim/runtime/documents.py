@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Union
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,17 +36,17 @@ class PageImage:
     """
 
     path: Path
-    page: Optional[int] = None
-    image: Optional[np.ndarray] = None
-    error: Optional[str] = None
+    page: int | None = None
+    image: np.ndarray | None = None
+    error: str | None = None
 
 
-def find_documents(arguments: Sequence[Union[str, Path]]) -> List[Path]:
+def find_documents(arguments: Sequence[str | Path]) -> list[Path]:
     """`find_images`, with PDF documents."""
     return find_images(arguments, SUFFIXES | {PDF})
 
 
-def read_pages(path: Union[str, Path]) -> Iterator[PageImage]:
+def read_pages(path: str | Path) -> Iterator[PageImage]:
     """The pages of a file, each decoded or rendered when it is asked for; whoever lets go of it has one at a time.
 
     Pictures are as `load_image` gives them; of a TIFF file each page is (but for thumbnails and masks of
@@ -65,7 +66,7 @@ def _is_pdf(path: Path) -> bool:
         return path.suffix.lower() == PDF or file.read(16).lstrip().startswith(b"%PDF-")
 
 
-def _page(path: Path, page: Optional[int], load: Callable[[str], np.ndarray]) -> PageImage:
+def _page(path: Path, page: int | None, load: Callable[[str], np.ndarray]) -> PageImage:
     """What `load(name)` gives, or its error."""
     name = str(path) if page is None else f"{path}, page {page}"
     try:
@@ -90,9 +91,9 @@ def _decoder(image: Image.Image, frame: int) -> Callable[[str], np.ndarray]:
     return decode
 
 
-def _tiff_frames(image: Image.Image) -> List[int]:
+def _tiff_frames(image: Image.Image) -> list[int]:
     """The numbers of the frames that are pages of their own."""
-    frames: List[int] = []
+    frames: list[int] = []
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
         if number == 0 or not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 0b101:

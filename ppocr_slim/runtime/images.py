@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import AbstractSet, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,7 +18,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 
-def load_image(path: Union[str, Path]) -> np.ndarray:
+def load_image(path: str | Path) -> np.ndarray:
     """Read an image file as [H, W, 3] uint8 BGR, turned as its EXIF data says.
 
     Grey becomes three equal channels, 16 bits become 8, what is transparent becomes white paper; of several
@@ -33,7 +33,7 @@ def load_image(path: Union[str, Path]) -> np.ndarray:
 
 
 @contextmanager
-def told_of(path: Union[str, Path]) -> Iterator[None]:
+def told_of(path: str | Path) -> Iterator[None]:
     """Whatever opening or decoding the file raises within becomes a SlimError with its name and the reason."""
     try:
         yield
@@ -67,9 +67,9 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def load_all(paths: Sequence[Path]) -> List[Tuple[Path, Optional[np.ndarray], Optional[str]]]:
+def load_all(paths: Sequence[Path]) -> list[tuple[Path, np.ndarray | None, str | None]]:
     """(path, image, None) of each file, or (path, None, why it cannot be read)."""
-    loaded: List[Tuple[Path, Optional[np.ndarray], Optional[str]]] = []
+    loaded: list[tuple[Path, np.ndarray | None, str | None]] = []
     for path in paths:
         try:
             loaded.append((path, load_image(path), None))
@@ -78,7 +78,7 @@ def load_all(paths: Sequence[Path]) -> List[Tuple[Path, Optional[np.ndarray], Op
     return loaded
 
 
-def find_images(arguments: Sequence[Union[str, Path]], suffixes: AbstractSet[str] = SUFFIXES) -> List[Path]:
+def find_images(arguments: Sequence[str | Path], suffixes: Set[str] = SUFFIXES) -> list[Path]:
     """The files that a command line names: a folder stands for all images in it and below (also in
     linked folders), sorted by path. Images are what ends in one of `suffixes`.
 
@@ -87,7 +87,7 @@ def find_images(arguments: Sequence[Union[str, Path]], suffixes: AbstractSet[str
     Raises:
         SlimError: no file is left.
     """
-    files: List[Path] = []
+    files: list[Path] = []
     for path in map(Path, arguments):
         if path.is_dir():
             files += _images_below(path, suffixes)
@@ -99,9 +99,9 @@ def find_images(arguments: Sequence[Union[str, Path]], suffixes: AbstractSet[str
     return files
 
 
-def _images_below(folder: Path, suffixes: AbstractSet[str]) -> List[Path]:
-    found: List[Path] = []
-    seen: Set[str] = set()  # a link may lead back up
+def _images_below(folder: Path, suffixes: Set[str]) -> list[Path]:
+    found: list[Path] = []
+    seen: set[str] = set()  # a link may lead back up
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:

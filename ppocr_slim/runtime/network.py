@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Generic, Optional, Type, TypeVar, Union
+from typing import ClassVar, Generic, TypeVar
 
 from ppocr_slim.engines.session import Session, open_session
 from ppocr_slim.errors import SlimError
@@ -22,7 +22,7 @@ class Network(Generic[SpecT]):
         purpose: what they do, for messages.
     """
 
-    spec_type: ClassVar[Type[Spec]]
+    spec_type: ClassVar[type[Spec]]
     purpose: ClassVar[str]
 
     def __init__(self, session: Session, spec: SpecT):
@@ -31,10 +31,10 @@ class Network(Generic[SpecT]):
 
     @classmethod
     def from_bundle(
-        cls: Type[NetworkT],
-        folder: Union[str, Path],
+        cls: type[NetworkT],
+        folder: str | Path,
         backend: str = "onnxruntime",
-        threads: Optional[int] = None,
+        threads: int | None = None,
         precision: str = "auto",
     ) -> NetworkT:
         """Open an exported bundle (see `open_session`); SlimError where it is damaged or another task's."""

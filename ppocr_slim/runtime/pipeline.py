@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -44,9 +44,9 @@ class PageReading:
 
     width: int
     height: int
-    lines: List[TextLine]
-    dropped: List[TextLine]
-    ms: Dict[str, float]
+    lines: list[TextLine]
+    dropped: list[TextLine]
+    ms: dict[str, float]
 
 
 class Pipeline:
@@ -66,7 +66,7 @@ class Pipeline:
         self,
         recognizer: Recognizer,
         detector: Detector,
-        direction: Optional[DirectionClassifier] = None,
+        direction: DirectionClassifier | None = None,
         post: Sequence[str] = (),
         batch_size: int = BATCH_SIZE,
         drop_score: float = DROP_SCORE,
@@ -87,16 +87,16 @@ class Pipeline:
 
     @staticmethod
     def from_bundles(
-        rec: Union[str, Path, None] = None,
-        det: Union[str, Path, None] = None,
-        cls: Union[str, Path, None] = None,
+        rec: str | Path | None = None,
+        det: str | Path | None = None,
+        cls: str | Path | None = None,
         *,
         with_direction: bool = True,
         post: Sequence[str] = (),
         batch_size: int = BATCH_SIZE,
         drop_score: float = DROP_SCORE,
         backend: str = "onnxruntime",
-        threads: Optional[int] = None,
+        threads: int | None = None,
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Pipeline:
@@ -129,7 +129,7 @@ class Pipeline:
         quads = [polygons.around(box.points) if bent else box.points for box in boxes]
         crops = [rectify(image, quad) for quad in quads]
         cut = time.perf_counter()
-        directions: List[Optional[int]] = [None] * len(crops)
+        directions: list[int | None] = [None] * len(crops)
         if self.direction is not None:
             crops, seen = self.direction.upright(crops, self.batch_size)
             directions = [180 if direction.turned else 0 for direction in seen]

@@ -6,7 +6,6 @@ Clipper computes on integers: a pixel is divided into `GRID` parts.
 from __future__ import annotations
 
 import math
-from typing import List
 
 import cv2
 import numpy as np
@@ -67,7 +66,7 @@ def is_simple(points: np.ndarray) -> bool:
     )
 
 
-def offset(points: np.ndarray, distance: float) -> List[np.ndarray]:
+def offset(points: np.ndarray, distance: float) -> list[np.ndarray]:
     """The polygon grown by `distance` pixels on all sides, with round corners, or shrunk where it is negative.
 
     What is shrunk may fall apart or vanish: a list of [P_i, 2] float32.
@@ -77,7 +76,7 @@ def offset(points: np.ndarray, distance: float) -> List[np.ndarray]:
     return [np.array(part, np.float32) / GRID for part in clipper.Execute(distance * GRID)]
 
 
-def intersection(a: np.ndarray, b: np.ndarray) -> List[np.ndarray]:
+def intersection(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
     """What two simple polygons have in common: [P_i, 2] float32 each."""
     clipper = pyclipper.Pyclipper()
     try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any
 
 from ppocr_slim.runtime.images import load_all
 from ppocr_slim.runtime.recognizer import Recognizer
@@ -25,12 +26,12 @@ class FileReading:
     """
 
     path: Path
-    line: Optional[TextLine] = None
+    line: TextLine | None = None
     ms: float = 0.0
-    error: Optional[str] = None
-    read: Optional[str] = None
+    error: str | None = None
+    read: str | None = None
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """path, text, confidence, ms, after post-processing or with a drop_score also read; or path, error."""
         if self.line is None:
             return {"path": str(self.path), "error": self.error}

@@ -5,9 +5,10 @@ with some of them.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any
 
 from ppocr_slim.runtime.boxes import Box
 from ppocr_slim.runtime.detector import Detector
@@ -28,9 +29,9 @@ class PagePrediction:
     """
 
     source: PageImage
-    reading: Optional[PageReading] = None
+    reading: PageReading | None = None
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """path, width, height, lines, dropped (how many boxes had no text, or too little confidence), ms; or path,
         error. Where the file has several pages, also page, from 1.
         """
@@ -65,10 +66,10 @@ class PageBoxes:
     """
 
     source: PageImage
-    boxes: Optional[List[Box]] = None
+    boxes: list[Box] | None = None
     ms: float = 0.0
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """path, width, height, boxes (points and score of each), ms; or path, error. Where the file has several pages,
         also page, from 1.
         """
@@ -108,11 +109,11 @@ class FileDirection:
     """
 
     path: Path
-    direction: Optional[Direction] = None
+    direction: Direction | None = None
     ms: float = 0.0
-    error: Optional[str] = None
+    error: str | None = None
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """path, angle, score, turned, ms; or path, error."""
         if self.direction is None:
             return {"path": str(self.path), "error": self.error}
@@ -144,15 +145,15 @@ def page_name(page: PageImage) -> str:
     return str(page.path) if page.page is None else f"{page.path} page {page.page}"
 
 
-def _name(page: PageImage) -> Dict[str, Any]:
+def _name(page: PageImage) -> dict[str, Any]:
     return {"path": str(page.path), **({} if page.page is None else {"page": page.page})}
 
 
-def _points(points: Sequence[Sequence[float]]) -> List[List[float]]:
+def _points(points: Sequence[Sequence[float]]) -> list[list[float]]:
     return [[round(x, 1), round(y, 1)] for x, y in points]
 
 
-def _line_to_json(line: TextLine) -> Dict[str, Any]:
+def _line_to_json(line: TextLine) -> dict[str, Any]:
     assert line.box is not None and line.score is not None  # every line of a page has both
     return {
         "points": _points(line.box),

@@ -4,7 +4,7 @@ functions.
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ WIDTH_STRIDE = 4  # input columns that an output step of a recognizer stands for
 PAGE_MULTIPLE = 32  # pixels; a detector halves its input five times
 
 
-def resize_to_height(image: np.ndarray, height: int, max_width: Optional[int] = None) -> np.ndarray:
+def resize_to_height(image: np.ndarray, height: int, max_width: int | None = None) -> np.ndarray:
     """Scale [h, w, 3] uint8 to [height, w', 3] uint8 with w' = max(1, round(w * height / h)).
 
     The aspect ratio is kept up to `max_width`; what is longer is squeezed rather than cut, so that no text is
@@ -71,7 +71,7 @@ def median_row(rows: Sequence[np.ndarray]) -> np.ndarray:
     return sorted(rows, key=lambda row: row.shape[1])[len(rows) // 2]
 
 
-def page_size(height: int, width: int, longer_side: int) -> Tuple[int, int]:
+def page_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
     """The (height, width) that a detector sees of a page: the longer side scaled down to `longer_side`, never up, and
     each side rounded to a multiple of 32, at least 32: PaddleOCR's sizes.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -34,9 +34,9 @@ class Recognizer(Network[RecSpec]):
     @classmethod
     def from_bundle(
         cls,
-        folder: Union[str, Path],
+        folder: str | Path,
         backend: str = "onnxruntime",
-        threads: Optional[int] = None,
+        threads: int | None = None,
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Recognizer:
@@ -45,7 +45,7 @@ class Recognizer(Network[RecSpec]):
         recognizer.decode = open_decoder(decode, folder)
         return recognizer
 
-    def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> List[TextLine]:
+    def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[TextLine]:
         """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.
 
         Each row is padded to a multiple of 32 pixels and shares a batch with rows of that same padded width
@@ -53,8 +53,8 @@ class Recognizer(Network[RecSpec]):
         without writing gives "" and never reaches the network.
         """
         rows = [resize_to_height(image, self.spec.height, self.spec.max_width) for image in images]
-        by_width: Dict[int, List[int]] = defaultdict(list)
-        lines: Dict[int, TextLine] = {}
+        by_width: dict[int, list[int]] = defaultdict(list)
+        lines: dict[int, TextLine] = {}
         for index, row in enumerate(rows):
             if is_blank(row):
                 lines[index] = TextLine("", 0.0)

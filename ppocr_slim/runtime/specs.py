@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Mapping, Tuple, Type, Union
+from typing import Any
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.boxes import BoxSettings
@@ -20,7 +21,7 @@ class RecSpec:
     """
 
     height: int
-    classes: Tuple[str, ...]
+    classes: tuple[str, ...]
     max_width: int = 3200
 
     task = "rec"
@@ -32,11 +33,11 @@ class RecSpec:
             raise SlimError("the characters are not all texts")
 
     @property
-    def characters(self) -> Tuple[str, ...]:
+    def characters(self) -> tuple[str, ...]:
         """The dictionary, without the CTC blank and the space."""
         return self.classes[1:-1]
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         usual = self.max_width == type(self).max_width
         most = {} if usual else {"max_width": self.max_width}
         return {"height": self.height, **most, "characters": list(self.characters)}
@@ -65,7 +66,7 @@ class DetSpec:
         if not _is_count(self.longer_side) or self.longer_side < 32:
             raise SlimError(f"longer_side is {self.longer_side!r}: it is a number of pixels, at least 32")
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
@@ -94,7 +95,7 @@ class ClsSpec:
         if isinstance(self.threshold, bool) or not 0.5 <= self.threshold <= 1:
             raise SlimError(f"threshold is {self.threshold!r}: it is a probability from 0.5 to 1")
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
@@ -102,8 +103,8 @@ class ClsSpec:
         return cls(**raw)
 
 
-Spec = Union[RecSpec, DetSpec, ClsSpec]
-SPECS: Dict[str, Type[Spec]] = {spec.task: spec for spec in (DetSpec, ClsSpec, RecSpec)}
+Spec = RecSpec | DetSpec | ClsSpec
+SPECS: dict[str, type[Spec]] = {spec.task: spec for spec in (DetSpec, ClsSpec, RecSpec)}
 
 
 def _is_count(value: Any) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
 
-Point = Tuple[float, float]
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,6 @@ class TextLine:
 
     text: str
     confidence: float
-    box: Optional[Tuple[Point, Point, Point, Point]] = None
-    score: Optional[float] = None
-    direction: Optional[int] = None
+    box: tuple[Point, Point, Point, Point] | None = None
+    score: float | None = None
+    direction: int | None = None

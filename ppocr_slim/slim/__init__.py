@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence
+from collections.abc import Callable, Sequence
 
 from ppocr_slim.config.schema import Step
 from ppocr_slim.slim.branches import GuideStep, TonesStep
@@ -13,7 +13,7 @@ from ppocr_slim.slim.quantize import LsqStep, PactStep
 from ppocr_slim.slim.share import ShareStep
 from ppocr_slim.slim.technique import SlimStep
 
-STEPS: Dict[str, Callable[..., SlimStep]] = {
+STEPS: dict[str, Callable[..., SlimStep]] = {
     "distill": DistillStep,
     "mutual": MutualStep,
     "guide": GuideStep,
@@ -25,6 +25,6 @@ STEPS: Dict[str, Callable[..., SlimStep]] = {
 }
 
 
-def build_steps(steps: Sequence[Step]) -> List[SlimStep]:
+def build_steps(steps: Sequence[Step]) -> list[SlimStep]:
     """The steps that a stage of a config names, in its order."""
     return [STEPS[step.name](step.settings) for step in steps]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Dict, List, Sequence
 
 import numpy as np
 import paddle
@@ -21,7 +21,7 @@ from ppocr_slim.errors import SlimError
 
 INSTALL = "pip install --no-deps -r requirements-no-deps.txt"
 
-Cut = Dict[str, Dict[int, np.ndarray]]
+Cut = dict[str, dict[int, np.ndarray]]
 """What goes: tensor's name -> axis -> [size of that axis] bool, True where it stays."""
 
 
@@ -66,7 +66,7 @@ class FilterPruner:
         finally:
             paddle.disable_static()
         self._shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-        self.groups: Dict[str, List[str]] = {}
+        self.groups: dict[str, list[str]] = {}
         for collection in self._pruner.collections:
             details = [detail for detail in collection.all_pruning_details() if detail.name in self._shapes]
             filters = {detail.name for detail in details if detail.axis == 0 and len(self._shapes[detail.name]) == 4}

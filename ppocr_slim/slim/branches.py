@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 import paddle
@@ -37,7 +37,7 @@ class _Branch(SlimStep):
     def _build(self, channels: int, classes: Sequence[str]) -> nn.Layer:
         raise NotImplementedError
 
-    def extras(self) -> Dict[str, nn.Layer]:
+    def extras(self) -> dict[str, nn.Layer]:
         """The branch."""
         return {self.name: self.branch}
 
@@ -57,7 +57,7 @@ class GuideStep(_Branch):
     def _build(self, channels: int, classes: Sequence[str]) -> nn.Layer:
         return AttentionReader(channels, len(classes), self.settings.width, self.settings.layers)
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
         """{"guide": the mean cross-entropy of a letter, smoothed}."""
         given, wanted = teacher_forcing(batch.labels, batch.lengths)
         logits = self.branch(outputs["features"], paddle.to_tensor(given))
@@ -68,7 +68,7 @@ class GuideStep(_Branch):
         return {"guide": loss * self.settings.weight}
 
 
-def teacher_forcing(labels: np.ndarray, lengths: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def teacher_forcing(labels: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a decoder is given and what it is to say: labels [N, L], lengths [N] -> two arrays [N, L + 1] int64.
 
     Class 0, CTC's blank, is in no text: it begins and ends each. Behind the end stands `PAD`.
@@ -95,7 +95,7 @@ class TonesStep(_Branch):
         self._space = list(classes).index(" ")
         return _ToneHead(channels)
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
         """{"tones": mean over rows of the CTC loss per word}."""
         rows = [self._tones_of(row[:length]) for row, length in zip(batch.labels, batch.lengths)]
         lengths = np.array([len(row) for row in rows])
@@ -104,12 +104,12 @@ class TonesStep(_Branch):
             tones[number, : len(row)] = row
         return {"tones": self.branch(outputs["features"], tones, lengths) * self.settings.weight}
 
-    def _tones_of(self, labels: np.ndarray) -> List[int]:
+    def _tones_of(self, labels: np.ndarray) -> list[int]:
         words = np.split(labels, np.flatnonzero(labels == self._space))
         return [max([1, *(self._tones[label] for label in word)]) for word in words]
 
 
-def tone_classes(classes: Sequence[str]) -> List[int]:
+def tone_classes(classes: Sequence[str]) -> list[int]:
     """Of each character the tone that it marks: 1 for none, 2 and on in the order of `TONE_MARKS`."""
     found = []
     for character in classes:

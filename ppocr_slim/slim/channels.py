@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from paddle import nn
@@ -34,7 +35,7 @@ class Group(NamedTuple):
     """
 
     name: str
-    layers: Tuple[str, ...]
+    layers: tuple[str, ...]
     size: int
     cut: Callable[[int], Cut]
 
@@ -75,14 +76,14 @@ class _Features(nn.Layer):
 
 
 # Of each network what PaddleSlim can trace, under the network's own names, and the sides of the input to do it with
-_TRACED: Dict[type, Tuple[Callable[[nn.Layer], nn.Layer], Callable[[nn.Layer], List[int]]]] = {
+_TRACED: dict[type, tuple[Callable[[nn.Layer], nn.Layer], Callable[[nn.Layer], list[int]]]] = {
     CRNN: (_Convolutions, lambda model: [model.height, 4 * model.height]),
     DB: (_BothMaps, lambda model: [64, 64]),
     DirectionClassifier: (_Features, lambda model: [model.height, model.width]),
 }
 
 
-def find_groups(model: nn.Layer) -> List[Group]:
+def find_groups(model: nn.Layer) -> list[Group]:
     """A network's groups in the order of its layers: its convolutions', and an LSTM's hidden units.
 
     Raises SlimError for a network that is none of the project's, or one that is quantized already.
@@ -152,7 +153,7 @@ def _cut_hidden(model: CRNN, number: int) -> Cut:
     """
     state, size = model_state(model), model.encoder.hidden_size
     gone: Cut = {}
-    below: List[np.ndarray] = []  # what stays of the outputs of the layer below
+    below: list[np.ndarray] = []  # what stays of the outputs of the layer below
     for layer in range(model.encoder.num_layers):
         kept = []
         for way in DIRECTIONS:
@@ -185,7 +186,7 @@ def joined(cuts: Iterable[Cut]) -> Cut:
     return whole
 
 
-def silence(model: nn.Layer, cut: Cut) -> Dict[str, np.ndarray]:
+def silence(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
     """Zero what the cut takes away; gives the tensors' values before.
 
     The network then computes what the cut one would: batch norms without scale and offset, and LSTM units without

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Callable, Dict, Union
 
 import numpy as np
 import paddle
@@ -43,7 +43,7 @@ class DistillStep(SlimStep):
         self.supervised_weight = settings.supervised_weight
         self.adapter: nn.Layer
         self.task: Task
-        self._teacher: Union[Teacher, CachedTeacher, PlainTeacher]
+        self._teacher: Teacher | CachedTeacher | PlainTeacher
 
     @property
     def _wants_features(self) -> bool:
@@ -77,11 +77,11 @@ class DistillStep(SlimStep):
             paddle.seed(context.seed)  # every process must have the same adapter
             self.adapter = nn.Linear(_feature_channels(model, probe), features.shape[2])
 
-    def extras(self) -> Dict[str, nn.Layer]:
+    def extras(self) -> dict[str, nn.Layer]:
         """The layer that brings the student's features to the teacher's, where features are compared."""
         return {"adapter": self.adapter} if self._wants_features else {}
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
         """The config's losses on a batch, weighted: "distill_<name>"."""
         answer = self._teacher(batch.image)
         return {
@@ -131,7 +131,7 @@ def steps_of_rows(batch: Batch) -> np.ndarray:
 TASK_OF = {"maps": DetSpec.task, "logits": ClsSpec.task}  # the other losses compare letters
 
 # What the names in a config stand for
-LOSSES: Dict[str, Loss] = {
+LOSSES: dict[str, Loss] = {
     "frames": lambda step, loss, outputs, answer, batch: losses.frames(
         outputs["logits"], answer.logits, loss.temperature
     ),

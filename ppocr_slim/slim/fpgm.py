@@ -11,8 +11,9 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -41,7 +42,7 @@ LATENCY_TRIALS = 6  # each halves the range of FLOPs in which the answer lies
 POLL_S = 0.2  # how often the other processes look for the plan
 ANY_PRICE = 1e6  # loss for all multiply-adds; only what would break the network altogether is worth more
 
-Plan = Dict[str, int]
+Plan = dict[str, int]
 """Group's name -> channels that it loses, 1 or more."""
 
 
@@ -51,7 +52,7 @@ class FpgmStep(SlimStep):
     def __init__(self, settings: Fpgm):
         self.settings = settings
 
-    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+    def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
         """Measure, decide, cut. The first process decides and leaves the plan in `fpgm.json`, which all follow.
 
         Raises SlimError if the target is out of reach, or a pattern of `skip` matches no layer.
@@ -69,7 +70,7 @@ class FpgmStep(SlimStep):
         widths = remove(model, joined(group.cut(plan[group.name]) for group in groups if group.name in plan))
         return [{"name": "widths", "layers": widths}] if widths else []
 
-    def _decide(self, model: nn.Layer, groups: Sequence[Group], context: Context) -> Dict[str, Any]:
+    def _decide(self, model: nn.Layer, groups: Sequence[Group], context: Context) -> dict[str, Any]:
         settings, folder = self.settings, context.folder
         batches = context.calibration(settings.calibration_rows)
         sensitivity = folder / SENSITIVITY
@@ -103,7 +104,7 @@ class FpgmStep(SlimStep):
         }
 
 
-def _left_alone(groups: Sequence[Group], skip: Sequence[str]) -> List[Group]:
+def _left_alone(groups: Sequence[Group], skip: Sequence[str]) -> list[Group]:
     """The groups none of whose layers is named by a pattern of `skip`."""
     skipped = named([layer for group in groups for layer in group.layers], skip, "fpgm.skip")
     left = [group for group in groups if skipped.isdisjoint(group.layers)]
@@ -205,7 +206,7 @@ class Planner:
         return plan
 
 
-def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> Dict[str, int]:
+def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> dict[str, int]:
     """Name of a matrix or kernel -> at how many places of an input of `shape` it is applied: FLOPs for each number."""
     positions = {}
 
@@ -254,7 +255,7 @@ def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Sp
     return best
 
 
-def latencies(before: nn.Layer, after: nn.Layer, spec: Spec) -> Dict[str, float]:
+def latencies(before: nn.Layer, after: nn.Layer, spec: Spec) -> dict[str, float]:
     """Both networks in ONNX Runtime, in turns, one typical input at a time: {"ms": of `after`, "base_ms", "ratio"}."""
     image = np.zeros(before.typical_input, np.float32)
     times = time_in_turns({name: _onnx_run(m, spec, image) for name, m in (("base", before), ("own", after))}, ROUNDS)

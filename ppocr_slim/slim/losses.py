@@ -12,8 +12,6 @@ asks for letters where the student does not see them: the functions here differ 
 
 from __future__ import annotations
 
-from typing import Tuple
-
 import numpy as np
 import paddle
 from paddle.nn import functional
@@ -110,7 +108,7 @@ def align(logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.nda
 
 def letters(
     student: paddle.Tensor, teacher: np.ndarray, labels: np.ndarray, lengths: np.ndarray
-) -> Tuple[paddle.Tensor, paddle.Tensor, np.ndarray]:
+) -> tuple[paddle.Tensor, paddle.Tensor, np.ndarray]:
     """What student and teacher say at each letter of the labels, wherever each of them puts it.
 
     Logits [N, T, K] of both, labels [N, L], lengths [N] -> logits [M, K] of both, the letters' classes [M].
@@ -177,7 +175,7 @@ def features(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
     return functional.mse_loss(adapted, paddle.to_tensor(centred))
 
 
-def readings(teacher: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def readings(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the teacher reads, as labels for the CTC loss (sequence-level distillation, Kim and Rush 2016,
     arXiv:1606.07947): logits [N, T, K] -> classes [N, L] int32 padded with 0, lengths [N] int64.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -57,11 +57,11 @@ class MutualStep(SlimStep):
         paddle.seed(context.seed + SEED)
         self.peer = card.build("mutual.peer")
 
-    def extras(self) -> Dict[str, nn.Layer]:
+    def extras(self) -> dict[str, nn.Layer]:
         """The peer."""
         return {"peer": self.peer}
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> dict[str, paddle.Tensor]:
         """What the student loses to its peer, "mutual", and the peer's own losses, "peer_<name>"."""
         settings, own = self.settings, outputs["logits"]
         theirs = self.task.outputs(self.peer, batch)

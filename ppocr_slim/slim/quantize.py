@@ -9,9 +9,10 @@ The layers and what they compute are in `models.fake_quant`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import paddle
@@ -62,7 +63,7 @@ class QuantizeStep(SlimStep):
     def __init__(self, settings: Quantize):
         self.settings = settings
 
-    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+    def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
         """Calibrate, compare with the float network, stop where too much is lost.
 
         Raises SlimError also for a network that is quantized already, or that has a layer left which nothing fits.
@@ -106,19 +107,19 @@ class QuantizeStep(SlimStep):
             model.train()
         return [transform]
 
-    def plan(self, seen: Mapping[str, List[Tensor]], weighted: Sequence[str]) -> Transform:
+    def plan(self, seen: Mapping[str, list[Tensor]], weighted: Sequence[str]) -> Transform:
         """The structure: bits and zero points of the layers, in the order in which they run."""
-        layers: Dict[str, Any] = {}
+        layers: dict[str, Any] = {}
         ran = [path for path in seen if path in weighted]
         weight_bits, edge_bits = self.settings.weight_bits, self.settings.edge_bits
         edges = {ran[0], ran[-1]} if ran and edge_bits else set()
         # 8 only where all have 8: the INT8 file would round them once more
         edge_weight_bits = min(edge_bits or weight_bits, max(weight_bits, SAFE_BITS))
-        places: Dict[int, List[Any]] = {}
+        places: dict[int, list[Any]] = {}
         for path, tensors in seen.items():
             edge = path in edges
             bits = edge_bits if edge else self.settings.activation_bits
-            inputs: List[Dict[str, Any]] = []
+            inputs: list[dict[str, Any]] = []
             for index, tensor in enumerate(tensors):
                 if id(tensor) in places:
                     inputs.append({"same_as": places[id(tensor)]})
@@ -130,7 +131,7 @@ class QuantizeStep(SlimStep):
                 layers[path]["weight_bits"] = edge_weight_bits if edge else weight_bits
         return {"name": "fake_quant", "method": self.method, "layers": layers}
 
-    def calibrate(self, model: nn.Layer, seen: Mapping[str, List[Tensor]], layers: Mapping[str, Any]) -> None:
+    def calibrate(self, model: nn.Layer, seen: Mapping[str, list[Tensor]], layers: Mapping[str, Any]) -> None:
         """Set the grids of a network just wrapped."""
         for path, given in layers.items():
             layer = layer_at(model, path)
@@ -182,7 +183,7 @@ class PactStep(QuantizeStep):
         super().attach(model, context)
         self.clips = [q.clip for q in _quantizers(model) if isinstance(q, PactQuantizer)]
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
         """{"clips": decay times the sum of the squared clips}: without it no clip would ever shrink much."""
         if not self.clips or not self.settings.clip_decay:
             return {}
@@ -210,7 +211,7 @@ class LsqStep(QuantizeStep):
         quantizer.set_range(scale, zero_point)
 
 
-def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> List[str]:
+def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> list[str]:
     """Paths of the layers to be quantized, without those that training alone uses.
 
     SlimError for a pattern of `float_layers` that no path of one matches.
@@ -233,7 +234,7 @@ class Tensor:
     image: bool
     smallest: float = np.inf
     greatest: float = -np.inf
-    parts: List[np.ndarray] = field(default_factory=list)
+    parts: list[np.ndarray] = field(default_factory=list)
 
     def add(self, values: np.ndarray, count: int) -> None:
         """Look at values of any shape, and keep at most `count` of them."""
@@ -250,20 +251,20 @@ class Tensor:
     def largest(self) -> float:
         return float(max(abs(self.smallest), abs(self.greatest)))
 
-    def grid(self, bits: int) -> Dict[str, Any]:
+    def grid(self, bits: int) -> dict[str, Any]:
         """As `fake_quantize` takes it."""
         never_negative = self.smallest >= 0 and not self.image
         grid = {"bits": bits, "zero_point": 0 if never_negative else 2 ** (bits - 1)}
         return {**grid, "fixed": True} if self.image else grid
 
 
-def look(model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: Task) -> Dict[str, List[Tensor]]:
+def look(model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: Task) -> dict[str, list[Tensor]]:
     """What each of the layers at `paths` reads, in the order in which they run; LSTMs: nothing.
 
     Layers that read the same tensor have the same `Tensor`. Layers that do not run are left out.
     """
-    seen: Dict[str, List[Tensor]] = {}
-    alive: Dict[int, Tuple[paddle.Tensor, Tensor]] = {}  # of one batch: a tensor that is gone lends its id to others
+    seen: dict[str, list[Tensor]] = {}
+    alive: dict[int, tuple[paddle.Tensor, Tensor]] = {}  # of one batch: a tensor that is gone lends its id to others
     count = max(1, SAMPLES // len(batches))
 
     def hook(path: str) -> Callable:
@@ -296,11 +297,11 @@ def look(model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: 
     return seen
 
 
-def _figures(model: nn.Layer, batches: Sequence[Batch], context: Context) -> Dict[str, Any]:
+def _figures(model: nn.Layer, batches: Sequence[Batch], context: Context) -> dict[str, Any]:
     return {"loss": mean_loss(model, context.task, batches), **asdict(context.score(model))}
 
 
-def sensitivities(model: nn.Layer, context: Context) -> Dict[str, float]:
+def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
     """How much the loss on some training rows rises when one layer alone is quantized, the most sensitive first.
 
     `model` is quantized and calibrated. Written to `SENSITIVITY` in the stage's folder.
@@ -321,7 +322,7 @@ def sensitivities(model: nn.Layer, context: Context) -> Dict[str, float]:
 @contextmanager
 def _only(model: nn.Layer, path: str) -> Iterator[None]:
     """All quantized layers but the one at `path` compute in float within."""
-    undo: List[Callable[[], None]] = []
+    undo: list[Callable[[], None]] = []
 
     def put(holder: nn.Layer, name: str) -> None:
         own = holder._sub_layers[name]
@@ -353,10 +354,10 @@ def keep_grids(model: nn.Layer) -> None:
         tensor.stop_gradient = True
 
 
-def _learned(model: nn.Layer) -> List[paddle.Tensor]:
+def _learned(model: nn.Layer) -> list[paddle.Tensor]:
     return [tensor for quantizer in _quantizers(model) for tensor in quantizer.learned()]
 
 
-def _quantizers(model: nn.Layer) -> List[nn.Layer]:
+def _quantizers(model: nn.Layer) -> list[nn.Layer]:
     """Each once, those of inputs and of weights."""
     return [layer for layer in model.sublayers() if isinstance(layer, (ActivationQuantizer, WeightQuantizer))]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import paddle
@@ -25,11 +26,11 @@ from ppocr_slim.tasks.task import Task
 ALIGNMENT = 8  # channels; what is left of a layer is a multiple of it, which kernels for vectors like
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of a group's channels that are tried
 
-Losses = Dict[str, Dict[int, float]]
+Losses = dict[str, dict[int, float]]
 """Group's name -> channels removed -> mean loss of a row; 0 channels: that of the whole network."""
 
 
-def numbers_to_try(size: int, max_ratio: float) -> List[int]:
+def numbers_to_try(size: int, max_ratio: float) -> list[int]:
     """How many of `size` channels to remove: about the `SHARES`, never more than `max_ratio` of them."""
     kept = {max(ALIGNMENT, round(size * (1 - share) / ALIGNMENT) * ALIGNMENT) for share in SHARES}
     return sorted(size - left for left in kept if 0 < size - left <= max_ratio * size)
@@ -97,7 +98,7 @@ def _loss_without(model: nn.Layer, cut: Cut, task: Task, batches: Sequence[Batch
                 tensor.set_value(before[name])
 
 
-def harms(losses: Mapping[int, float]) -> Dict[int, float]:
+def harms(losses: Mapping[int, float]) -> dict[int, float]:
     """Channels removed -> by how much the loss grows; never less for more channels, infinite where it is no number."""
     numbers = sorted(losses)
     grown = np.maximum.accumulate(np.nan_to_num([losses[number] - losses[0] for number in numbers], nan=np.inf))
@@ -113,7 +114,7 @@ def _digest(model: nn.Layer, batches: Sequence[Batch]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, key: str) -> Dict[str, Any]:
+def _read(path: Path, key: str) -> dict[str, Any]:
     """What the file holds; {} if there is none, it is damaged, or it belongs to other weights or rows."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -132,7 +133,7 @@ def plot_sensitivity(
 
     The file is written whole or not at all; SlimError if it cannot be.
     """
-    measured: List[Tuple[Group, Dict[int, float]]] = [(g, losses[g.name]) for g in groups if len(losses[g.name]) > 1]
+    measured: list[tuple[Group, dict[int, float]]] = [(g, losses[g.name]) for g in groups if len(losses[g.name]) > 1]
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     axes = figure.subplots()
     colors = colormaps["turbo"](np.linspace(0, 1, len(measured)))  # neighbouring layers look alike

@@ -5,8 +5,8 @@ The network computes what it did, in float32: sharing makes its file small (`sli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -72,7 +72,7 @@ def _midpoints(centroids: np.ndarray) -> np.ndarray:
     return (centroids[1:] + centroids[:-1]) / 2
 
 
-def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> Dict[str, paddle.Tensor]:
+def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> dict[str, paddle.Tensor]:
     """The trained matrices and kernels of a network by name: no biases, norms or other vectors.
 
     Args:
@@ -103,10 +103,10 @@ class ShareStep(SlimStep):
 
     def __init__(self, settings: Share):
         self._settings = settings
-        self._tensors: Dict[str, paddle.Tensor] = {}
-        self._codes: Dict[str, Tuple[np.ndarray, np.ndarray]] = {}  # [size] the code of each weight, [codes] how many
+        self._tensors: dict[str, paddle.Tensor] = {}
+        self._codes: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # [size] the code of each weight, [codes] how many
 
-    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+    def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
         for tensor in shareable(model, self._settings.skip).values():
             values = tensor.numpy()
             tensor.set_value(nearest(values, kmeans(values, 2**self._settings.bits)))
@@ -129,7 +129,7 @@ class ShareStep(SlimStep):
                 sums = np.bincount(codes, tensor.grad.numpy().ravel(), counts.size)
                 tensor.grad.set_value((sums / counts).astype(np.float32)[codes].reshape(tensor.shape))
 
-    def _find_codes(self, name: str, weights: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    def _find_codes(self, name: str, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values, codes = codes_of(weights)
         if values.size > 2**self._settings.bits:
             raise SlimError(

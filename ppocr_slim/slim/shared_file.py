@@ -17,9 +17,10 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ CODES = 256  # distinct values that a byte tells apart
 MOST_NUMBERS = 2**31  # of a tensor; a header that asks for more is damaged
 
 
-def codes_of(array: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def codes_of(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct float32 values of an array, bit for bit, and which of them each number is: [values], [size]."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32).ravel()
     values, codes = np.unique(bits, return_inverse=True)
@@ -60,7 +61,7 @@ def write_shared(path: Path, card: ModelCard, weights: Mapping[str, np.ndarray])
     return len(data)
 
 
-def read_shared(path: Path) -> Tuple[ModelCard, Dict[str, np.ndarray]]:
+def read_shared(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """The card of a network and its float32 weights by name. SlimError if the file is missing, damaged or no such."""
     try:
         data = Path(path).read_bytes()
@@ -87,7 +88,7 @@ def read_shared(path: Path) -> Tuple[ModelCard, Dict[str, np.ndarray]]:
         raise SlimError(f"{path} is damaged ({error}): write it again from its checkpoint") from error
 
 
-def _pack(array: np.ndarray) -> Tuple[int, bytes]:
+def _pack(array: np.ndarray) -> tuple[int, bytes]:
     """The number of distinct values, 0 for a tensor that is written as it is, and the bytes."""
     numbers = np.ascontiguousarray(array, "<f4")
     values, codes = codes_of(numbers)

@@ -11,9 +11,9 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime
@@ -46,7 +46,7 @@ class Answer:
     """
 
     logits: np.ndarray
-    features: Optional[np.ndarray] = None
+    features: np.ndarray | None = None
 
 
 class Teacher:
@@ -67,7 +67,7 @@ class Teacher:
 
     def __init__(
         self,
-        graph: Union[str, bytes],
+        graph: str | bytes,
         classes: Sequence[str],
         height: int,
         where: str,
@@ -112,7 +112,7 @@ class Teacher:
         )
         return bool(probabilities)
 
-    def _run(self, image: np.ndarray) -> List[np.ndarray]:
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
         try:
             return self._session.run(self._outputs, {self._input: image})
         except Exception as error:  # as above
@@ -154,7 +154,7 @@ def at_steps(answer: Answer, steps: int) -> Answer:
     return Answer(logits, (answer.features[:, covered] * shares[:, :, None]).sum(axis=2))
 
 
-def _class_order(metadata, classes: Sequence[str], where: str) -> Optional[np.ndarray]:
+def _class_order(metadata, classes: Sequence[str], where: str) -> np.ndarray | None:
     """The teacher's class for each of the student's; None where they are the same."""
     if "character" not in metadata:
         raise SlimError(f"{where} does not name its characters (metadata 'character'): it cannot be a teacher")
@@ -182,7 +182,7 @@ class PlainTeacher:
         SlimError: it cannot be loaded, or its output does not fit.
     """
 
-    def __init__(self, graph: Union[str, bytes], spec: Union[DetSpec, ClsSpec], where: str, digest: str):
+    def __init__(self, graph: str | bytes, spec: DetSpec | ClsSpec, where: str, digest: str):
         self._session = _onnx_session(graph, where)
         self._input = self._session.get_inputs()[0].name
         self.where, self.digest = where, digest
@@ -212,7 +212,7 @@ class PlainTeacher:
         return Answer(given)
 
 
-def open_plain_teacher(source: Path, spec: Union[DetSpec, ClsSpec]) -> PlainTeacher:
+def open_plain_teacher(source: Path, spec: DetSpec | ClsSpec) -> PlainTeacher:
     """The teacher of a detector or direction classifier in a checkpoint folder, a bundle, or an ONNX file.
 
     Raises SlimError if there is none, it is damaged, or it does not fit `spec`, the student's.
@@ -253,7 +253,7 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
     return Teacher(graph, classes, height, str(source), digest, features)
 
 
-def _open_network(source: Path, task: str) -> Tuple[nn.Layer, ModelCard]:
+def _open_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
     """The network in a checkpoint folder or a bundle. SlimError if there is none, or it is for another task."""
     if not source.is_dir():
         raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
@@ -269,7 +269,7 @@ def _open_network(source: Path, task: str) -> Tuple[nn.Layer, ModelCard]:
     return model, card
 
 
-def _onnx_session(graph: Union[str, bytes], where: str) -> onnxruntime.InferenceSession:
+def _onnx_session(graph: str | bytes, where: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # a plan for each of the many widths would fill the memory
@@ -339,7 +339,7 @@ class CachedTeacher:
                 features[number, : len(row["features"])] = row["features"]
         return Answer(logits, features)
 
-    def _row(self, row: np.ndarray) -> Dict[str, np.ndarray]:
+    def _row(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """The answer for a row [3, H, W] without padding, each array [T, ...] float16."""
         row = np.ascontiguousarray(row)
         path = self.folder / f"{hashlib.sha256(row.tobytes()).hexdigest()[:32]}.npz"
@@ -361,7 +361,7 @@ class CachedTeacher:
         self._keep(path, arrays)
         return arrays
 
-    def _keep(self, path: Path, arrays: Dict[str, np.ndarray]) -> None:
+    def _keep(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         new = path.with_name(f"{path.stem}.{os.getpid()}.new")
         try:
             with open(new, "wb") as file:

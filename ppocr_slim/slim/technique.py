@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -12,7 +13,7 @@ from paddle import nn
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.task import Outputs, Task
 
-Transform = Dict[str, Any]
+Transform = dict[str, Any]
 """How a network's structure differs from what its builder makes (see `models.transforms`)."""
 
 
@@ -36,7 +37,7 @@ class Context:
     folder: Path
     card: ModelCard
     task: Task
-    calibration: Callable[[int], List[Any]]
+    calibration: Callable[[int], list[Any]]
     score: Callable[[nn.Layer], Any]
     augmented: bool
     seed: int
@@ -55,7 +56,7 @@ class SlimStep:
     name: str = ""
     supervised_weight: float = 1.0
 
-    def prepare(self, model: nn.Layer, context: Context) -> List[Transform]:
+    def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
         """Change the network in place, before its optimizer exists; gives the transforms that rebuild the change.
 
         Called with trained weights, before the stage's first checkpoint; a stage that resumes rebuilds the network from
@@ -66,11 +67,11 @@ class SlimStep:
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Get ready to train `model`, be it just prepared or rebuilt."""
 
-    def extras(self) -> Dict[str, nn.Layer]:
+    def extras(self) -> dict[str, nn.Layer]:
         """Networks trained beside the model: kept for resuming, no part of the checkpoint's weights."""
         return {}
 
-    def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> Dict[str, paddle.Tensor]:
+    def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> dict[str, paddle.Tensor]:
         """Weighted losses to be added to the task's own, by name."""
         return {}
 

@@ -12,9 +12,10 @@ import io
 import json
 import pickle
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any
 
 import numpy as np
 import paddle
@@ -43,9 +44,9 @@ class ModelCard:
     """
 
     name: str
-    args: Dict[str, Any]
+    args: dict[str, Any]
     spec: Spec
-    transforms: List[Dict[str, Any]] = field(default_factory=list)
+    transforms: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def charset(self) -> Charset:
@@ -53,7 +54,7 @@ class ModelCard:
         return Charset(self.spec.characters)
 
     @property
-    def architecture(self) -> Dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
         return {"name": self.name, "args": dict(self.args), "transforms": list(self.transforms)}
 
     def build(self, where: str) -> nn.Layer:
@@ -74,7 +75,7 @@ class ModelCard:
             raise TypeError(f"{name} is no network of task {spec.task}")
         return cls(name, args, spec, transforms)
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "task": self.spec.task,
@@ -129,7 +130,7 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def read_arrays(path: Path) -> Dict[str, Any]:
+def read_arrays(path: Path) -> dict[str, Any]:
     """A file of `paddle.save` as a dict of numpy arrays (and of plain numbers), executing nothing from it.
 
     Raises SlimError if the file is missing, damaged or holds anything that would run code.
@@ -154,7 +155,7 @@ def _plain(value):
     return {name: _plain(v) for name, v in value.items()} if isinstance(value, dict) else value
 
 
-def read_states(folder: Path) -> Dict[str, Any]:
+def read_states(folder: Path) -> dict[str, Any]:
     """step, best, best_step and what else `save_checkpoint` was given. SlimError if missing or damaged."""
     path = Path(folder) / STATES
     try:
@@ -187,7 +188,7 @@ def load_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], where) -> N
         tensor.set_value(np.ascontiguousarray(weights[name], dtype=np.float32))
 
 
-def require_finite(state: Dict[str, np.ndarray]) -> None:
+def require_finite(state: dict[str, np.ndarray]) -> None:
     """SlimError where a weight is NaN or infinite: such a state must never replace a good checkpoint."""
     for name, value in state.items():
         if not np.isfinite(value).all():
@@ -197,9 +198,9 @@ def require_finite(state: Dict[str, np.ndarray]) -> None:
 def save_checkpoint(
     folder: Path,
     card: ModelCard,
-    weights: Dict[str, np.ndarray],
-    optimizer: Dict[str, Any],
-    states: Dict[str, Any],
+    weights: dict[str, np.ndarray],
+    optimizer: dict[str, Any],
+    states: dict[str, Any],
 ) -> None:
     """Write a checkpoint folder atomically.
 
@@ -220,7 +221,7 @@ def save_checkpoint(
         raise SlimError(f"cannot write {folder}: {error.strerror}; the previous checkpoint is kept") from error
 
 
-def load_model(folder) -> Tuple[nn.Layer, ModelCard]:
+def load_model(folder) -> tuple[nn.Layer, ModelCard]:
     """The network of a checkpoint folder, in evaluation mode; and its card."""
     folder = readable_folder(Path(folder))
     card = ModelCard.read(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Type
 
 from ppocr_slim.config.loading import locate
 from ppocr_slim.config.schema import Config, ExportStage, Metric, TrainStage
@@ -45,7 +44,7 @@ def check_config(config: Config) -> Config:
         raise SlimError(f"{locate(config, error.key)}: {error}") from error
 
 
-def _check_sections(config: Config, task: Type[Task]) -> None:
+def _check_sections(config: Config, task: type[Task]) -> None:
     """WrongKeyError for a Loss, PostProcess or Metric that belongs to another task than the network."""
     for section, given, allowed in (
         ("Loss", config.loss, (task.loss_name,)),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 import paddle
 from paddle import nn
 from paddle.nn import functional
@@ -33,7 +31,7 @@ class DBLoss(nn.Layer):
         shrink_mask: paddle.Tensor,
         threshold: paddle.Tensor,
         threshold_mask: paddle.Tensor,
-    ) -> Dict[str, paddle.Tensor]:
+    ) -> dict[str, paddle.Tensor]:
         """Outputs [N, 3, H, W] of `DB` in training and the targets of `data.maps`, [N, H, W] float32 each -> the three
         weighted terms, scalars: {"probability", "binary", "threshold"}. Finite whatever the page holds, all of it
         masked or without text.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -30,13 +30,13 @@ class DetectionTask(Task[DetSpec]):
     metrics = ("hmean", "precision", "recall")
     augmentations = ("color", "blur", "noise")
 
-    def __init__(self, spec: DetSpec, loss: Optional[Db] = None):
+    def __init__(self, spec: DetSpec, loss: Db | None = None):
         super().__init__(spec, loss)
         loss = loss or Db(name="db")
         self.criterion = DBLoss(loss.alpha, loss.beta, loss.ohem_ratio)
 
     @staticmethod
-    def examine(config: Config, pretrained: Optional[Callable[[], Spec]], progress: bool = True) -> Data:
+    def examine(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
         boxes = config.post_process or DbBoxes(name="db")
         settings = BoxSettings(
             threshold=boxes.thresh,
@@ -49,7 +49,7 @@ class DetectionTask(Task[DetSpec]):
         )
         return Data(DetSpec(boxes.longer_side, settings), *examine_pages(config, progress))
 
-    def training_data(self, config: Config, train: Diagnosis, part: Tuple[int, int]) -> TrainingPages:
+    def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingPages:
         return TrainingPages(
             samples=[checked.sample for checked in train.samples],
             ratios=[checked.ratio for checked in train.samples],
@@ -66,12 +66,12 @@ class DetectionTask(Task[DetSpec]):
         """ "maps" [N, 3, H, W] and what they were made from (`DB.outputs`)."""
         return model.outputs(paddle.to_tensor(batch.image))
 
-    def loss(self, outputs: Outputs, batch: PageBatch) -> Dict[str, paddle.Tensor]:
+    def loss(self, outputs: Outputs, batch: PageBatch) -> dict[str, paddle.Tensor]:
         """The three terms of `DBLoss`."""
         maps = (batch.shrink, batch.shrink_mask, batch.threshold, batch.threshold_mask)
         return self.criterion(outputs["maps"], *map(paddle.to_tensor, maps))
 
-    def judge(self, model: nn.Layer, samples: Sequence[PageSample], batch_size: int) -> List[Tuple[int, int, int]]:
+    def judge(self, model: nn.Layer, samples: Sequence[PageSample], batch_size: int) -> list[tuple[int, int, int]]:
         """The numbers of `Found` of each page; pages have sizes of their own, so they come one by one."""
         detector = Detector(self.session(model), self.spec)
         judged = []
@@ -81,5 +81,5 @@ class DetectionTask(Task[DetSpec]):
             judged.append((page.matched, page.truths, page.detections))
         return judged
 
-    def scores(self, judged: Sequence[Tuple[int, int, int]]) -> PageScores:
+    def scores(self, judged: Sequence[tuple[int, int, int]]) -> PageScores:
         return PageScores.of(sum((Found(*page) for page in judged), Found()), len(judged))

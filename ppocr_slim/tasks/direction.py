@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -31,17 +31,17 @@ class DirectionTask(Task[ClsSpec]):
         "rand_augment",
     )  # fmt: skip
 
-    def __init__(self, spec: ClsSpec, loss: Optional[CrossEntropy] = None):
+    def __init__(self, spec: ClsSpec, loss: CrossEntropy | None = None):
         super().__init__(spec, loss)
         self.criterion = nn.CrossEntropyLoss()
 
     @staticmethod
-    def examine(config: Config, pretrained: Optional[Callable[[], Spec]], progress: bool = True) -> Data:
+    def examine(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
         arguments = bind_model(config.architecture.name, config.architecture.args).arguments
         threshold = (config.post_process or DirectionThreshold(name="direction")).thresh
         return Data(ClsSpec(arguments["height"], arguments["width"], threshold), *examine_crops(config, progress))
 
-    def training_data(self, config: Config, train: Diagnosis, part: Tuple[int, int]) -> TrainingCrops:
+    def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingCrops:
         return TrainingCrops(
             samples=[checked.sample for checked in train.samples],
             ratios=[checked.ratio for checked in train.samples],
@@ -58,11 +58,11 @@ class DirectionTask(Task[ClsSpec]):
         """ "features" [N, C] and "logits" [N, 2]."""
         return model.outputs(paddle.to_tensor(batch.image))
 
-    def loss(self, outputs: Outputs, batch: CropBatch) -> Dict[str, paddle.Tensor]:
+    def loss(self, outputs: Outputs, batch: CropBatch) -> dict[str, paddle.Tensor]:
         """{"cross_entropy": mean over the crops}, float32."""
         return {"cross_entropy": self.criterion(outputs["logits"], paddle.to_tensor(batch.labels))}
 
-    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> List[Tuple[bool, bool, float]]:
+    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> list[tuple[bool, bool, float]]:
         """(is it upside down, was that told, with what probability) of each row as it is, and then turned."""
         classifier = DirectionClassifier(self.session(model), self.spec)
         samples = [sample for sample in samples if sample.text]  # which way up a blank row is, nobody can tell
@@ -74,7 +74,7 @@ class DirectionTask(Task[ClsSpec]):
             judged += [(bool(i % 2), one.angle == 180 * (i % 2), one.score) for i, one in enumerate(found)]
         return judged
 
-    def scores(self, judged: Sequence[Tuple[bool, bool, float]]) -> DirectionScores:
+    def scores(self, judged: Sequence[tuple[bool, bool, float]]) -> DirectionScores:
         return DirectionScores.of(judged, self.spec.threshold)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -29,20 +29,20 @@ class RecognitionTask(Task[RecSpec]):
     metrics = ("cer", "wer", "line_accuracy", "edit_similarity", "kalapa_score")
     augmentations = tuple(TRANSFORMS)
 
-    def __init__(self, spec: RecSpec, loss: Optional[Ctc] = None):
+    def __init__(self, spec: RecSpec, loss: Ctc | None = None):
         super().__init__(spec, loss)
         self.charset = Charset(spec.characters)
         self.criterion = nn.CTCLoss(blank=0)
 
     @staticmethod
-    def examine(config: Config, pretrained: Optional[Callable[[], RecSpec]], progress: bool = True) -> Data:
+    def examine(config: Config, pretrained: Callable[[], RecSpec] | None, progress: bool = True) -> Data:
         """The time steps are those of the config's own model."""
         height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
         charset = choose_charset(config, pretrained)
         found = examine_rows(config, charset, steps_for_height(height), progress)
         return Data(RecSpec(height, charset.classes), *found)
 
-    def training_data(self, config: Config, train: Diagnosis, part: Tuple[int, int]) -> TrainingRows:
+    def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingRows:
         return TrainingRows(
             samples=[checked.sample for checked in train.samples],
             ratios=[checked.ratio for checked in train.samples],
@@ -62,19 +62,19 @@ class RecognitionTask(Task[RecSpec]):
         """What the network makes of a batch: "logits" [N, T, K] and what it made them from (`CRNN.outputs`)."""
         return model.outputs(paddle.to_tensor(batch.image))
 
-    def loss(self, outputs: Outputs, batch: Batch) -> Dict[str, paddle.Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
         """{"ctc": mean over rows of the CTC loss per character}, float32."""
         logits = outputs["logits"].transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
         steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
         labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
         return {"ctc": self.criterion(logits, labels, steps, lengths)}
 
-    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> List[Tuple[str, str]]:
+    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> list[tuple[str, str]]:
         """(reference, reading) of each row."""
         lines = evaluate(self.recognizer(model), samples, batch_size).lines if samples else ()
         return [(line.reference, line.reading) for line in lines]
 
-    def scores(self, judged: Sequence[Tuple[str, str]]) -> Scores:
+    def scores(self, judged: Sequence[tuple[str, str]]) -> Scores:
         return score_lines(*zip(*judged))
 
     @staticmethod
@@ -86,7 +86,7 @@ class RecognitionTask(Task[RecSpec]):
         return Recognizer(self.session(model), self.spec)
 
 
-def choose_charset(config: Config, pretrained: Optional[Callable[[], RecSpec]] = None) -> Charset:
+def choose_charset(config: Config, pretrained: Callable[[], RecSpec] | None = None) -> Charset:
     """The dictionary that the config names; else that of Global.pretrained if it covers the labels; else theirs."""
     charset = config_charset(config)
     if config.run.character_dict_path is not None or pretrained is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, Type
-
 from ppocr_slim.models import MODELS
 from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.tasks.detection import DetectionTask
@@ -11,10 +9,10 @@ from ppocr_slim.tasks.direction import DirectionTask
 from ppocr_slim.tasks.recognition import RecognitionTask
 from ppocr_slim.tasks.task import Task
 
-TASKS: Dict[str, Type[Task]] = {"det": DetectionTask, "cls": DirectionTask, "rec": RecognitionTask}
+TASKS: dict[str, type[Task]] = {"det": DetectionTask, "cls": DirectionTask, "rec": RecognitionTask}
 
 
-def task_class(model: str) -> Type[Task]:
+def task_class(model: str) -> type[Task]:
     """The task that a model of `models.MODELS` is for."""
     return TASKS[MODELS[model].task]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, ClassVar, Dict, Generic, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import paddle
 from paddle import nn
@@ -13,7 +14,7 @@ from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.data.doctor import Diagnosis
 from ppocr_slim.runtime.specs import Spec
 
-Outputs = Dict[str, paddle.Tensor]
+Outputs = dict[str, paddle.Tensor]
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
@@ -38,23 +39,23 @@ class Task(ABC, Generic[SpecT]):
 
     loss_name: ClassVar[str]
     post_process: ClassVar[str]
-    metrics: ClassVar[Tuple[str, ...]]
-    augmentations: ClassVar[Tuple[str, ...]]
+    metrics: ClassVar[tuple[str, ...]]
+    augmentations: ClassVar[tuple[str, ...]]
     criterion: nn.Layer
 
-    def __init__(self, spec: SpecT, loss: Optional[Section] = None):
+    def __init__(self, spec: SpecT, loss: Section | None = None):
         self.spec = spec
 
     @staticmethod
     @abstractmethod
-    def examine(config: Config, pretrained: Optional[Callable[[], Spec]], progress: bool = True) -> Data:
+    def examine(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
         """What a training will use; every image is decoded. `pretrained` gives the spec of Global.pretrained.
 
         Raises SlimError where a label file or the dictionary cannot be used.
         """
 
     @abstractmethod
-    def training_data(self, config: Config, train: Diagnosis, part: Tuple[int, int]) -> TrainingData:
+    def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingData:
         """The batches of the part (k, n) of n processes."""
 
     @abstractmethod
@@ -62,11 +63,11 @@ class Task(ABC, Generic[SpecT]):
         """What the network makes of a batch, by name."""
 
     @abstractmethod
-    def loss(self, outputs: Outputs, batch: Any) -> Dict[str, paddle.Tensor]:
+    def loss(self, outputs: Outputs, batch: Any) -> dict[str, paddle.Tensor]:
         """Losses by name, float32 scalars; their sum is trained."""
 
     @abstractmethod
-    def judge(self, model: nn.Layer, samples: Sequence[Any], batch_size: int) -> List[Any]:
+    def judge(self, model: nn.Layer, samples: Sequence[Any], batch_size: int) -> list[Any]:
         """How the network does on each sample: plain values, which `scores` adds up in any number of processes."""
 
     @abstractmethod

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class BeamSearch:
     floor: float = 1e-3
     most: int = 8
 
-    def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
+    def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
         """As `ctc.greedy_decode`, whose confidence it keeps: what the network was sure of, whatever the text is now."""
         return [
             (self.best(row, classes) if text else text, confidence)
@@ -62,7 +62,7 @@ class BeamSearch:
         """The likeliest text of a row; arguments as of `readings`."""
         return self.readings(probabilities, classes)[0].text
 
-    def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> List[Reading]:
+    def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[Reading]:
         """The likeliest texts of a row, the best first.
 
         Args:
@@ -70,7 +70,7 @@ class BeamSearch:
             classes: K strings; `classes[0]` is the blank.
         """
         # prefix -> logarithms: of the paths that end in a blank, of those that end in the last letter; language
-        beam: Dict[str, Tuple[float, float, float]] = {"": (0.0, _NEVER, 0.0)}
+        beam: dict[str, tuple[float, float, float]] = {"": (0.0, _NEVER, 0.0)}
         for blank, letters in _steps(probabilities, classes, self.floor, self.most):
             if not letters:
                 beam = {prefix: (_sum(a, b) + blank, _NEVER, told) for prefix, (a, b, told) in beam.items()}
@@ -79,7 +79,7 @@ class BeamSearch:
             alive = {prefix: logs for prefix, logs in grown.items() if max(logs[0], logs[1]) > _NEVER / 2}
             best = sorted(alive.items(), key=lambda item: -_sum(item[1][0], item[1][1]) - item[1][2])
             beam = dict(best[: self.width])
-        readings: Dict[str, Reading] = {}
+        readings: dict[str, Reading] = {}
         for prefix, (a, b, told) in beam.items():
             text = unicodedata.normalize("NFC", prefix.strip(" "))
             reading = Reading(text, _sum(a, b) + told + self._told(prefix, END))
@@ -88,9 +88,9 @@ class BeamSearch:
         return sorted(readings.values(), key=lambda reading: -reading.score)
 
     def _grow(
-        self, beam: Dict[str, Tuple[float, float, float]], blank: float, letters: Sequence[Tuple[str, float]]
-    ) -> Dict[str, Tuple[float, float, float]]:
-        grown: Dict[str, Tuple[float, float, float]] = {}
+        self, beam: dict[str, tuple[float, float, float]], blank: float, letters: Sequence[tuple[str, float]]
+    ) -> dict[str, tuple[float, float, float]]:
+        grown: dict[str, tuple[float, float, float]] = {}
         for prefix, (on_blank, on_letter, told) in beam.items():
             whole, last = _sum(on_blank, on_letter), prefix[-1:]
             a, b, _ = grown.get(prefix, (_NEVER, _NEVER, told))
@@ -127,7 +127,7 @@ class BeamSearch:
 
 def _steps(
     probabilities: np.ndarray, classes: Sequence[str], floor: float, most: int
-) -> List[Tuple[float, List[Tuple[str, float]]]]:
+) -> list[tuple[float, list[tuple[str, float]]]]:
     """Of each step the logarithm of the blank, and the letters that may stand there with theirs."""
     logs = np.log(np.maximum(probabilities, _TINY))
     best = probabilities.argmax(axis=1)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Callable, Dict, List, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 # probabilities [N, T, K] and what the K classes mean -> N pairs (text, confidence)
-Decode = Callable[[np.ndarray, Sequence[str]], List[Tuple[str, float]]]
+Decode = Callable[[np.ndarray, Sequence[str]], list[tuple[str, float]]]
 
 
-def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> List[Tuple[str, float]]:
+def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
     """Take the best class of every step, merge repeats, drop blanks.
 
     Args:
@@ -44,7 +44,7 @@ def log_likelihoods(probabilities: np.ndarray, texts: Sequence[str], classes: Se
     Returns:
         [len(texts)] float64; -inf for a text with a character that is no class, or one too long for the steps.
     """
-    numbers: Dict[str, int] = {character: number for number, character in enumerate(classes)}
+    numbers: dict[str, int] = {character: number for number, character in enumerate(classes)}
     known = [all(character in numbers for character in text) for text in texts]
     lengths = np.array([len(text) if whole else 0 for text, whole in zip(texts, known)])
     states = np.zeros((len(texts), 2 * lengths.max(initial=0) + 1), np.int64)  # blank, letter, blank, ..., blank

@@ -11,8 +11,8 @@ import json
 import lzma
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
@@ -41,14 +41,14 @@ class LanguageModel:
         self.order = order
         self._counts = counts
         self._least = least
-        kept: Dict[str, int] = Counter()
-        kinds: Dict[str, int] = Counter()
+        kept: dict[str, int] = Counter()
+        kinds: dict[str, int] = Counter()
         for gram, count in counts.items():
             kept[gram[:-1]] += count
             kinds[gram[:-1]] += 1
         self._kept, self._kinds = kept, kinds
         self._share = 1 / (1 + kinds[""])  # of a letter that was never seen
-        self._known: Dict[str, float] = {}
+        self._known: dict[str, float] = {}
 
     def __len__(self) -> int:
         """How many n-grams it holds."""
@@ -81,7 +81,7 @@ class LanguageModel:
         self._known[gram] = shorter
         return shorter
 
-    def save(self, path: Union[str, Path]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the model, whole or not at all; the same model gives the same bytes. SlimError where it cannot be."""
         packed = _MAGIC + lzma.compress(self._pack(), preset=9 | lzma.PRESET_EXTREME)
         with replacing(Path(path)) as new:
@@ -92,7 +92,7 @@ class LanguageModel:
         if len(letters) >= _UP:
             raise SlimError(f"a model of {len(letters)} letters cannot be written: at most {_UP - 1}")
         number = {letter: at for at, letter in enumerate(letters)}
-        children: Dict[str, List[str]] = {}
+        children: dict[str, list[str]] = {}
         for gram in sorted(self._counts):
             children.setdefault(gram[:-1], []).append(gram)
         tree, counts = bytearray(), bytearray()
@@ -111,7 +111,7 @@ class LanguageModel:
         return head + len(counts).to_bytes(4, "little") + bytes(counts) + bytes(tree)
 
     @staticmethod
-    def load(path: Union[str, Path]) -> LanguageModel:
+    def load(path: str | Path) -> LanguageModel:
         """Read a model that `save` wrote. SlimError if the file is missing, damaged or something else."""
         try:
             raw = Path(path).read_bytes()
@@ -126,14 +126,14 @@ class LanguageModel:
         return LanguageModel(counts, order, least)
 
 
-def _unpack(raw: bytes) -> Tuple[Dict[str, int], int, int]:
+def _unpack(raw: bytes) -> tuple[dict[str, int], int, int]:
     line, _, rest = raw.partition(b"\n")
     head = json.loads(line)
     number, rest = int.from_bytes(rest[:4], "little"), rest[4:]
     powers, tree = rest[:number], rest[number:]
     values = [round(STEP**power) for power in range(max(powers) + 1)]
-    counts: Dict[str, int] = {}
-    path: List[str] = [""]
+    counts: dict[str, int] = {}
+    path: list[str] = [""]
     told = 0
     for code in tree:
         if code == _UP:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.text.language_model import BEGIN, LONGEST, LanguageModel, count_grams
@@ -28,7 +28,7 @@ def build_language_model(
         )
     if not any(labels) and not any(made):
         raise SlimError("there is no text to learn a language from: give labels")
-    counts: Dict[str, int] = count_grams(made, order)
+    counts: dict[str, int] = count_grams(made, order)
     for gram, count in count_grams(labels, order).items():
         counts[gram] = counts.get(gram, 0) + label_weight * count
     counts = {gram: count for gram, count in counts.items() if count >= least or len(gram) <= WHOLE}

@@ -6,10 +6,11 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -108,7 +109,7 @@ class TrainingState:
         self.average = AveragedWeights(job.model, decay, self.fast) if decay else None
         self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
 
-    def weights(self) -> Dict[str, paddle.Tensor]:
+    def weights(self) -> dict[str, paddle.Tensor]:
         """The weights that are evaluated and shipped: the averaged ones where averaging is on."""
         return self.average.state if self.average else model_state(self.model)
 
@@ -253,7 +254,7 @@ def _fast_cpu(state: TrainingState, job: Job):
         yield
 
 
-def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float]:
+def _step(state: TrainingState, job: Job, batch, rate: float) -> dict[str, float]:
     """One optimizer step on the processes' batches; gives this one's losses as numbers."""
     # Dropout is a function of the step and the process: resuming needs no generator's state.
     number = state.step * job.processes.count + job.processes.rank
@@ -278,13 +279,13 @@ def _step(state: TrainingState, job: Job, batch, rate: float) -> Dict[str, float
     return values
 
 
-def _losses(model: nn.Layer, job: Job, batch) -> Dict[str, paddle.Tensor]:
+def _losses(model: nn.Layer, job: Job, batch) -> dict[str, paddle.Tensor]:
     """The task's losses and those of the steps by name, and "loss", which is their weighted sum."""
     outputs = job.task.outputs(model, batch)
     own = job.task.loss(outputs, batch)
     added = {name: term for step in job.steps for name, term in step.terms(model, outputs, batch).items()}
     weight = math.prod(step.supervised_weight for step in job.steps)
-    terms: List[paddle.Tensor] = [loss if weight == 1 else loss * weight for loss in own.values()] + [*added.values()]
+    terms: list[paddle.Tensor] = [loss if weight == 1 else loss * weight for loss in own.values()] + [*added.values()]
     total = terms[0]
     for term in terms[1:]:
         total = total + term

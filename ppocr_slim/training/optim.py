@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import paddle
@@ -67,7 +67,7 @@ class AveragedWeights:
         for name, tensor in self._tensors.items():
             self.state[name].lerp_(tensor, 1 - decay)
 
-    def load(self, state: Dict[str, np.ndarray]) -> None:
+    def load(self, state: dict[str, np.ndarray]) -> None:
         """Take the averages from a checkpoint."""
         for name, tensor in self.state.items():
             tensor.set_value(state[name])

@@ -7,7 +7,8 @@ checkpoints, Ctrl-C) is the same as with one process.
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import paddle
 import paddle.distributed
@@ -64,11 +65,11 @@ class Processes:
         """Until all processes are here."""
         self.largest(0)
 
-    def gather(self, items: Sequence[Any]) -> List[Any]:
+    def gather(self, items: Sequence[Any]) -> list[Any]:
         """Every process's items, in the order in which `share` dealt them."""
         if self.count == 1:
             return list(items)
-        parts: List[Sequence[Any]] = []
+        parts: list[Sequence[Any]] = []
         self._communicate(lambda: paddle.distributed.all_gather_object(parts, list(items)))
         total = sum(map(len, parts))
         return [parts[index % self.count][index // self.count] for index in range(total)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -70,7 +71,7 @@ def run_recipe(config: Config) -> None:
     with locked(folder) if processes.is_first else nullcontext():
         require_same_experiment(config)
         data = diagnose(config)  # once for all stages: it decodes every image
-        checkpoint: Optional[Path] = None
+        checkpoint: Path | None = None
         for stage, stage_folder in stage_folders(config.recipe, folder):
             if isinstance(stage, TrainStage):
                 start = checkpoint or config.run.pretrained
@@ -119,7 +120,7 @@ def _begun(config: Config) -> int:
     return max((number for number, folder in enumerate(folders, 1) if any(folder.glob("last*"))), default=0)
 
 
-def experiment_of(config: Config, begun: Optional[int] = None) -> Config:
+def experiment_of(config: Config, begun: int | None = None) -> Config:
     """The config without what cannot change what is trained: exports, and all stages but the first `begun`.
 
     `eval_every_steps` is left out, too: it says where best/ is looked for, not what is trained.
@@ -143,7 +144,7 @@ def save_config(config: Config) -> None:
 
 def _first_difference(a: Config, b: Config) -> str:
     left, right = a.model_dump(by_alias=True), b.model_dump(by_alias=True)
-    path: List[str] = []
+    path: list[str] = []
     while isinstance(left, dict) and isinstance(right, dict):
         key = next((k for k in [*left, *right] if left.get(k) != right.get(k)), None)
         if key is None:
@@ -153,7 +154,7 @@ def _first_difference(a: Config, b: Config) -> str:
     return ".".join(path)
 
 
-def stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, Path]]:
+def stage_folders(stages: list[Stage], folder: Path) -> Iterator[tuple[Stage, Path]]:
     """train, export; a stage that comes again is train_2, and so on."""
     counts: Counter = Counter()
     for stage in stages:
@@ -163,7 +164,7 @@ def stage_folders(stages: List[Stage], folder: Path) -> Iterator[Tuple[Stage, Pa
 
 
 def _train(
-    stage: TrainStage, folder: Path, config: Config, data: Data, start_folder: Optional[Path], processes: Processes
+    stage: TrainStage, folder: Path, config: Config, data: Data, start_folder: Path | None, processes: Processes
 ) -> Path:
     """Train from `start_folder`'s weights, or from random ones; gives the best checkpoint."""
     for title, diagnosis in (("training data", data.train), ("evaluation data", data.evaluation)):
@@ -237,7 +238,7 @@ def _finish(steps: Sequence[SlimStep], best: Path, context: Context) -> Path:
     return best
 
 
-def _card(config: Config, spec: Spec, origin: Optional[ModelCard]) -> ModelCard:
+def _card(config: Config, spec: Spec, origin: ModelCard | None) -> ModelCard:
     """The card of the config's network, with the structure that `origin`'s has."""
     name, args = config.architecture.name, dict(config.architecture.args)
     return ModelCard(name, args, spec, list(origin.transforms) if origin else [])
@@ -265,7 +266,7 @@ def _log_cost(model: nn.Layer, card: ModelCard, config: Config) -> None:
     logger.info("a batch of %d keeps at least %.0f MB of activations", batch, cost.activation_bytes * batch / 1e6)
 
 
-def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkpoint: Optional[Path]) -> None:
+def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkpoint: Path | None) -> None:
     checkpoint = checkpoint or config.run.pretrained
     if checkpoint is None:
         raise SlimError("Recipe: an export needs a train stage before it, or Global.pretrained")

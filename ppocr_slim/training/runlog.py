@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -20,7 +20,7 @@ LOG_FILE = "log.jsonl"
 CURVES_FOLDER = "curves"
 
 
-def read_log(folder: Path) -> List[Dict[str, Any]]:
+def read_log(folder: Path) -> list[dict[str, Any]]:
     """The records of the training stage in `folder`. SlimError where there are none."""
     try:
         return [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
@@ -56,7 +56,7 @@ class RunLog:
         self._since, self._waited, self._steps = time.monotonic(), 0.0, 0
         self._images_before, self._sums = self._images, Counter()
 
-    def tick(self, images: int, waited: float, losses: Dict[str, float]) -> None:
+    def tick(self, images: int, waited: float, losses: dict[str, float]) -> None:
         """One step is done, the run's `images` so far, `waited` seconds of it for data."""
         self._images = images
         self._waited += waited
@@ -75,13 +75,13 @@ class RunLog:
         self._write({**record, "images_per_s": speed, "waiting_share": self._waited / elapsed})
         self._start_interval()
 
-    def evaluation(self, step: int, scores: Dict[str, float], seconds: float) -> None:
+    def evaluation(self, step: int, scores: dict[str, float], seconds: float) -> None:
         """Write the scores of an evaluation; the `seconds` that it took do not count as training's."""
         tqdm.write("  ".join([f"step {step}"] + [f"{name} {value:.4f}" for name, value in scores.items()]))
         self._write({"step": step, "images": self._images, **{f"eval/{k}": v for k, v in scores.items()}})
         self._since += seconds
 
-    def _write(self, record: Dict[str, Any]) -> None:
+    def _write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps({key: _short(value) for key, value in record.items()}) + "\n")
         self._file.flush()
         for name, value in record.items():
@@ -117,11 +117,11 @@ def _lines_up_to(path: Path, step: int) -> list:
 class SilentLog:
     """The log of a process that is not the first one: the first speaks for all."""
 
-    def tick(self, images: int, waited: float, losses: Dict[str, float]) -> None: ...
+    def tick(self, images: int, waited: float, losses: dict[str, float]) -> None: ...
 
     def train(self, step: int, epoch: int, rate: float) -> None: ...
 
-    def evaluation(self, step: int, scores: Dict[str, float], seconds: float) -> None: ...
+    def evaluation(self, step: int, scores: dict[str, float], seconds: float) -> None: ...
 
     def close(self) -> None: ...
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
+from typing import NamedTuple
 
 import numpy as np
 from paddle import nn
@@ -25,7 +26,7 @@ FREE_ARGUMENTS = {"classes", "height", "width", "dropout"}
 class StartingWeights(NamedTuple):
     """Named arrays, the network that they belong to, and where they came from."""
 
-    state: Dict[str, np.ndarray]
+    state: dict[str, np.ndarray]
     card: ModelCard
     where: Path
 
@@ -68,7 +69,7 @@ def load_starting_layers(model: nn.Layer, start: StartingWeights, card: ModelCar
     logger.info("%d of %d weights start from %s", len(chosen), len(state), start.where)
 
 
-def _kinds(model: nn.Layer, names: Set[str]) -> Dict[str, List[type]]:
+def _kinds(model: nn.Layer, names: set[str]) -> dict[str, list[type]]:
     """What the layers are that hold the weights `names`, and a Sequential around one, with all that is in it.
 
     Strides are not compared: they say at what size a layer works, as a recognizer's height does.
@@ -96,7 +97,7 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
     logger.info("starting from the weights of %s", start.where)
 
 
-def _by_character(model: nn.Layer, start: StartingWeights, card: ModelCard) -> Dict[str, np.ndarray]:
+def _by_character(model: nn.Layer, start: StartingWeights, card: ModelCard) -> dict[str, np.ndarray]:
     """The starting weights, a recognizer's head in the order of `card`'s characters as far as both share them."""
     state = dict(start.state)
     if isinstance(card.spec, RecSpec) and isinstance(start.card.spec, RecSpec) and card.charset != start.card.charset:

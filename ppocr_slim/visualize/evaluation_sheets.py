@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -26,16 +26,16 @@ TILE, COLUMNS, ROW_HEIGHT, ROW_WIDTH = 640, 4, 64, 900  # pixels
 RED, ORANGE, GREEN, GREY = (30, 30, 220), (0, 140, 255), (60, 160, 40), (150, 150, 150)  # BGR
 
 
-def page_table(result: PageEvaluation) -> List[str]:
+def page_table(result: PageEvaluation) -> list[str]:
     """The lines of a table: a line for each folder of pages, and one for all."""
     lines = [f"{'folder':<16} {'pages':>6} {'lines':>6} {'hmean':>7} {'precision':>9} {'recall':>7}"]
-    every: List[Tuple[str, PageScores]] = [*result.by_group.items(), ("all", result.scores)]
+    every: list[tuple[str, PageScores]] = [*result.by_group.items(), ("all", result.scores)]
     for name, s in every:
         lines.append(f"{name:<16} {s.pages:>6} {s.lines:>6} {s.hmean:>7.4f} {s.precision:>9.4f} {s.recall:>7.4f}")
     return lines + [f"counted as nothing found: {reason}" for _, reason in result.unreadable]
 
 
-def direction_table(result: DirectionEvaluation) -> List[str]:
+def direction_table(result: DirectionEvaluation) -> list[str]:
     """The figures of a direction classifier, a line each."""
     s = result.scores
     return [
@@ -47,7 +47,7 @@ def direction_table(result: DirectionEvaluation) -> List[str]:
     ]
 
 
-def page_sheet(pages: Sequence[EvaluatedPage], path: Union[str, Path]) -> None:
+def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:
     """Draw pages side by side: lines found green, missed red, boxes too many orange, what is ignored grey."""
     tiles = []
     for page in pages:
@@ -76,7 +76,7 @@ def page_sheet(pages: Sequence[EvaluatedPage], path: Union[str, Path]) -> None:
     _save(np.vstack([np.hstack(tiles[at : at + columns]) for at in range(0, len(tiles), columns)]), path)
 
 
-def direction_sheet(pictures: Sequence[EvaluatedDirection], path: Union[str, Path]) -> None:
+def direction_sheet(pictures: Sequence[EvaluatedDirection], path: str | Path) -> None:
     """Draw rows as they were shown; the bar at the left is red where a row would be read upside down, else orange."""
     rows = []
     for one in pictures:
@@ -91,7 +91,7 @@ def direction_sheet(pictures: Sequence[EvaluatedDirection], path: Union[str, Pat
     _save(np.vstack(rows or [np.full((ROW_HEIGHT, ROW_WIDTH, 3), 255, np.uint8)]), path)
 
 
-def _save(picture: np.ndarray, path: Union[str, Path]) -> None:
+def _save(picture: np.ndarray, path: str | Path) -> None:
     encoded = cv2.imencode(".png", picture)[1]
     try:
         with replacing(Path(path)) as new:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence, Tuple, Union
 
 import cv2
 import matplotlib
@@ -21,10 +21,10 @@ BLACK, GREY, RED = (20, 20, 20), (110, 110, 110), (205, 25, 25)
 # Comes with matplotlib, and has all Vietnamese letters with their marks.
 FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
-Span = Tuple[str, bool]  # text, whether it is an error
+Span = tuple[str, bool]  # text, whether it is an error
 
 
-def reading_sheet(lines: Sequence[EvaluatedLine], path: Union[str, Path], title: str) -> None:
+def reading_sheet(lines: Sequence[EvaluatedLine], path: str | Path, title: str) -> None:
     """Draw each row's image, its label and what was read (wrong or missing characters in red) into a PNG."""
     font = ImageFont.truetype(str(FONT_FILE), FONT_SIZE)
     small = ImageFont.truetype(str(FONT_FILE), FONT_SIZE * 2 // 3)
@@ -51,9 +51,9 @@ def reading_sheet(lines: Sequence[EvaluatedLine], path: Union[str, Path], title:
     sheet.save(path, format="PNG")
 
 
-def marked_spans(reference: str, reading: str) -> List[Span]:
+def marked_spans(reference: str, reading: str) -> list[Span]:
     """The reading cut into right and wrong stretches; a character that it lacks shows as a wrong "_"."""
-    spans: List[Span] = []
+    spans: list[Span] = []
     for operation in Levenshtein.opcodes(reference, reading):
         if operation.tag == "delete":
             spans.append(("_" * (operation.src_end - operation.src_start), True))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import List, Optional, Sequence, Set, Tuple
 
 import cv2
 import matplotlib
@@ -60,9 +60,9 @@ class PictureFolder:
 
     def __init__(self, folder: Path, spared: Sequence[Path] = ()):
         self.folder = folder
-        self._taken: Set[str] = {_same_name(path.resolve()) for path in spared}
+        self._taken: set[str] = {_same_name(path.resolve()) for path in spared}
 
-    def save(self, source: Path, page: Optional[int], picture: np.ndarray) -> Path:
+    def save(self, source: Path, page: int | None, picture: np.ndarray) -> Path:
         """Write the picture of a file's page, as JPEG; gives its path. SlimError where it cannot be written.
 
         page.jpg becomes page.jpg.read.jpg, the third page of scan.pdf scan.pdf.3.read.jpg, and a page.jpg of another
@@ -85,7 +85,7 @@ def _same_name(path: Path) -> str:
     return str(path).lower()
 
 
-def _drawable(image: np.ndarray) -> Tuple[np.ndarray, float]:
+def _drawable(image: np.ndarray) -> tuple[np.ndarray, float]:
     """(a copy of the page to draw on, how much smaller it is)."""
     height, width = image.shape[:2]
     scale = LONGER_SIDE / max(height, width)
@@ -101,7 +101,7 @@ def _corners(line: TextLine) -> np.ndarray:
     return np.array(line.box, np.float32)
 
 
-def _outline(canvas: np.ndarray, points: np.ndarray, colour: Tuple[int, int, int]) -> None:
+def _outline(canvas: np.ndarray, points: np.ndarray, colour: tuple[int, int, int]) -> None:
     cv2.polylines(canvas, [np.rint(points).astype(np.int32)], True, colour, 2, cv2.LINE_AA)
 
 
@@ -130,7 +130,7 @@ def _write(canvas: np.ndarray, line: TextLine, corners: np.ndarray) -> None:
     part[:] = np.rint(part * (1 - share) + np.array(INK, np.float32) * share).astype(np.uint8)
 
 
-def _sides(quad: np.ndarray) -> List[float]:
+def _sides(quad: np.ndarray) -> list[float]:
     """[width, height] in pixels: the longer ones of opposite sides."""
     sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
     return [float(max(sides[i], sides[i + 2])) for i in (0, 1)]

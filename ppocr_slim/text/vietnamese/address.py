@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Type, Union
 
 import numpy as np
 
@@ -38,20 +38,20 @@ class AddressSearch(BeamSearch):
     tried: int = 6
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-        levels: Dict[str, int] = {}
+        levels: dict[str, int] = {}
         for reading in self.readings(probabilities, classes)[: self.tried]:
             for text, found in self.lexicon.variants(reading.text).items():
                 levels[text] = max(found, levels.get(text, 0))
-        texts: List[str] = list(levels)
+        texts: list[str] = list(levels)
         ctc = log_likelihoods(probabilities, texts, classes)
         scores = [value + self.told(text) + self.level_bonus * levels[text] for value, text in zip(ctc, texts)]
         return texts[int(np.argmax(scores))]
 
 
-DECODERS: Dict[str, Optional[Type[BeamSearch]]] = {"greedy": None, "beam": BeamSearch, "address": AddressSearch}
+DECODERS: dict[str, type[BeamSearch] | None] = {"greedy": None, "beam": BeamSearch, "address": AddressSearch}
 
 
-def open_decoder(name: str, bundle: Union[str, Path], language: Optional[Path] = None) -> Decode:
+def open_decoder(name: str, bundle: str | Path, language: Path | None = None) -> Decode:
     """A way of decoding, of `DECODERS`; all but "greedy" need the bundle's language model, or one in a file.
 
     Raises SlimError for another name, or where there is no language model.

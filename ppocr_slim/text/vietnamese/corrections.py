@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Callable, Dict, FrozenSet, Mapping, Sequence, Tuple
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.text.stable import until_stable
@@ -29,7 +29,7 @@ def _lexicon() -> Lexicon:
 
 
 @lru_cache(maxsize=1)
-def _syllables() -> Tuple[FrozenSet[str], Mapping[str, str]]:
+def _syllables() -> tuple[frozenset[str], Mapping[str, str]]:
     """(words that are no mistakes, the syllables that a mistake may have been)."""
     tree = shipped_place_names()
     common = [word for word, count in word_counts(tree).items() if count >= _COMMON]
@@ -73,7 +73,7 @@ def place_tone_marks_old(text: str) -> str:
     return place_tone_marks(text, "old")
 
 
-POST_PROCESSING: Dict[str, Callable[[str], str]] = {
+POST_PROCESSING: dict[str, Callable[[str], str]] = {
     "lexicon": mend_places,
     "syllables": mend_syllables,
     "tone_marks": place_tone_marks,
@@ -81,7 +81,7 @@ POST_PROCESSING: Dict[str, Callable[[str], str]] = {
 }
 
 
-def post_processing_names(text: str) -> Tuple[str, ...]:
+def post_processing_names(text: str) -> tuple[str, ...]:
     """The names in "lexicon,syllables", in their order. Raises SlimError at an unknown or repeated one."""
     names = tuple(name.strip() for name in text.split(","))
     for index, name in enumerate(names):

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
@@ -92,7 +92,7 @@ class Lexicon:
         max_change: int = 3,
         word_limit: float = 55.0,
         known_limit: float = 95.0,
-        tree: Optional[PlaceTree] = None,
+        tree: PlaceTree | None = None,
     ):
         similarities = {"limit": limit, "sure": sure, "margin": margin, "word_limit": word_limit}
         for name, value in {**similarities, "known_limit": known_limit}.items():
@@ -125,7 +125,7 @@ class Lexicon:
         """
         return until_stable(self._correct_once, unicodedata.normalize("NFC", text))
 
-    def variants(self, text: str, each: int = 3) -> Dict[str, int]:
+    def variants(self, text: str, each: int = 3) -> dict[str, int]:
         """What the text may have been meant to say, by the map alone, and how many levels of it each variant has.
 
         A variant ends with a province, a district of it and a ward of that, 3 levels, or with the first two or one of
@@ -137,7 +137,7 @@ class Lexicon:
         """
         text = unicodedata.normalize("NFC", text)
         words = _split(text)
-        found: Dict[str, int] = {text: 0}
+        found: dict[str, int] = {text: 0}
 
         def add(path: Sequence[_Match]) -> None:
             variant = _replaced(text, words, [match for match in path if not self._is_written(match, words)])
@@ -177,9 +177,9 @@ class Lexicon:
             return False
         return Levenshtein.distance(read.lower(), match.name.lower()) <= self.max_change
 
-    def _matches(self, words: Sequence[_Word]) -> List[_Match]:
+    def _matches(self, words: Sequence[_Word]) -> list[_Match]:
         """The recognized names, from the province down to the ward."""
-        best: List[Tuple[float, List[_Match], str]] = []
+        best: list[tuple[float, list[_Match], str]] = []
         short = self._short_form(words)
         for match in [short] if short else self._candidates(self._provinces, words, len(words)):
             province = _OTHER_NAMES.get(match.name, match.name)
@@ -203,21 +203,21 @@ class Lexicon:
         ward = self._best(self._wards[province, district.name], words, end)
         return found + ([ward] if ward else [])
 
-    def _short_form(self, words: Sequence[_Word]) -> Optional[_Match]:
+    def _short_form(self, words: Sequence[_Word]) -> _Match | None:
         for count in (1, 2):
             province = PROVINCE_SHORT_FORMS.get(" ".join(word.text for word in words[-count:]).lower())
             if province in self._tree and count <= len(words):
                 return _Match(province, len(words) - count, len(words), 100.0, as_it_is=True)
         return None
 
-    def _best(self, names: _Names, words: Sequence[_Word], end: int) -> Optional[_Match]:
+    def _best(self, names: _Names, words: Sequence[_Word], end: int) -> _Match | None:
         """The name that words before `end` are; None where there is none, or two that are equally near."""
         found = self._candidates(names, words, end)
         if not found or (len(found) > 1 and found[0].score - found[1].score < self.margin and found[0].score < 100):
             return None
         return found[0]
 
-    def _candidates(self, names: _Names, words: Sequence[_Word], end: int) -> List[_Match]:
+    def _candidates(self, names: _Names, words: Sequence[_Word], end: int) -> list[_Match]:
         """For each name that may stand directly before word `end`, its best match; the most similar first."""
         start = end
         while start > max(0, end - names.longest - 1) and words[start - 1].free:
@@ -233,7 +233,7 @@ class Lexicon:
             tail, names.keys, scorer=fuzz.partial_ratio, score_cutoff=FLOOR, limit=None, processor=None
         ):
             name = names.names[index]
-            best: Optional[_Match] = None
+            best: _Match | None = None
             for count in (name.words, name.words - 1, name.words + 1):
                 if not 0 < count <= end - start:
                     continue
@@ -272,13 +272,13 @@ class _Word:
 class _Names:
     """Names to choose from."""
 
-    names: Tuple[_Name, ...]
-    keys: Tuple[str, ...]
+    names: tuple[_Name, ...]
+    keys: tuple[str, ...]
     longest: int
 
 
 def _names(texts: Iterable[str]) -> _Names:
-    by_key: Dict[str, _Name] = {}
+    by_key: dict[str, _Name] = {}
     for text in texts:
         key = _key(text)
         by_key.setdefault(key, _Name(text, key, len(text.split())))
@@ -286,9 +286,9 @@ def _names(texts: Iterable[str]) -> _Names:
     return _Names(names, tuple(by_key), max((name.words for name in names), default=0))
 
 
-def _split(text: str) -> List[_Word]:
+def _split(text: str) -> list[_Word]:
     """The words of the text without the punctuation at their ends."""
-    words: List[_Word] = []
+    words: list[_Word] = []
     for chunk in _CHUNK.finditer(text):
         found = _WORD.search(chunk.group())
         begin, end = chunk.span()
@@ -339,7 +339,7 @@ def _similar_but_for_spaces(name: Sequence[str], read: Sequence[str]) -> float:
     return 0.0 if any(fuzz.ratio(rest, fewer) >= score for rest in without) else score
 
 
-def _evidence(match: _Match, below: Optional[_Match]) -> float:
+def _evidence(match: _Match, below: _Match | None) -> float:
     """How much speaks for a province: its own similarity, and half of its best district's."""
     return match.score + (below.score / 2 if below else 0.0)
 

@@ -12,9 +12,9 @@ import gzip
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Tuple
 
 from ppocr_slim.errors import SlimError
 
@@ -27,22 +27,22 @@ KIND_WORDS = frozenset(
     "xã phường quận huyện ấp thôn xóm bản tổ khu phố số đường ngõ ngách hẻm khóm đội khối cụm lô nhà tỉnh".split()
 )
 
-PlaceTree = Mapping[str, Mapping[str, Tuple[str, ...]]]
+PlaceTree = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
-def names_text(places: Iterable[Tuple[str, str, str]]) -> str:
+def names_text(places: Iterable[tuple[str, str, str]]) -> str:
     """The text form of (province, district, ward) names. Sorted; words with digits are left out.
 
     Of names of digits alone (Quận 1, Phường 12) nothing is left that could be corrected: such wards are left out, and
     the wards of all such districts of a province stand under the district "".
     """
-    tree: Dict[str, Dict[str, set]] = {}
+    tree: dict[str, dict[str, set]] = {}
     for row in places:
         province, district, ward = (_without_numbers(name) for name in row)
         wards = tree.setdefault(province, {}).setdefault(district, set())
         if ward:
             wards.add(ward)
-    lines: List[str] = []
+    lines: list[str] = []
     for province in sorted(tree):
         lines.append(province)
         for district in sorted(tree[province]):
@@ -55,7 +55,7 @@ def _without_numbers(name: str) -> str:
     return " ".join(word for word in name.split() if not re.search(r"\d", word))
 
 
-def save_place_names(places: Iterable[Tuple[str, str, str]], path: Path = PLACE_NAMES) -> int:
+def save_place_names(places: Iterable[tuple[str, str, str]], path: Path = PLACE_NAMES) -> int:
     """Write the names to `path`; its size in bytes. The same names give the same file: it carries no date."""
     path.write_bytes(gzip.compress(names_text(places).encode("utf-8"), mtime=0))
     return path.stat().st_size
@@ -75,7 +75,7 @@ def read_place_names(path: Path) -> PlaceTree:
         raise SlimError(f"cannot read the place names {path} ({error}); run tools/make_place_names.py") from error
     except (EOFError, zlib.error, UnicodeDecodeError) as error:
         raise SlimError(f"{path} is damaged ({error}); run tools/make_place_names.py") from error
-    tree: Dict[str, Dict[str, List[str]]] = {}
+    tree: dict[str, dict[str, list[str]]] = {}
     for line in text.splitlines():
         name = line.lstrip("\t")
         depth = len(line) - len(name)
@@ -103,7 +103,7 @@ def word_counts(tree: PlaceTree) -> Mapping[str, int]:
     return counts
 
 
-def known_words(tree: PlaceTree) -> FrozenSet[str]:
+def known_words(tree: PlaceTree) -> frozenset[str]:
     """Words that are no mistakes, however they look: those of the names, kinds of places and abbreviations.
 
     Two words of a name that are written as one (Krông Ana) count as known, too.

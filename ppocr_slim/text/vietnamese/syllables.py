@@ -9,8 +9,8 @@ languages of the country (Đắk, Kon, Pleiku) do not obey them; what is known f
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
 
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
@@ -53,13 +53,13 @@ _VOWELS = "aăâeêioôơuưy"
 _QUALITY_VOWELS = "ăâêôơư"
 
 
-def split_tone(word: str) -> Tuple[str, str]:
+def split_tone(word: str) -> tuple[str, str]:
     """(the word without its tone mark, the mark): "Hoà" gives "Hoa" and U+0300; "" where it has none.
 
     Raises:
         ValueError: it has two tone marks.
     """
-    letters: List[str] = []
+    letters: list[str] = []
     tone = ""
     for character in unicodedata.normalize("NFC", word):
         decomposed = unicodedata.normalize("NFD", character)
@@ -74,7 +74,7 @@ def split_tone(word: str) -> Tuple[str, str]:
 
 
 @lru_cache(maxsize=65536)
-def _parts(letters: str) -> Optional[Tuple[str, str]]:
+def _parts(letters: str) -> tuple[str, str] | None:
     """(onset, rhyme) of a toneless lower-case syllable; None where it has no possible spelling."""
     for onset in _ONSETS:  # the longest first; "gi" before "g": "gia" has the onset gi, "ghi" has gh
         if not letters.startswith(onset):
@@ -121,7 +121,7 @@ def _tone_position(onset: str, rhyme: str, style: str) -> int:
     return start + (style == "new" and onset != "qu" and rhyme in ("oa", "oe", "uy"))
 
 
-def _with_tone(letters: str, parts: Tuple[str, str], tone: str, style: str) -> str:
+def _with_tone(letters: str, parts: tuple[str, str], tone: str, style: str) -> str:
     """`letters` (of any case) with the mark where the style puts it."""
     if not tone:
         return letters
@@ -167,13 +167,13 @@ def place_tone_mark(word: str, style: str = "new") -> str:
     return word if parts is None or not tone else _with_tone(letters, parts, tone, style)
 
 
-def spellings(words: Iterable[str]) -> Dict[str, str]:
+def spellings(words: Iterable[str]) -> dict[str, str]:
     """Possible syllables among lower-case words, in either style of tone marks, each with its new-style spelling."""
     possible = [unicodedata.normalize("NFC", word) for word in words if is_syllable(word)]
     return {place_tone_mark(word, style): place_tone_mark(word) for word in possible for style in STYLES}
 
 
-def nearest_syllable(word: str, choices: Mapping[str, str]) -> Optional[str]:
+def nearest_syllable(word: str, choices: Mapping[str, str]) -> str | None:
     """The one of `choices` (see `spellings`) that is nearest to an impossible word, in lower case and the new style;
     None where none is near, or several are equally near.
 
@@ -184,7 +184,7 @@ def nearest_syllable(word: str, choices: Mapping[str, str]) -> Optional[str]:
     moved = choices.get(place_tone_mark(word))
     if moved is not None:
         return moved
-    near: Dict[int, Set[str]] = {}
+    near: dict[int, set[str]] = {}
     for choice, _, _ in process.extract(word, list(choices), scorer=Levenshtein.distance, score_cutoff=1, limit=None):
         near.setdefault(_unlikeness(word, choice), set()).add(choices[choice])
     found = near[min(near)] if near else ()
@@ -208,7 +208,7 @@ def _plain(letter: str) -> str:
     return "d" if letter == "đ" else unicodedata.normalize("NFD", letter)[0]
 
 
-def correct_syllable(word: str, known: FrozenSet[str], choices: Mapping[str, str]) -> str:
+def correct_syllable(word: str, known: frozenset[str], choices: Mapping[str, str]) -> str:
     """The word, or what `nearest_syllable` finds where it is impossible and not `known`, written in its case.
 
     Words of one or two letters (house numbers and abbreviations), words without a vowel and words in which capitals
@@ -226,7 +226,7 @@ def _has_vowel(word: str) -> bool:
     return any(_plain(letter) in "aeiouy" for letter in word)
 
 
-def _case_of(word: str) -> Optional[Callable[[str], str]]:
+def _case_of(word: str) -> Callable[[str], str] | None:
     for change in (str.lower, str.capitalize, str.upper):
         if word == change(word):
             return change

@@ -8,8 +8,8 @@ graph, and with no hooks on the layers that it stands for; else the layer's own 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Callable, Iterator
 
 import paddle
 from paddle import nn

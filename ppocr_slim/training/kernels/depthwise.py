@@ -13,7 +13,8 @@ them is never written to memory but for the convolution's output.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -64,7 +65,7 @@ class Geometry(NamedTuple):
     images: int  # that are worked on at a time
 
 
-def geometry(shape: Tuple[int, ...], kernel: int, stride: Tuple[int, int], padding: int) -> Geometry:
+def geometry(shape: tuple[int, ...], kernel: int, stride: tuple[int, int], padding: int) -> Geometry:
     """The geometry for an input of [N, C, H, W]."""
     height, width = shape[2:]
     rows = (height + 2 * padding - kernel) // stride[0] + 1
@@ -378,7 +379,7 @@ class DepthwiseFunction(PyLayer):
     """
 
     @staticmethod
-    def forward(ctx, x, stride, padding, before: Optional[NormAct], after: Optional[NormAct], *parameters):
+    def forward(ctx, x, stride, padding, before: NormAct | None, after: NormAct | None, *parameters):
         ctx.wanted = wanted([x, *parameters])
         x, shape = contiguous(x), tuple(x.shape)
         weight, *affine = parameters = [contiguous(parameter) for parameter in parameters]
@@ -433,7 +434,7 @@ class DepthwiseFunction(PyLayer):
         return where(ctx.wanted, gradients)
 
 
-def _four(norms: Tuple[bool, bool], tensors: Sequence[paddle.Tensor]) -> Tuple[int, int, int, int]:
+def _four(norms: tuple[bool, bool], tensors: Sequence[paddle.Tensor]) -> tuple[int, int, int, int]:
     """Addresses of the two tensors of the norm before and of the one after, 0 where there is no norm."""
     given = iter(addresses(tensors))
     return tuple(next(given) if there else 0 for there in norms for _ in range(2))

@@ -11,8 +11,6 @@ by row, in the first-level cache.
 
 from __future__ import annotations
 
-from typing import List
-
 import numpy as np
 import paddle
 from numba import njit
@@ -266,7 +264,7 @@ def suits_lstm(layer: nn.Layer) -> bool:
     )
 
 
-def _weights(layer: nn.LSTM) -> List[paddle.Tensor]:
+def _weights(layer: nn.LSTM) -> list[paddle.Tensor]:
     cells = [(part.cell,) if layer.num_directions == 1 else (part.cell_fw, part.cell_bw) for part in layer]
     return [
         weight

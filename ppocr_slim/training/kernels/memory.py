@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import paddle
@@ -70,7 +70,7 @@ def floats(address, shape):
     return carray(_pointer(address), shape)
 
 
-def wanted(tensors: Sequence[paddle.Tensor]) -> List[bool]:
+def wanted(tensors: Sequence[paddle.Tensor]) -> list[bool]:
     """Which of the tensors given to a PyLayer have a gradient. To be asked in its forward: a copy may not know."""
     return [not tensor.stop_gradient for tensor in tensors]
 
