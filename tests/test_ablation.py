@@ -27,14 +27,14 @@ from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.experiments import ablation
 from ppocr_slim.experiments import estimates as estimate
-from ppocr_slim.experiments.ablation import BUDGET, PLACE, Plan, Run, ablate, plan, run_all, shared_out, slug
+from ppocr_slim.experiments.ablation import BUDGET, PLACE, AblationPlan, Run, ablate, plan, run_all, shared_out, slug
 from ppocr_slim.experiments.estimates import forecast, multiply_adds, plan_text
 from ppocr_slim.experiments.executors import Executor, LocalPool, RayExecutor, open_executor, shares_of
 from ppocr_slim.experiments.footprint import fewest_bits
 from ppocr_slim.experiments.identity import code_digest, identity
 from ppocr_slim.experiments.runs import begin, derive, start_process
-from ppocr_slim.models.grids import Grid, LayerGrids
-from ppocr_slim.reports.ablation import spread, table, text_table, write_ablation
+from ppocr_slim.models.grids import LayerQuantParams, QuantParams
+from ppocr_slim.reports.ablation import mean_std, table, text_table, write_ablation
 from ppocr_slim.reports.plots import pareto_front
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -455,10 +455,13 @@ def test_an_ablation_from_its_file_to_its_page(place):
 
 def test_few_bits_have_no_file():
     """Lost otherwise: a network of 4 bits would be weighed and timed as one of 8."""
-    grids = {"a": LayerGrids((Grid(None, 8),), Grid(None, 8)), "b": LayerGrids((Grid(None, 4),), None)}
+    grids = {
+        "a": LayerQuantParams((QuantParams(None, 8),), QuantParams(None, 8)),
+        "b": LayerQuantParams((QuantParams(None, 4),), None),
+    }
     assert fewest_bits(grids) == 4 and fewest_bits({"a": grids["a"]}) == 8 and fewest_bits({}) == 8
-    assert fewest_bits({"a": LayerGrids((Grid(None, 8),), Grid(None, 7))}) == 8
-    assert fewest_bits({"a": LayerGrids((Grid(None, 7),), Grid(None, 7))}) == 7
+    assert fewest_bits({"a": LayerQuantParams((QuantParams(None, 8),), QuantParams(None, 7))}) == 8
+    assert fewest_bits({"a": LayerQuantParams((QuantParams(None, 7),), QuantParams(None, 7))}) == 7
 
 
 def figures_of(*variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -506,8 +509,8 @@ def test_the_page_shows_means_spreads_and_what_is_missing(tmp_path):
         lost,
         variant_of("few", 0.3, note="4 bits"),
     )
-    assert str(spread(figures["variants"][0], "cer")) == "0.3000 ± 0.1414"
-    assert str(spread(figures["variants"][1], "cer")) == "0.1000" and spread(lost, "cer") is None
+    assert str(mean_std(figures["variants"][0], "cer")) == "0.3000 ± 0.1414"
+    assert str(mean_std(figures["variants"][1], "cer")) == "0.1000" and mean_std(lost, "cer") is None
     headings, rows, missing = table(figures)
     assert headings == ["variant", "CER", "n", "WER", "parameters", "MFLOPs", "MB", "ms"]
     assert rows[0] == ["a", "0.3000 ± 0.1414", "2", "0.6000", "1.30 M", "160", "5.00", "3.00 (1.50x)"]
@@ -547,10 +550,10 @@ def test_every_shipped_ablation_is_right_and_starts_with_its_command():
     assert {path.stem for path in paths} >= {"rec_strategies", "det_strategies", "cls_strategies"} and len(paths) == 9
     for path in paths:
         ablation_file, experiments = load_ablation(path)
-        made: Plan = plan(path)
+        made: AblationPlan = plan(path)
         assert all(isinstance(run, Run) for run in made.runs)
         assert len(made.runs) == len(experiments) * len(ablation_file.seeds)
-        assert len(ablation_file.seeds) >= (3 if "strategies" in path.stem else 2)  # a spread is stated everywhere
+        assert len(ablation_file.seeds) >= (3 if "strategies" in path.stem else 2)  # a mean_std is stated everywhere
         before = re.findall(r"Before it.*?-c (configs/\S+\.yml)", path.read_text(encoding="utf-8"), re.DOTALL)
         needed = {load_config(ROOT / name).run.output_dir for name in before}
         starts = {run.config.run.pretrained for run in made.runs} - {None}

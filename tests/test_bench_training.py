@@ -14,21 +14,21 @@ from ppocr_slim.benchmarks import training_speed as training
 from ppocr_slim.benchmarks.training_speed import (
     Case,
     Contender,
-    Plan,
-    Settings,
+    ContenderPlan,
+    TrainingSpeedSettings,
     apart,
     contender_environment,
     find_torch,
     plans,
     require_memory,
-    run_benchmark,
+    run_training_benchmark,
     summarize,
 )
 from ppocr_slim.errors import SlimError
 from ppocr_slim.reports.training_speed import table, write_figures
 
 TINY = Case("tiny", "a tiny network", "crnn_mv3_slim", {"scale": 0.35, "height": 32, "hidden": 16}, 32, 480, 2)
-STOCK, OURS = Plan("stock", 1, 32, fast=False), Plan("ours", 2, 16, fast=True)
+STOCK, OURS = ContenderPlan("stock", 1, 32, fast=False), ContenderPlan("ours", 2, 16, fast=True)
 
 
 def turn(seconds: float, waited=0.0, images: int = 32) -> dict:
@@ -52,7 +52,7 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
 def test_waiting_that_is_not_known_stays_unknown():
     """Lost otherwise: a contender without data loading would seem never to wait for it."""
     rounds = [{"stock": turn(1.0), "torch": turn(1.0, None)}]
-    torch = Plan("torch", 1, 32, fast=False, torch=True)
+    torch = ContenderPlan("torch", 1, 32, fast=False, torch=True)
     found = summarize([STOCK, torch], rounds, {"stock": 1.0, "torch": 1.0})
     assert found[1]["waiting_share"] is None
     assert table({"cases": [{"name": "tiny", "contenders": found}]}).splitlines()[2].endswith("-")
@@ -107,14 +107,16 @@ def test_a_contender_that_would_not_fit_is_refused():
     """Lost otherwise: the system would run out of memory, and end a process that has nothing to do with it."""
     require_memory(TINY, OURS, 1.0)
     with pytest.raises(SlimError, match="'ours' needs about 1000.* smaller --batch"):
-        require_memory(TINY, Plan("ours", 1, 2, fast=True), 1e9)
+        require_memory(TINY, ContenderPlan("ours", 1, 2, fast=True), 1e9)
 
 
 def test_a_contender_that_dies_is_one_error_with_its_last_words(tmp_path: Path):
     """Lost otherwise: the benchmark would wait for ever, or not say why there are no figures."""
     training.make_rows(tmp_path / "rows", 4)
     wrong = Case("wrong", "", "no_such_network", {}, 32, 480, 2)
-    with Contender(Plan("stock", 1, 2, False), wrong, tmp_path / "stock", tmp_path / "rows" / "train.txt") as contender:
+    with Contender(
+        ContenderPlan("stock", 1, 2, False), wrong, tmp_path / "stock", tmp_path / "rows" / "train.txt"
+    ) as contender:
         with pytest.raises(SlimError) as error:
             contender.ready()
     assert "wrong: the contender 'stock' ended" in str(error.value)
@@ -125,8 +127,8 @@ def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
     """Lost otherwise: any part of it could be broken, and be found after an hour of rounds."""
     monkeypatch.setattr(training, "ROWS", 8)
     monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
-    settings = Settings([TINY], rounds=1, steps=1, warm_up=1, processes=1)
-    (figures,) = run_benchmark(settings, "the command")
+    settings = TrainingSpeedSettings([TINY], rounds=1, steps=1, warm_up=1, processes=1)
+    (figures,) = run_training_benchmark(settings, "the command")
     commands = [child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process().children(recursive=True)]
     assert not [command for command in commands if "--contender" in (command or [])]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 
@@ -132,4 +132,4 @@ def test_a_charset_keeps_its_promise(characters: tuple):
 @pytest.mark.parametrize(("text", "steps"), [("abc", 3), ("aab", 4), ("aaa", 5), ("abab", 4), ("", 0)])
 def test_steps_that_ctc_needs(text: str, steps: int):
     """Equal neighbours need a blank between them; without counting it the loss of such labels is infinite."""
-    assert needed_steps(text) == steps
+    assert needed_time_steps(text) == steps

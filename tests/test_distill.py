@@ -21,7 +21,7 @@ from test_training import assert_same, config_dict
 from ppocr_slim.config.schema import Config, Distill, Guide, Mutual, Tones
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.export.bundle import export_bundle
@@ -30,14 +30,14 @@ from ppocr_slim.models.attention_reader import AttentionReader
 from ppocr_slim.models.fake_quant import fake_quantize, quantized_layers
 from ppocr_slim.models.state import model_state
 from ppocr_slim.models.widths import widths_of
-from ppocr_slim.runtime.preprocess import resize_to_height, steps_for_width, to_batch
+from ppocr_slim.runtime.preprocess import resize_to_height, time_steps_for_width, to_batch
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import distill, teachers
-from ppocr_slim.slim.branches import PAD, GuideStep, TonesStep, teacher_forcing, tone_classes
-from ppocr_slim.slim.distill import DistillStep
-from ppocr_slim.slim.mutual import MutualStep
-from ppocr_slim.slim.teachers import Answer, CachedTeacher, Teacher, at_steps, open_teacher, row_widths
-from ppocr_slim.slim.technique import Context, SlimStep
+from ppocr_slim.slim.branches import PAD, AttentionGuidance, ToneGuidance, teacher_forcing, tone_classes
+from ppocr_slim.slim.distill import Distillation
+from ppocr_slim.slim.mutual import MutualLearning
+from ppocr_slim.slim.teachers import CachedTeacher, Teacher, TeacherOutput, at_steps, line_widths, open_teacher
+from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays, save_checkpoint
 from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -148,8 +148,8 @@ def test_a_teacher_sees_rows_at_its_own_height(checkpoint):
     answer = teacher(given)
     rows = [resize_to_height(np.ascontiguousarray(row.transpose(1, 2, 0)), HEIGHT) for row in given]
     full = log_probabilities(model, np.stack(rows).transpose(0, 3, 1, 2).copy())
-    assert answer.logits.shape[1] == steps_for_width(given.shape[3]) < full.shape[1]
-    expected = at_steps(Answer(full), answer.logits.shape[1]).logits
+    assert answer.logits.shape[1] == time_steps_for_width(given.shape[3]) < full.shape[1]
+    expected = at_steps(TeacherOutput(full), answer.logits.shape[1]).logits
     differences = np.abs(np.exp(answer.logits) - np.exp(expected)).max(axis=2)
     assert (differences < 1e-4).mean() > 0.98  # of two steps that are equally blank either may be taken
 
@@ -159,10 +159,10 @@ def test_answers_at_other_steps_by_hand():
     blank = np.array([[9.0, 9, 1, 9, 9, 9, 2, 9, 1]], np.float32)
     logits = np.stack([blank, np.arange(9, dtype=np.float32)[None]], axis=2)
     features = np.arange(9, dtype=np.float32).reshape(1, 9, 1)
-    fewer = at_steps(Answer(logits, features), 6)  # they cover 0, 1-2, 3, 4-5, 6, 7-8
+    fewer = at_steps(TeacherOutput(logits, features), 6)  # they cover 0, 1-2, 3, 4-5, 6, 7-8
     assert fewer.logits[0, :, 1].tolist() == [0, 2, 3, 4, 6, 8]
     assert fewer.features[0, :, 0].tolist() == [0, 1.5, 3, 4.5, 6, 7.5]
-    more = at_steps(Answer(logits), 18)
+    more = at_steps(TeacherOutput(logits), 18)
     assert more.logits[0, :, 1].tolist() == [n // 2 for n in range(18)]
 
 
@@ -263,7 +263,7 @@ def test_an_onnx_file_that_is_damaged_or_unlabelled_is_refused(tmp_path):
 def test_padding_is_told_from_pixels():
     """Lost otherwise: padding would count as part of the row, or a gray column as its end."""
     rows = [np.full((4, width, 3), value, np.uint8) for width, value in ((5, 127), (9, 128), (1, 0), (12, 255))]
-    assert row_widths(to_batch(rows, 12)).tolist() == [5, 9, 1, 12]
+    assert line_widths(to_batch(rows, 12)).tolist() == [5, 9, 1, 12]
 
 
 class Counting:
@@ -286,7 +286,7 @@ def test_a_cached_answer_is_given_once_and_depends_on_the_row_alone(teacher, tmp
     again = CachedTeacher(counting, tmp_path)(image[::-1].copy())
     assert counting.rows == len(TEXTS)
     assert np.array_equal(again.logits[::-1], first.logits) and np.array_equal(again.features[::-1], first.features)
-    width, steps = row_widths(image[1:2])[0], steps_for_width(row_widths(image[1:2])[0])
+    width, steps = line_widths(image[1:2])[0], time_steps_for_width(line_widths(image[1:2])[0])
     alone = np.zeros((1, 3, HEIGHT, -(-width // 32) * 32), np.float32)
     alone[..., :width] = image[1, :, :, :width]
     plain = counting.teacher(alone)
@@ -320,8 +320,8 @@ def student_card(**args) -> ModelCard:
     return ModelCard("crnn_mv3_slim", {**ARGS, **args}, RecSpec(HEIGHT, CHARSET.classes))
 
 
-def distillation(teacher: Path, *losses: str, **keys) -> DistillStep:
-    return DistillStep(Distill(teacher=teacher, losses=[{"name": name} for name in losses], **keys))
+def distillation(teacher: Path, *losses: str, **keys) -> Distillation:
+    return Distillation(Distill(teacher=teacher, losses=[{"name": name} for name in losses], **keys))
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def data(tmp_path) -> Path:
     return tmp_path
 
 
-class Killer(SlimStep):
+class Killer(Technique):
     """Ends a training at a step."""
 
     def __init__(self, at: int):
@@ -342,12 +342,12 @@ class Killer(SlimStep):
             raise RuntimeError("killed")
 
 
-def train(folder: Path, name: str, *steps: SlimStep) -> dict:
+def train(folder: Path, name: str, *steps: Technique) -> dict:
     """Train the student for eight steps on the folder's rows; gives all that its last checkpoint holds."""
     raw = config_dict(folder, Global={"output_dir": str(folder / name)}, Train={"augment": []})
     config, card = check_config(Config.model_validate(raw)), student_card()
     samples, _ = read_label_file(folder / "train.txt")
-    rows = TrainingRows(samples, [1.0] * len(samples), CHARSET, HEIGHT, steps_for_width, 4, [], seed=3)
+    rows = TrainingLines(samples, [1.0] * len(samples), CHARSET, HEIGHT, time_steps_for_width, 4, [], seed=3)
     paddle.seed(3)
     model, task = card.build("Architecture"), RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     stage = folder / name / "train"
@@ -372,8 +372,12 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone
     monkeypatch.setattr(distill, "open_teacher", lambda *given: teacher)
     files = {path: path.read_bytes() for path in checkpoint.iterdir()}
 
-    def step() -> SlimStep:
-        kinds = {"mutual": MutualStep(Mutual()), "guide": GuideStep(Guide(width=48)), "tones": TonesStep(Tones())}
+    def step() -> Technique:
+        kinds = {
+            "mutual": MutualLearning(Mutual()),
+            "guide": AttentionGuidance(Guide(width=48)),
+            "tones": ToneGuidance(Tones()),
+        }
         return kinds.get(kind) or distillation(checkpoint, *ALL_LOSSES, cache=True)
 
     whole = train(data, "whole", step())
@@ -420,7 +424,7 @@ def test_weights_in_the_config_weigh(tmp_path):
     values = []
     for weight in (1.0, 2.5):
         loss = {"name": "aligned", "weight": weight, "temperature": 2.0}
-        step = DistillStep(Distill(teacher=stranger, losses=[loss], supervised_weight=0.5))
+        step = Distillation(Distill(teacher=stranger, losses=[loss], supervised_weight=0.5))
         step.attach(model, context_of(tmp_path, card))
         values.append(float(step.terms(model, outputs, batch)["distill_aligned"]))
         assert step.supervised_weight == 0.5
@@ -457,18 +461,18 @@ def test_a_teacher_that_reads_nothing_gives_no_readings_to_learn(tmp_path):
     outputs = model.outputs(paddle.to_tensor(batch.image))
     silent = np.full(outputs["logits"].shape, -50, np.float32)
     silent[:, :, 0] = 0
-    assert float(step.read(outputs["logits"], Answer(silent), batch)) == 0
+    assert float(step.read(outputs["logits"], TeacherOutput(silent), batch)) == 0
     some = silent.copy()
     some[0, 3, 2], some[2, 5, 1] = 9, 9
     expected = step.task.loss(
         {"logits": outputs["logits"][[0, 2]]},
         Batch(batch.image, np.array([[2], [1]], np.int32), np.array([1, 1]), ()),
     )["ctc"]
-    value = float(step.read(outputs["logits"], Answer(some), batch))
+    value = float(step.read(outputs["logits"], TeacherOutput(some), batch))
     assert value == pytest.approx(float(expected) * 2 / len(TEXTS), rel=1e-5)
 
 
-@pytest.mark.parametrize("step", [GuideStep(Guide(width=48)), TonesStep(Tones())], ids=["guide", "tones"])
+@pytest.mark.parametrize("step", [AttentionGuidance(Guide(width=48)), ToneGuidance(Tones())], ids=["guide", "tones"])
 def test_a_branch_teaches_the_convolutions(step, tmp_path):
     """Lost otherwise: a branch would cost its time in every step, and the network that is kept would learn nothing."""
     card, batch = student_card(dropout=0.0), batch_of(TEXTS)
@@ -498,7 +502,7 @@ def test_the_guide_never_sees_the_letter_that_it_is_to_tell():
 def test_each_word_has_its_tone():
     """Lost otherwise: the branch would learn other marks than those that tell one syllable from another."""
     classes = ["", *"1Naàáạảãđấệ", " "]
-    step = TonesStep(Tones())
+    step = ToneGuidance(Tones())
     step._tones, step._space = tone_classes(classes), classes.index(" ")
     labels = np.array([classes.index(letter) for letter in "1 Na Nà ấ ả ã Nạ đ ệ"])
     assert step._tones_of(labels) == [1, 1, 3, 2, 4, 5, 6, 1, 6]
@@ -509,7 +513,7 @@ def test_two_students_start_apart_and_teach_each_other(tmp_path):
     card, batch = student_card(dropout=0.0), batch_of(TEXTS)
     paddle.seed(3)
     model = card.build("Architecture")
-    step = MutualStep(Mutual(weight=2.0))
+    step = MutualLearning(Mutual(weight=2.0))
     step.attach(model, context_of(tmp_path, card))
     assert not np.array_equal(step.peer.head.weight.numpy(), model.head.weight.numpy())
     terms = step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
@@ -526,7 +530,7 @@ def test_the_peer_of_a_slimmed_student_has_its_widths_and_computes_in_float(tmp_
     before = widths_of(plain.build("Architecture"))
     narrow = {"encoder": [before["encoder"][0], 8], "head": [16, len(CHARSET.classes)]}
     card = replace(plain, transforms=[{"name": "widths", "layers": narrow}, QUANTIZED_HEAD])
-    step = MutualStep(Mutual())
+    step = MutualLearning(Mutual())
     step.attach(card.build("Architecture"), context_of(tmp_path, card))
     assert widths_of(step.peer) == {**before, **narrow} != before and not quantized_layers(step.peer)
 
@@ -536,19 +540,21 @@ def test_a_peer_may_be_another_network_of_the_same_height(tmp_path):
     card = student_card()
     model = card.build("Architecture")
     larger = {"name": "crnn_mv3_slim", "args": {"scale": 0.5, "hidden": 24, "layers": 1}}
-    step = MutualStep(Mutual(peer=larger))
+    step = MutualLearning(Mutual(peer=larger))
     step.attach(model, context_of(tmp_path, card))
     assert step.peer.height == HEIGHT and step.peer.head.weight.shape[0] == 48
     for wrong, words in (({"height": 48}, "has height 48"), ({"hiden": 24}, "did you mean hidden")):
         with pytest.raises(SlimError, match=words):
-            MutualStep(Mutual(peer={"name": "crnn_mv3_slim", "args": wrong})).attach(model, context_of(tmp_path, card))
+            MutualLearning(Mutual(peer={"name": "crnn_mv3_slim", "args": wrong})).attach(
+                model, context_of(tmp_path, card)
+            )
 
 
 def test_the_peer_trains_under_the_fast_kernels(tmp_path):
     """Lost otherwise: mutual learning would take several times as long as two trainings."""
     card, batch = student_card(), batch_of(TEXTS[:2])
     model = build_model("crnn_mv3_slim", ARGS, len(CHARSET.classes))
-    step = MutualStep(Mutual())
+    step = MutualLearning(Mutual())
     step.attach(model, context_of(tmp_path, card))
     with accelerated(step.peer) as count:
         assert count["LSTMs"] == 1 and count["inverted residuals"] > 5

@@ -14,7 +14,7 @@ import yaml
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.doctor import SHOWN, compare, examine, row_problem, steps_for_height
+from ppocr_slim.data.doctor import SHOWN, compare, diagnose_samples, line_problem, time_steps_for_height
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.specs import RecSpec
@@ -40,7 +40,9 @@ def label_file(folder: Path, lines: list[str], name: str = "train.txt", **keys) 
 
 
 def diagnose(*files: EvalFile, for_training: bool = True, height: int = 40):
-    return examine(files, read_label_file, row_problem(CHARSET, steps_for_height(height)), for_training, progress=False)
+    return diagnose_samples(
+        files, read_label_file, line_problem(CHARSET, time_steps_for_height(height)), for_training, progress=False
+    )
 
 
 def kinds(findings) -> list:

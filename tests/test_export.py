@@ -20,7 +20,7 @@ from PIL import Image
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate, open_recognizer
-from ppocr_slim.evaluation.verification import RowExam, spread
+from ppocr_slim.evaluation.verification import LineParityCheck, evenly_spaced
 from ppocr_slim.export import bundle as export_module
 from ppocr_slim.export.bundle import export_bundle, measure_parity
 from ppocr_slim.export.weights import read_bundle_weights
@@ -148,7 +148,7 @@ def test_parity_refuses_a_single_text_that_differs():
     spec = RecSpec(32, ("", "a", " "))
     with pytest.raises(SlimError, match="reads ''.*reads 'a'"):
         measure_parity(
-            constant_session(0.50001, 0), {"onnx": constant_session(0.49999, 0)}, RowExam(spec, [draw_row("a")])
+            constant_session(0.50001, 0), {"onnx": constant_session(0.49999, 0)}, LineParityCheck(spec, [draw_row("a")])
         )
 
 
@@ -157,10 +157,10 @@ def test_parity_refuses_nan_and_other_shapes():
     spec, rows = RecSpec(32, ("", "a", " ")), [draw_row("a")]
     good = constant_session(0.9, 0)
     with pytest.raises(SlimError, match="differ by nan"):
-        measure_parity(good, {"onnx": lambda x: good(x) * np.float32("nan")}, RowExam(spec, rows))
+        measure_parity(good, {"onnx": lambda x: good(x) * np.float32("nan")}, LineParityCheck(spec, rows))
     with pytest.raises(SlimError, match="for one input"):
-        measure_parity(good, {"onnx": lambda x: good(x)[:, 1:]}, RowExam(spec, rows))
-    assert measure_parity(good, {"onnx": good}, RowExam(spec, rows))["texts_that_differ"] == 0
+        measure_parity(good, {"onnx": lambda x: good(x)[:, 1:]}, LineParityCheck(spec, rows))
+    assert measure_parity(good, {"onnx": good}, LineParityCheck(spec, rows))["texts_that_differ"] == 0
 
 
 def test_parity_compares_a_batch():
@@ -168,14 +168,14 @@ def test_parity_compares_a_batch():
     spec, good = RecSpec(32, ("", "a", " ")), constant_session(0.9, 0)
     mixing = lambda x: good(x) * np.float32(1 if len(x) < 3 else 0.9)  # noqa: E731
     with pytest.raises(SlimError, match="differ by 0.09"):
-        measure_parity(good, {"onnx": mixing}, RowExam(spec, [draw_row("a"), draw_row("abc"), draw_row("ab")]))
+        measure_parity(good, {"onnx": mixing}, LineParityCheck(spec, [draw_row("a"), draw_row("abc"), draw_row("ab")]))
 
 
 def test_what_is_compared_is_spread_over_the_file():
     """An export would be compared on one writer's rows, the first ones."""
-    assert spread(range(100), 4) == [0, 33, 66, 99]
-    assert spread(range(3), 32) == [0, 1, 2]
-    assert spread([], 32) == []
+    assert evenly_spaced(range(100), 4) == [0, 33, 66, 99]
+    assert evenly_spaced(range(3), 32) == [0, 1, 2]
+    assert evenly_spaced([], 32) == []
 
 
 DAMAGES = {

@@ -14,7 +14,7 @@ from test_kernels import run
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
 from ppocr_slim.models.fake_quant import (
-    KINDS,
+    QUANTIZABLE,
     FixedQuantizer,
     LsqQuantizer,
     LsqWeightQuantizer,
@@ -27,7 +27,7 @@ from ppocr_slim.models.fake_quant import (
     rounded_rows,
     strip,
 )
-from ppocr_slim.models.grids import grids_of
+from ppocr_slim.models.grids import quant_params_of
 from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
@@ -68,7 +68,7 @@ def grid_of(layers):
 
 
 def plain_layers(model):
-    return {path: layer for path, layer in model.named_sublayers() if type(layer) in KINDS}
+    return {path: layer for path, layer in model.named_sublayers() if type(layer) in QUANTIZABLE}
 
 
 def recognizer(method="pact"):
@@ -233,7 +233,7 @@ def test_stripping_gives_the_float_network_back():
     assert [(path, type(layer)) for path, layer in plain.named_sublayers()] == [
         (path, type(layer)) for path, layer in stripped.named_sublayers()
     ]
-    assert grids_of(stripped) == {} and list(model_state(plain)) == list(model_state(stripped))
+    assert quant_params_of(stripped) == {} and list(model_state(plain)) == list(model_state(stripped))
     x = paddle.randn([1, 3, 32, 64])
     plain.eval(), stripped.eval()
     assert_close(plain(x), stripped(x))
@@ -265,7 +265,7 @@ def test_a_tensor_that_two_layers_read_has_one_grid():
     assert block.add.inputs[0] is block.expand[0]._fake_quant_input
     assert sum("clip" in name for name in model_state(block)) == 4
     block.expand[0]._fake_quant_input.clip.set_value(np.array([3.0], np.float32))
-    grids = grids_of(block)
+    grids = quant_params_of(block)
     assert grids["add"].inputs[0] == grids["expand.0"].inputs[0]
 
 
@@ -279,7 +279,7 @@ def test_folding_the_batch_norm_leaves_the_integers_alone():
     fake_quantize(net, "pact", {"0": {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 8}})
     net.eval()
     x = paddle.rand([2, 3, 6, 7]) * 2 - 1
-    grids = grids_of(net)["0"]
+    grids = quant_params_of(net)["0"]
     factor = (norm.weight / (norm._variance + norm._epsilon).sqrt()).numpy()
     folded = net[0].weight.numpy() * factor.reshape(5, 1, 1, 1)
     scale = (grids.weight.scale * np.abs(factor)).reshape(5, 1, 1, 1)
@@ -313,7 +313,7 @@ def test_biases_are_rounded_as_the_integer_twin_does():
     layers = {"0": {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 8}}
     fake_quantize(net, "pact", layers)
     net.eval()
-    grids = grids_of(net)["0"]
+    grids = quant_params_of(net)["0"]
     factor = (net[1].weight / (net[1]._variance + net[1]._epsilon).sqrt()).numpy()
     unit = grids.inputs[0].scale * grids.weight.scale * np.abs(factor)
     sums = net(paddle.rand([1, 3, 8, 8]) * 2 - 1).numpy() / unit.reshape(1, 5, 1, 1)

@@ -17,7 +17,7 @@ from paddle import nn
 from pydantic import ValidationError
 
 from ppocr_slim.config.schema import Fpgm
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import write_json
 from ppocr_slim.models import build_model
@@ -27,9 +27,9 @@ from ppocr_slim.models.mobilenet_v3 import MobileNetV3
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim import _paddleslim, fpgm, sensitivity
-from ppocr_slim.slim.channels import find_groups, joined, median_distances, remove, silence
-from ppocr_slim.slim.fpgm import FpgmStep, Planner
-from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, numbers_to_try, plot_sensitivity
+from ppocr_slim.slim.channels import apply_mask, find_groups, joined, median_distances, remove
+from ppocr_slim.slim.fpgm import FpgmPruning, Planner
+from ppocr_slim.slim.sensitivity import loss_increase, measure_sensitivity, numbers_to_try, plot_sensitivity
 from ppocr_slim.slim.technique import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -105,7 +105,7 @@ def test_what_is_cut_computes_what_the_silenced_network_computes(args):
     assert changed["encoder"][1] == 12 and changed["backbone.stem.0"][0] == 3
     image = paddle.randn([2, 3, 32, 64])
     before = model(image)
-    silence(model, cut)
+    apply_mask(model, cut)
     expected = model(image)
     assert float((expected - before).abs().max()) > 1e-3
     assert float((small(image) - expected).abs().max()) < 1e-4
@@ -140,7 +140,7 @@ def test_pruned_to_its_target_saved_loaded_trained_and_pruned_again(checkpoint, 
     now = whole
     for number, max_flops in enumerate((0.8, 0.9)):
         folder = tmp_path / str(number)
-        [transform] = FpgmStep(Fpgm(max_flops=max_flops)).prepare(model, context_of(card, folder))
+        [transform] = FpgmPruning(Fpgm(max_flops=max_flops)).prepare(model, context_of(card, folder))
         flops = measure_cost(model, SHAPE).flops
         assert 0.5 * max_flops * now < flops <= max_flops * now
         figures = json.loads((folder / "fpgm.json").read_text())
@@ -168,7 +168,7 @@ def test_the_fast_kernels_serve_a_pruned_network(checkpoint, tmp_path):
     model, card = load_model(checkpoint)
     with accelerated(model) as count:
         before = dict(count)
-    FpgmStep(Fpgm(max_flops=0.75)).prepare(model, context_of(card, tmp_path))
+    FpgmPruning(Fpgm(max_flops=0.75)).prepare(model, context_of(card, tmp_path))
     model.train()
     image = paddle.randn([2, 3, 32, 96])
     results = []
@@ -192,7 +192,7 @@ def test_layers_named_in_skip_are_left_alone(checkpoint, tmp_path):
     model, card = load_model(checkpoint)
     skip = ["encoder", "collapse.*", "backbone.blocks.10"]
     kept = [model.encoder, model.collapse[0], model.backbone.blocks[10].depthwise[0]]
-    FpgmStep(Fpgm(max_flops=0.95, skip=skip)).prepare(model, context_of(card, tmp_path))
+    FpgmPruning(Fpgm(max_flops=0.95, skip=skip)).prepare(model, context_of(card, tmp_path))
     assert [model.encoder.hidden_size, model.collapse[0]._out_channels] == [16, kept[1]._out_channels]
     assert model.backbone.blocks[10].depthwise[0] is kept[2]
     assert json.loads((tmp_path / "fpgm.json").read_text())["removed"]
@@ -203,7 +203,7 @@ def test_layers_named_in_skip_are_left_alone(checkpoint, tmp_path):
         (Fpgm(max_flops=0.05), ["0.05", "max_ratio"]),
     ]:
         with pytest.raises(SlimError) as error:
-            FpgmStep(settings).prepare(model, context_of(card, tmp_path))
+            FpgmPruning(settings).prepare(model, context_of(card, tmp_path))
         assert all(word in str(error.value) for word in words)
 
 
@@ -294,8 +294,8 @@ def test_files_are_written_whole_or_refused_in_one_line(tmp_path):
 
 def test_harm_never_shrinks_and_no_number_is_the_worst():
     """Lost otherwise: a lucky measurement, or a network that gives NaN, would look like a bargain."""
-    assert harms({0: 1.0, 8: 1.5, 16: 1.2, 24: 2.0}) == pytest.approx({0: 0, 8: 0.5, 16: 0.5, 24: 1.0})
-    assert harms({0: 1.0, 8: float("nan")})[8] > 1e300
+    assert loss_increase({0: 1.0, 8: 1.5, 16: 1.2, 24: 2.0}) == pytest.approx({0: 0, 8: 0.5, 16: 0.5, 24: 1.0})
+    assert loss_increase({0: 1.0, 8: float("nan")})[8] > 1e300
 
 
 def test_a_latency_target_is_met_by_timing(checkpoint, tmp_path, monkeypatch):
@@ -308,8 +308,8 @@ def test_a_latency_target_is_met_by_timing(checkpoint, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fpgm, "latencies", half_as_good)
     with pytest.raises(SlimError, match="0.3"):
-        FpgmStep(Fpgm(max_latency=0.3)).prepare(model, context_of(card, tmp_path))
-    FpgmStep(Fpgm(max_latency=0.9)).prepare(model, context_of(card, tmp_path))
+        FpgmPruning(Fpgm(max_latency=0.3)).prepare(model, context_of(card, tmp_path))
+    FpgmPruning(Fpgm(max_latency=0.9)).prepare(model, context_of(card, tmp_path))
     figures = json.loads((tmp_path / "fpgm.json").read_text())
     assert 0.8 < figures["onnxruntime_ms"]["ratio"] <= 0.9
 
@@ -336,9 +336,11 @@ def test_latencies_are_of_the_two_networks(checkpoint, monkeypatch):
 def test_all_processes_follow_the_first_ones_plan(checkpoint, tmp_path):
     """Lost otherwise: two processes that timed differently would train networks of different shapes."""
     model, card = load_model(checkpoint)
-    FpgmStep(Fpgm(max_flops=0.8)).prepare(model, context_of(card, tmp_path))
+    FpgmPruning(Fpgm(max_flops=0.8)).prepare(model, context_of(card, tmp_path))
     other, _ = load_model(checkpoint)
-    FpgmStep(Fpgm(max_flops=0.8)).prepare(other, replace(context_of(card, tmp_path, is_first=False), calibration=None))
+    FpgmPruning(Fpgm(max_flops=0.8)).prepare(
+        other, replace(context_of(card, tmp_path, is_first=False), calibration=None)
+    )
     own, theirs = model_state(model), model_state(other)
     assert all(np.array_equal(own[name].numpy(), theirs[name].numpy()) for name in {*own, *theirs})
 
@@ -353,12 +355,12 @@ def test_no_process_follows_the_plan_of_an_earlier_run(checkpoint, tmp_path, mon
         events.append("decided")
         return fresh
 
-    monkeypatch.setattr(FpgmStep, "_decide", decide)
+    monkeypatch.setattr(FpgmPruning, "_decide", decide)
     write_json(path, stale)
     model, card = load_model(checkpoint)
     hidden = model.encoder.hidden_size
     first = replace(context_of(card, tmp_path), wait=lambda: events.append(path.exists()))
-    FpgmStep(Fpgm(max_flops=0.8)).prepare(model, first)
+    FpgmPruning(Fpgm(max_flops=0.8)).prepare(model, first)
     assert events == [False, "decided"] and model.encoder.hidden_size == hidden - 8
 
     def wait():  # the first one removes the stale plan before, and leaves its own some time after
@@ -367,7 +369,7 @@ def test_no_process_follows_the_plan_of_an_earlier_run(checkpoint, tmp_path, mon
 
     write_json(path, stale)
     other, _ = load_model(checkpoint)
-    FpgmStep(Fpgm(max_flops=0.8)).prepare(other, replace(context_of(card, tmp_path, is_first=False), wait=wait))
+    FpgmPruning(Fpgm(max_flops=0.8)).prepare(other, replace(context_of(card, tmp_path, is_first=False), wait=wait))
     assert other.encoder.hidden_size == hidden - 8 and len(events) == 2
 
 

@@ -39,10 +39,10 @@ from ppocr_slim.models.fake_quant import (
     quantized_layers,
     strip,
 )
-from ppocr_slim.models.grids import Grid, LayerGrids, grids_of
+from ppocr_slim.models.grids import LayerQuantParams, QuantParams, quant_params_of
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
-from ppocr_slim.quantization.calibration import activation_grid, calibrate
+from ppocr_slim.quantization.calibration import activation_params, calibrate
 from ppocr_slim.quantization.post_training import fused_operators, quantize_file
 from ppocr_slim.quantization.qdq_writer import lstm_integers, write_int8
 from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS, read_bundle, shipped
@@ -131,14 +131,14 @@ def test_a_block_computes_what_its_grids_say(tmp_path_factory, seed, weight_bits
     x = generator.normal(size=(1, 4, 3, 5)).astype(np.float32)
 
     def weight_grid(w):
-        return Grid(np.abs(w).max(axis=(1, 2, 3)) / np.float32(2 ** (weight_bits - 1) - 1), weight_bits)
+        return QuantParams(np.abs(w).max(axis=(1, 2, 3)) / np.float32(2 ** (weight_bits - 1) - 1), weight_bits)
 
-    signed = Grid(np.float32(4 / 2**bits), bits, 2 ** (bits - 1))
-    after_relu = Grid(np.float32(3 / 2**bits), bits, 2 ** (bits - 1) if negative else 0)
+    signed = QuantParams(np.float32(4 / 2**bits), bits, 2 ** (bits - 1))
+    after_relu = QuantParams(np.float32(3 / 2**bits), bits, 2 ** (bits - 1) if negative else 0)
     grids = {
-        "block.a": LayerGrids((signed,), weight_grid(w1)),
-        "block.b": LayerGrids((after_relu,), weight_grid(w2)),
-        "block.add": LayerGrids((signed, signed)),
+        "block.a": LayerQuantParams((signed,), weight_grid(w1)),
+        "block.b": LayerQuantParams((after_relu,), weight_grid(w2)),
+        "block.add": LayerQuantParams((signed, signed)),
     }
     write_int8(source, folder / "int8.onnx", grids, 8)
 
@@ -207,7 +207,7 @@ def test_an_lstm_is_rounded_row_by_row(tmp_path):
     constants = {"enc.weight_ih": w.astype(np.float32), "enc.weight_hh": r, "enc.bias": b}
     nodes = [make_node("LSTM", ["x", *constants], ["y"], hidden_size=8, direction="bidirectional")]
     source = save_model(tmp_path / "fp32.onnx", nodes, constants, [None, 1, 6])
-    write_int8(source, tmp_path / "int8.onnx", {"enc": LayerGrids(())})
+    write_int8(source, tmp_path / "int8.onnx", {"enc": LayerQuantParams(())})
     written = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "int8.onnx")).graph.initializer}
     for name in ("enc.weight_ih", "enc.weight_hh"):
         integers, scale = lstm_integers(constants[name])
@@ -225,13 +225,13 @@ def test_an_activation_grid_fits_what_was_seen():
     """Rare large values would leave few steps for all others; ReLU's grid would waste half of itself."""
     generator = np.random.default_rng(0)
     positive = np.abs(generator.normal(size=10_000)).astype(np.float32)
-    grid = activation_grid(positive)
+    grid = activation_params(positive)
     assert grid.zero_point == 0
     assert abs(grid.scale * 255 / positive.max() - 1) < 0.2
-    few = activation_grid(generator.laplace(size=10_000).astype(np.float32), bits=4)
+    few = activation_params(generator.laplace(size=10_000).astype(np.float32), bits=4)
     assert few.scale * 7 < 5  # the largest is about 9
-    assert activation_grid(-positive).zero_point == 128
-    assert activation_grid(np.zeros(5, np.float32)).scale > 0
+    assert activation_params(-positive).zero_point == 128
+    assert activation_params(np.zeros(5, np.float32)).scale > 0
 
 
 def test_what_cannot_be_quantized_is_said(tmp_path):
@@ -396,7 +396,7 @@ def test_the_file_of_a_trained_network_computes_what_was_trained(tmp_path, metho
     net(image)
     for hook in hooks:
         hook.remove()
-    trained, grids = net(image).numpy(), grids_of(net)
+    trained, grids = net(image).numpy(), quant_params_of(net)
     assert {grid.zero_point for layer in grids.values() for grid in layer.inputs} == {0, zero_point}
 
     plain = strip(copy.deepcopy(net))
@@ -504,7 +504,7 @@ def test_a_slower_int8_is_recorded_and_a_worse_one_refused(place, tmp_path, monk
 
     readings = Recognizer.from_bundle(place / "plain", precision="fp32").read([draw_row(text) for text in TEXTS])
     right = [Sample(sample.path, line.text, "a") for sample, line in zip(samples, readings)]
-    broken = {"backbone.stem.0": LayerGrids((Grid(np.float32(9), 8, 128),), Grid(np.float32(9), 8))}
+    broken = {"backbone.stem.0": LayerQuantParams((QuantParams(np.float32(9), 8, 128),), QuantParams(np.float32(9), 8))}
     monkeypatch.setattr(export_module, "calibrate", lambda source, inputs: broken)
     with pytest.raises(SlimError, match="INT8 reads with a cer of .* in onnxruntime, 0.0000 before"):
         export_bundle(place / "float", tmp_path / "b", ["onnx_int8"], 5, right, samples)
@@ -596,7 +596,7 @@ def test_the_tool_quantizes_a_file_and_says_what_came_out(place, tmp_path):
 def test_grids_of_a_network_name_its_layers(place):
     """File and network would disagree on what a layer is called."""
     model, _ = load_model(place / "trained")
-    grids = grids_of(model)
+    grids = quant_params_of(model)
     assert {"backbone.stem.0", "encoder", "head"} <= set(grids)
     for name in grids:
         assert layer_at(model, name) is not None

@@ -10,7 +10,7 @@ from ppocr_slim.models import MODELS, build_model
 from ppocr_slim.models.cost import measure_cost, parameter_count
 from ppocr_slim.models.db import db_mv3_slim
 from ppocr_slim.models.mobilenet_v3 import MobileNetV3
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.preprocess import time_steps_for_width
 
 CLASSES = 143
 
@@ -71,7 +71,7 @@ def test_heights_and_widths(height, width):
     """Lost otherwise: some rows would crash the recognizer, or give other steps than the length check counts on."""
     model = build_model("crnn_mv3_slim", {"height": height, "scale": 0.35, "hidden": 16}, CLASSES)
     model.eval()
-    assert model(paddle.zeros([1, 3, height, width])).shape == [1, steps_for_width(width), CLASSES]
+    assert model(paddle.zeros([1, 3, height, width])).shape == [1, time_steps_for_width(width), CLASSES]
 
 
 @pytest.mark.parametrize(("height", "rows"), [(32, 2), (40, 3), (50, 4)])
@@ -80,14 +80,14 @@ def test_without_the_last_halving_the_features_keep_twice_the_rows(height, rows)
     fine = build_model("crnn_mv3_slim", {"scale": 0.35, "height": height, "height_stride": 16}, classes=5)
     fine.eval()
     assert fine.collapse[0].weight.shape[2] == rows
-    assert fine(paddle.zeros([1, 3, height, 97])).shape == [1, steps_for_width(97), 5]
+    assert fine(paddle.zeros([1, 3, height, 97])).shape == [1, time_steps_for_width(97), 5]
 
 
 def test_the_slim_recognizer_is_slim_and_has_steps_for_seventy_characters():
     """Lost otherwise: the model that ships would outgrow its promise, or long addresses could not be read at all."""
     model = build_model("crnn_mv3_slim", {}, CLASSES)
     assert parameter_count(model) <= 1_600_000
-    assert steps_for_width(13 * model.height) >= 70  # address rows are at least 13 times as wide as high
+    assert time_steps_for_width(13 * model.height) >= 70  # address rows are at least 13 times as wide as high
 
 
 def test_the_cost_of_a_small_network_by_hand():

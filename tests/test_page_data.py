@@ -14,7 +14,7 @@ from drawing import draw_row, write_rows
 
 from ppocr_slim.config.schema import Augmentation, Config
 from ppocr_slim.data.directions import TrainingCrops
-from ppocr_slim.data.doctor import examine_crops, examine_pages
+from ppocr_slim.data.doctor import diagnose_crops, diagnose_pages
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.page_labels import read_page_file
 from ppocr_slim.data.pages import PageBatch, TrainingPages
@@ -151,7 +151,7 @@ def test_the_doctor_finds_what_is_wrong_with_pages(tmp_path):
     write_pages(tmp_path, [PAGES[0], [box(300, 1, 20, 20)]], "val.txt")
     with open(tmp_path / "val.txt", "a", encoding="utf-8") as file:
         file.write(f"images/train/2.png\t{json.dumps(PAGES[2])}\n")
-    train, evaluation = examine_pages(config_of(tmp_path), progress=False)
+    train, evaluation = diagnose_pages(config_of(tmp_path), progress=False)
     assert sorted(found(train.findings), key=lambda one: one[1]) == [
         ("box beside the page", 6),
         ("box beside the page", 7),
@@ -175,7 +175,7 @@ def test_pages_of_one_folder_are_no_writers(tmp_path):
     for number in range(2):
         write_page(tmp_path / "images" / "train" / f"x{number}.png", [])
     (tmp_path / "val.txt").write_text("\n".join(other), encoding="utf-8")
-    train, evaluation = examine_pages(config_of(tmp_path), progress=False)
+    train, evaluation = diagnose_pages(config_of(tmp_path), progress=False)
     assert train.is_clean and evaluation.is_clean
 
 
@@ -184,14 +184,14 @@ def test_a_training_on_empty_pages_is_refused(tmp_path):
     write_pages(tmp_path, [[], []])
     write_pages(tmp_path, PAGES, "val.txt")
     with pytest.raises(SlimError, match="no page of .*train.txt has a box"):
-        examine_pages(config_of(tmp_path), progress=False)
+        diagnose_pages(config_of(tmp_path), progress=False)
 
 
 def test_blank_rows_teach_no_direction(tmp_path):
     """Lost otherwise: rows without writing would be learned as upright or upside down, by chance."""
     write_rows(tmp_path, ["ab", "", "cd"])
     write_rows(tmp_path, ["ab"], "val.txt")
-    train, evaluation = examine_crops(config_of(tmp_path, "dir_cls_mv3_slim"), progress=False)
+    train, evaluation = diagnose_crops(config_of(tmp_path, "dir_cls_mv3_slim"), progress=False)
     assert found(train.findings) == [("blank row", 2)] and not train.bad and len(train.samples) == 2
     assert evaluation.is_clean
 

@@ -17,7 +17,7 @@ from drawing import draw_row
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
 from ppocr_slim.synth.clutter import bar_code, logo, scribble, square_code
-from ppocr_slim.synth.layouts import KINDS
+from ppocr_slim.synth.layouts import PAGE_KINDS
 from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
 from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, _upright_first, boxes_of, label_line
 from ppocr_slim.synth.sheets import (
@@ -58,12 +58,12 @@ def white_sheet(*lines: tuple[str, float, float, float]) -> Sheet:
     return sheet
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"empty"}))
+@pytest.mark.parametrize("kind", sorted(PAGE_KINDS.keys() - {"empty"}))
 def test_a_box_holds_the_ink_of_its_line_and_little_else(maker, kind):
     """Lost otherwise: a detector that learns boxes which cut letters or hold empty paper. A photograph with a line and
     the same one without it differ within the line's box, right up to its four sides.
     """
-    rng = np.random.default_rng([11, sorted(KINDS).index(kind)])
+    rng = np.random.default_rng([11, sorted(PAGE_KINDS).index(kind)])
     sheet = maker.draw_sheet(720, rng, kind)
     camera = draw_camera(sheet, 720, CameraLimits(scan=0.0, crop=0.0), rng)
     boxes = boxes_of(sheet, camera, 0.0)

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from test_training import config_dict
 
 from ppocr_slim.config.schema import Config, Lsq, Pact
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quantized_layers
-from ppocr_slim.models.grids import best_scale, grids_of
+from ppocr_slim.models.grids import best_scale, quant_params_of
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
-from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqStep, PactStep
+from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqQuantization, PactQuantization
 from ppocr_slim.slim.technique import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -64,7 +64,7 @@ def stage(checkpoint, tmp_path):
 
 
 def pact(**changes):
-    return PactStep(Pact(**{"max_drop": None, **changes}))
+    return PactQuantization(Pact(**{"max_drop": None, **changes}))
 
 
 def save_prepared(step, model, context, folder):
@@ -81,7 +81,7 @@ def output(model):
         return model(paddle.to_tensor(to_batch([resize_to_height(draw_row("Thôn 7"), 32)], 96))).numpy()
 
 
-@pytest.mark.parametrize("kind,section", [(PactStep, Pact), (LsqStep, Lsq)])
+@pytest.mark.parametrize("kind,section", [(PactQuantization, Pact), (LsqQuantization, Lsq)])
 def test_calibrated_at_8_bits_it_reads_nearly_as_before(stage, kind, section):
     """Lost otherwise: a training that starts at a network which reads nothing (PaddleOCR's QAT ran to NaN)."""
     model, context = stage
@@ -130,14 +130,14 @@ def test_edges_are_as_all_others_by_option(stage):
     assert transform["layers"][STEM]["inputs"][0]["zero_point"] == 8
 
 
-@pytest.mark.parametrize("step", [pact(), pact(clip=False), pact(weight_bits=3), LsqStep(Lsq(max_drop=None))])
+@pytest.mark.parametrize("step", [pact(), pact(clip=False), pact(weight_bits=3), LsqQuantization(Lsq(max_drop=None))])
 def test_a_folder_is_enough_to_load_it(stage, step, tmp_path):
     """Lost otherwise: learned clips would drop out when a checkpoint is read again, as in PaddleOCR's export."""
     model, context = stage
     card, _ = save_prepared(step, model, context, tmp_path / "checkpoint")
     loaded, _ = load_model(tmp_path / "checkpoint")
     np.testing.assert_array_equal(output(loaded), output(model))
-    assert grids_of(loaded).keys() == card.transforms[0]["layers"].keys()
+    assert quant_params_of(loaded).keys() == card.transforms[0]["layers"].keys()
 
 
 def test_training_learns_the_clips_and_they_decay(stage):

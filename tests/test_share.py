@@ -16,7 +16,7 @@ from ppocr_slim.config.schema import Optimizer, Share
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.preprocess import to_batch
-from ppocr_slim.slim.share import ShareStep, kmeans, nearest, shareable
+from ppocr_slim.slim.share import WeightSharing, kmeans, nearest, shareable
 from ppocr_slim.slim.shared_file import MAGIC, SHARED_FILE, codes_of, read_shared, write_shared
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights, read_arrays
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer
@@ -30,7 +30,7 @@ def lively(tmp_path_factory) -> Path:
 def shared_model(folder: Path, bits: int = 3):
     """The lively network with shared weights, ready to be trained, and its step."""
     model, _ = load_model(folder)
-    step = ShareStep(Share(bits=bits))
+    step = WeightSharing(Share(bits=bits))
     step.prepare(model, None)
     step.attach(model, None)
     return model, step
@@ -152,7 +152,7 @@ def test_training_keeps_equal_weights_equal_to_the_bit(lively, fast):
 def test_weights_that_were_not_shared_are_refused(lively):
     """Lost otherwise: a stage that resumes with other weights would train a network that is not shared at all."""
     model, _ = load_model(lively)
-    step = ShareStep(Share(bits=3))
+    step = WeightSharing(Share(bits=3))
     step.attach(model, None)
     backward(model, 0)
     with pytest.raises(SlimError, match="3 bits do not tell apart"):

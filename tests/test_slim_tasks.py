@@ -23,8 +23,8 @@ from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec
-from ppocr_slim.slim.channels import find_groups, joined, remove, silence
-from ppocr_slim.slim.distill import DistillStep
+from ppocr_slim.slim.channels import apply_mask, find_groups, joined, remove
+from ppocr_slim.slim.distill import Distillation
 from ppocr_slim.slim.quantize import quantizable
 from ppocr_slim.slim.teachers import open_plain_teacher
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, save_checkpoint
@@ -65,7 +65,7 @@ def test_a_pruned_network_computes_what_the_silenced_one_does(name, args, spec):
     groups = find_groups(model)
     cut = joined(group.cut(group.size // 4) for group in groups)
     silenced, small = copy.deepcopy(model), copy.deepcopy(model)
-    silence(silenced, cut)
+    apply_mask(silenced, cut)
     remove(small, cut)
     for key, expected in silenced.outputs(x).items():
         found = small.outputs(x)[key]
@@ -115,7 +115,7 @@ def test_a_loss_of_another_task_is_refused(tmp_path):
         task = task_for(DET[2])
         augmented = False
 
-    step = DistillStep(Distill(teacher=folder, losses=[{"name": "frames"}]))
+    step = Distillation(Distill(teacher=folder, losses=[{"name": "frames"}]))
     with pytest.raises(SlimError, match="the loss frames is for networks of task rec"):
         step.attach(lively(*DET[:2]), Context())
 

@@ -16,13 +16,13 @@ from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, DistillLoss
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import TrainingRows
+from ppocr_slim.data.lines import TrainingLines
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models import build_model
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.preprocess import time_steps_for_width
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim import STEPS
-from ppocr_slim.slim.technique import SlimStep
+from ppocr_slim.slim.technique import Technique
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
 from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.training.loop import Job, fit
@@ -32,7 +32,7 @@ from ppocr_slim.training.runlog import read_log
 CHARSET = Charset(("a", "b"))
 
 
-class Probe(SlimStep):
+class Probe(Technique):
     """A step with a layer of its own that learns to give the mean logit; it writes down when it was called."""
 
     supervised_weight = 0.5
@@ -137,8 +137,16 @@ def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
     config = Config.model_validate(config_dict(tmp_path))
 
     def plain(part):
-        rows = TrainingRows(
-            samples, [1.0] * 8, Charset.from_texts(TEXTS), 32, steps_for_width, 2, config.train.augment, 1, part=part
+        rows = TrainingLines(
+            samples,
+            [1.0] * 8,
+            Charset.from_texts(TEXTS),
+            32,
+            time_steps_for_width,
+            2,
+            config.train.augment,
+            1,
+            part=part,
         )
         return rows.plain(5)
 

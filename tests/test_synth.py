@@ -584,7 +584,7 @@ def test_contact_sheet_sets_real_rows_between(tmp_path):
     real = tmp_path / "real.txt"
     cv2.imwrite(str(tmp_path / "row.png"), np.full((120, 1800, 3), 200, np.uint8))
     real.write_text("row.png\tHà Nội\n" * 9, encoding="utf-8")
-    sheet = contact_sheet(tmp_path / "made" / "train.txt", real, made_rows=4, real_rows=2)
+    sheet = contact_sheet(tmp_path / "made" / "train.txt", real, made_lines=4, real_rows=2)
     assert sheet.shape[0] == 6 * 70
     real.write_text("gone.png\tHà Nội\n", encoding="utf-8")
     with pytest.raises(SlimError, match="gone.png"):

@@ -120,7 +120,7 @@ def test_rows_of_the_networks_own_height_are_judged(tmp_path, runs):
     (tmp_path / "val.txt").write_text("a.png\tHuế\n", encoding="utf-8")
     Image.fromarray(draw_row("a", height=32)).save(tmp_path / "a.png")
     task = task_for(card.spec)
-    judged = task.judge(model, read_label_file(tmp_path / "val.txt")[0], 4)
+    judged = task.predict_and_score(model, read_label_file(tmp_path / "val.txt")[0], 4)
     assert [one[0] for one in judged] == [False, True] and task.scores(judged).pictures == 2
 
 

@@ -23,7 +23,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from ppocr_slim.config.schema import Config, Optimizer
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate, open_recognizer
 from ppocr_slim.evaluation.metrics import score_lines
@@ -237,7 +237,7 @@ def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
     charset = Charset.from_texts(TEXTS)
 
     def sources(part):
-        rows = TrainingRows(samples, [1.0] * 8, charset, 32, lambda width: width, 2, [], seed=1, part=part)
+        rows = TrainingLines(samples, [1.0] * 8, charset, 32, lambda width: width, 2, [], seed=1, part=part)
         return [batch.sources for batch in islice(rows.batches(0), len(rows))]
 
     dealt = [source for rank in range(2) for batch in sources((rank, 2)) for source in batch]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.benchmarks.pipeline import RAPIDOCR, Settings, parse_range, run_benchmark
+from ppocr_slim.benchmarks.pipeline import RAPIDOCR, PipelineSettings, parse_range, run_pipeline_benchmark
 from ppocr_slim.errors import run_tool
 from ppocr_slim.reports.pipeline import page_text
 from ppocr_slim.reports.results import write_results
@@ -37,7 +37,7 @@ def main() -> int:
     rivals = [name.strip() for name in options.rivals.split(",") if name.strip()]
     if set(rivals) - {RAPIDOCR}:
         parser.error(f"--rivals: choose from {RAPIDOCR}")
-    settings = Settings(
+    settings = PipelineSettings(
         pages=options.pages,
         det=options.det or shipped("det"),
         cls=options.cls or shipped("cls"),
@@ -52,7 +52,7 @@ def main() -> int:
         rivals=rivals,
         rival_python=options.rival_python,
     )
-    figures = run_benchmark(settings, "python " + shlex.join(sys.argv))
+    figures = run_pipeline_benchmark(settings, "python " + shlex.join(sys.argv))
     page = write_results(options.out, figures, page_text)
     print(page.read_text(encoding="utf-8"))
     print(f"wrote {options.out}.json and {page}")

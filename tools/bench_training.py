@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.benchmarks.training_speed import CASES, Settings, run_benchmark, run_contender
+from ppocr_slim.benchmarks.training_speed import CASES, TrainingSpeedSettings, run_contender, run_training_benchmark
 from ppocr_slim.engines.session import usable_cores
 from ppocr_slim.errors import run_tool
 from ppocr_slim.reports.training_speed import table, write_figures
@@ -43,7 +43,7 @@ def main() -> int:
         parser.error(f"--cases: choose from {', '.join(CASES)}")
     changes = {} if options.batch is None else {"batch": options.batch}
     cases = [replace(CASES[name], **changes) for name in names]
-    settings = Settings(
+    settings = TrainingSpeedSettings(
         cases=cases,
         rounds=options.rounds,
         steps=options.steps,
@@ -53,7 +53,7 @@ def main() -> int:
         torch_python=options.torch_python,
     )
     page = None
-    for figures in run_benchmark(settings, "python " + shlex.join(sys.argv)):
+    for figures in run_training_benchmark(settings, "python " + shlex.join(sys.argv)):
         page = write_figures(options.out, figures)
     if options.rounds:
         print(table(figures))

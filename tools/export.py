@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.errors import run_tool
-from ppocr_slim.evaluation.verification import spread
+from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.export.bundle import FORMATS, export_bundle, requantize_bundle
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.quantization.qdq_writer import WEIGHT_BITS
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="label file of the network's task: what is compared")
     parser.add_argument("--image-root", type=Path, help="what image paths are relative to; default: its folder")
     parser.add_argument(
-        "--rows", type=int, default=32, help="rows or pages to compare on, spread over the file (default 32)"
+        "--rows", type=int, default=32, help="rows or pages to compare on, evenly_spaced over the file (default 32)"
     )
     parser.add_argument("--budget-mb", type=float, default=50.0, help="most megabytes a format may have (default 50)")
     parser.add_argument("--formats", default="paddle,onnx", help=f"comma-separated, of {', '.join(FORMATS)}")
@@ -49,9 +49,9 @@ def main() -> int:
         parser.error(f"{folder} is a bundle: of its formats only onnx_int8 can be made anew (--formats onnx_int8)")
     task = (read_bundle(folder) if is_bundle else ModelCard.read(folder)).spec.task
     samples, findings = read_samples(task, options.data, options.image_root)
-    rows = spread(samples, options.rows)
+    rows = evenly_spaced(samples, options.rows)
     calibration, more = read_samples(task, options.calibration) if options.calibration else ([], [])
-    calibration, findings = spread(calibration, options.calibration_rows), [*findings, *more]
+    calibration, findings = evenly_spaced(calibration, options.calibration_rows), [*findings, *more]
     if is_bundle:
         report = requantize_bundle(folder, options.out, options.budget_mb, rows, calibration, options.weight_bits)
     else:

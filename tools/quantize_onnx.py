@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.errors import run_tool
-from ppocr_slim.evaluation.verification import spread
+from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.quantization.post_training import quantize_file
 from ppocr_slim.quantization.qdq_writer import WEIGHT_BITS
 from ppocr_slim.runtime.bundle import SAFE_BITS
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("model", type=Path, help="FP32 file whose input is [N, 3, H, W] in -1 to 1, a recognizer's")
     parser.add_argument("--out", type=Path, required=True, help="INT8 file to write")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="rows it sees, or folders of them")
-    parser.add_argument("--rows", type=int, default=64, help="images taken of them, spread evenly (default 64)")
+    parser.add_argument("--rows", type=int, default=64, help="images taken of them, evenly_spaced evenly (default 64)")
     parser.add_argument("--height", type=int, help="height of the input in pixels; default: the network's own")
     parser.add_argument(
         "--weight-bits", type=int, choices=WEIGHT_BITS, default=SAFE_BITS, help="8 needs VNNI (default 7)"
@@ -34,7 +34,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.rows < 1 or (options.height is not None and options.height < 1):
         parser.error("--rows and --height must be at least 1")
-    images = spread(find_images(options.images), options.rows)
+    images = evenly_spaced(find_images(options.images), options.rows)
     report = quantize_file(
         options.model,
         options.out,

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 
 from ppocr_slim.errors import SlimError, run_tool
-from ppocr_slim.synth.layouts import KINDS
+from ppocr_slim.synth.layouts import PAGE_KINDS
 from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
 from ppocr_slim.synth.pages import PageOptions
 
@@ -36,7 +36,9 @@ def main() -> int:
         metavar="LABEL_FILE",
         help="real rows to set between the written lines",
     )
-    parser.add_argument("--kinds", nargs="+", metavar="KIND", help=f"only these kinds of pages: {', '.join(KINDS)}")
+    parser.add_argument(
+        "--kinds", nargs="+", metavar="KIND", help=f"only these kinds of pages: {', '.join(PAGE_KINDS)}"
+    )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of the first pages with boxes")
     arguments = parser.parse_args()
 

@@ -25,9 +25,9 @@ from paddle.nn import functional
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
-from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.evaluation.metrics import Scores
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import parameter_count
@@ -35,7 +35,7 @@ from ppocr_slim.models.crnn import CRNN
 from ppocr_slim.models.db import DB, db_mv3_slim
 from ppocr_slim.models.mobilenet_v3 import InvertedResidual, MobileNetV3
 from ppocr_slim.models.state import name_parameters
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.preprocess import time_steps_for_width
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -96,7 +96,7 @@ class Gate:
         self._waited += waited
 
 
-class PausedRows(TrainingRows):
+class PausedRows(TrainingLines):
     """Training rows whose threads stand still while the gate is closed."""
 
     def __init__(self, gate: Gate, **arguments):
@@ -196,7 +196,7 @@ def contend(spec: Mapping[str, Any]) -> None:
         rows: Any = MadePages(spec["width"], config.train.batch_size, config.run.seed, processes.rank)
     else:
         samples, _ = read_label_file(spec["rows"])
-        samples = [s for s in samples if needed_steps(s.text) <= steps_for_width(spec["width"])]
+        samples = [s for s in samples if needed_time_steps(s.text) <= time_steps_for_width(spec["width"])]
         charset = Charset.from_texts(sample.text for sample in samples)
         model = build_model(spec["model"], spec["args"], len(charset.classes))
         rec = RecSpec(model.height, charset.classes)
@@ -207,7 +207,7 @@ def contend(spec: Mapping[str, Any]) -> None:
             ratios=[1.0] * len(samples),
             charset=charset,
             height=model.height,
-            steps=steps_for_width,
+            steps=time_steps_for_width,
             batch_size=config.train.batch_size,
             augment=config.train.augment,
             seed=config.run.seed,

@@ -39,7 +39,7 @@ SETTLE, REPEATS = 1, 3  # readings of a page in a turn: those that do not count,
 
 
 @dataclass(frozen=True)
-class Settings:
+class PipelineSettings:
     """What to compare.
 
     Attributes:
@@ -93,7 +93,7 @@ def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
     ]
 
 
-def run_benchmark(settings: Settings, command: str) -> dict[str, Any]:
+def run_pipeline_benchmark(settings: PipelineSettings, command: str) -> dict[str, Any]:
     """All figures, as plain dicts.
 
     Raises:
@@ -141,7 +141,7 @@ def _named(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
-def _sides(settings: Settings, bundles: Mapping[str, Bundle]) -> list[tuple[str, Worker]]:
+def _sides(settings: PipelineSettings, bundles: Mapping[str, Bundle]) -> list[tuple[str, Worker]]:
     """Ours in FP32, in INT8 where every bundle has it or else FP32 in its place, and the rivals; started."""
     ours = {"engine": "ppocr_slim", "threads": settings.threads}
     ours.update({task: str(getattr(settings, task).absolute()) for task in TASKS})
@@ -214,7 +214,7 @@ def _page_figures(counts: Sequence[Found]) -> dict[str, Any]:
 
 
 def _true_boxes(
-    settings: Settings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: set[str] | None
+    settings: PipelineSettings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: set[str] | None
 ) -> dict[str, Any]:
     """ "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number of
     lines; "direction": the classifier there and on rows, in FP32.
@@ -246,7 +246,7 @@ def _true_boxes(
     return {"true_boxes": read, "direction": direction}
 
 
-def _speed(sides: Mapping[str, Worker], pages: Sequence[PageSample], settings: Settings) -> dict[str, Any]:
+def _speed(sides: Mapping[str, Worker], pages: Sequence[PageSample], settings: PipelineSettings) -> dict[str, Any]:
     """Milliseconds a page by stage, and peak memory, of each side.
 
     Page by page all sides take turns, every other round the other way round. A round's figure is the mean over the

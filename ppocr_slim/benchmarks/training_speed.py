@@ -74,7 +74,7 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class ContenderPlan:
     """How a contender runs: `processes` of `batch` images each, with or without this project's kernels."""
 
     name: str
@@ -84,22 +84,24 @@ class Plan:
     torch: bool = False
 
 
-def plans(case: Case, processes: int, torch: bool) -> list[Plan]:
+def plans(case: Case, processes: int, torch: bool) -> list[ContenderPlan]:
     """The contenders of a case, in the order of a round. SlimError where the batch cannot be shared out."""
     if case.batch < 1 or case.batch % processes:
         raise SlimError(f"{case.name}: a batch of {case.batch} cannot be shared out to {processes} processes")
-    found = [Plan(STOCK, 1, case.batch, fast=False)]
+    found = [ContenderPlan(STOCK, 1, case.batch, fast=False)]
     if processes > 1:
-        found.append(Plan("ours", processes, case.batch // processes, fast=True))
-        found.append(Plan("ours, larger batch", processes, case.batch, fast=True))
-    found.append(Plan("ours, one process" if processes > 1 else "ours", 1, case.batch, fast=True))
-    return found + ([Plan("torch", 1, case.batch, fast=False, torch=True)] if torch else [])
+        found.append(ContenderPlan("ours", processes, case.batch // processes, fast=True))
+        found.append(ContenderPlan("ours, larger batch", processes, case.batch, fast=True))
+    found.append(ContenderPlan("ours, one process" if processes > 1 else "ours", 1, case.batch, fast=True))
+    return found + ([ContenderPlan("torch", 1, case.batch, fast=False, torch=True)] if torch else [])
 
 
 class Contender:
     """A running contender. It starts with `ready`, trains with `go`, and leaves nothing behind after `close`."""
 
-    def __init__(self, plan: Plan, case: Case, folder: Path, rows: Path, shared: Path | None = None, **changes):
+    def __init__(
+        self, plan: ContenderPlan, case: Case, folder: Path, rows: Path, shared: Path | None = None, **changes
+    ):
         """`shared`: where stock describes the network and torch reads it; `changes` of what it is told."""
         self.plan, self.case, self.folder = plan, case, folder
         self._log, self._connections = folder / "contender.log", []
@@ -299,7 +301,7 @@ def run_contender(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSpeedSettings:
     """What to measure.
 
     Attributes:
@@ -321,7 +323,7 @@ class Settings:
     torch_python: str | None = None
 
 
-def run_benchmark(settings: Settings, command: str) -> Iterator[dict[str, Any]]:
+def run_training_benchmark(settings: TrainingSpeedSettings, command: str) -> Iterator[dict[str, Any]]:
     """Run the cases; gives all figures so far after each of them.
 
     Raises SlimError where a contender dies or the settings make no sense.
@@ -397,7 +399,12 @@ def make_rows(folder: Path, count: int) -> None:
 
 
 def _compare(
-    case: Case, contenders: Sequence[Plan], settings: Settings, folder: Path, rows: Path, torch_python: str | None
+    case: Case,
+    contenders: Sequence[ContenderPlan],
+    settings: TrainingSpeedSettings,
+    folder: Path,
+    rows: Path,
+    torch_python: str | None,
 ) -> dict[str, Any]:
     """The rounds of a case: what `summarize` makes of them, with parameters and versions."""
     rounds: list[dict[str, dict[str, Any]]] = []
@@ -431,7 +438,7 @@ def _compare(
     return {"parameters": parameters, "versions": found, "contenders": summarize(contenders, rounds, peaks)}
 
 
-def require_memory(case: Case, plan: Plan, stock: float) -> None:
+def require_memory(case: Case, plan: ContenderPlan, stock: float) -> None:
     """SlimError where a contender will not fit, `stock` being what stock needed at most, in megabytes.
 
     Otherwise the system would end some process, of whoever.
@@ -446,7 +453,7 @@ def require_memory(case: Case, plan: Plan, stock: float) -> None:
 
 
 def summarize(
-    contenders: Sequence[Plan], rounds: Sequence[Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, float]
+    contenders: Sequence[ContenderPlan], rounds: Sequence[Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """The figures of each contender.
 
@@ -478,7 +485,7 @@ def _curve(case: Case, steps: int, folder: Path, rows: Path) -> dict[str, Any]:
     losses: list[list[float]] = []
     for name, fast in ((STOCK, False), ("fast", True)):
         place = folder / f"curve_{name}"
-        plan = Plan(name, 1, case.batch, fast)
+        plan = ContenderPlan(name, 1, case.batch, fast)
         # One step more than is trained: the last one of a training would be evaluated and saved.
         with Contender(plan, case, place, rows, steps=steps + 1, log_every_steps=1) as contender:
             contender.ready()
@@ -494,7 +501,9 @@ def apart(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
     return {"largest_difference": max(differences), "final_difference": differences[-1]}
 
 
-def _memory(case: Case, plan: Plan, settings: Settings, folder: Path, rows: Path) -> dict[str, Any]:
+def _memory(
+    case: Case, plan: ContenderPlan, settings: TrainingSpeedSettings, folder: Path, rows: Path
+) -> dict[str, Any]:
     """What our contender holds while it trains: [step, megabytes of all its processes]."""
     held: list[tuple[int, float]] = []
     with Contender(plan, case, folder / "memory", rows, trim=False) as contender:

@@ -291,7 +291,7 @@ class Step(Section):
         return getattr(self, self.name)
 
 
-NEEDED_STEPS = {"train": (), "prune": ("fpgm",), "quantize": ("pact", "lsq"), "share": ("share",)}
+NEEDED_TECHNIQUES = {"train": (), "prune": ("fpgm",), "quantize": ("pact", "lsq"), "share": ("share",)}
 
 
 class TrainStage(Section):
@@ -315,11 +315,11 @@ class TrainStage(Section):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"the step {twice} stands here twice")
-        surgery = {step: stage for stage, steps in NEEDED_STEPS.items() for step in steps}
+        surgery = {step: stage for stage, steps in NEEDED_TECHNIQUES.items() for step in steps}
         misplaced = next((name for name in names if surgery.get(name, self.stage) != self.stage), None)
         if misplaced:
             raise ValueError(f"the step {misplaced} belongs in a stage {surgery[misplaced]!r}, this is {self.stage!r}")
-        needed = NEEDED_STEPS[self.stage]
+        needed = NEEDED_TECHNIQUES[self.stage]
         if needed and len(set(needed) & set(names)) != 1:
             raise ValueError(f"a stage {self.stage!r} needs one step {' or '.join(needed)}")
         return self

@@ -1,8 +1,8 @@
 """Augmentations of text rows, by the names that a config gives them.
 
-A transform maps a `Row` to a `Row` and draws only from the generator that it is handed, so that a sample is the same
-whenever (seed, epoch, position) is the same, on any number of threads. Photometric ones are albumentations'; what
-concerns a text line (its time steps, its words, its writer) is ours.
+A transform maps a `LineImage` to a `LineImage` and draws only from the generator that it is handed, so that a sample is
+the same whenever (seed, epoch, position) is the same, on any number of threads. Photometric ones are albumentations';
+what concerns a text line (its time steps, its words, its writer) is ours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ppocr_slim.errors import WrongKeyError
 
 
 @dataclass(frozen=True)
-class Row:
+class LineImage:
     """A text row on its way into a batch: image [H, W, 3] uint8, its text, and another row of the same writer.
 
     Where nothing is known of the writer, `another` gives the row itself.
@@ -33,10 +33,10 @@ class Row:
 
     image: np.ndarray
     text: str
-    another: Callable[[np.random.Generator], Row]
+    another: Callable[[np.random.Generator], LineImage]
 
 
-Transform = Callable[[Row, np.random.Generator], Row]
+Transform = Callable[[LineImage, np.random.Generator], LineImage]
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 PAPER = cv2.BORDER_REPLICATE  # what a warp uncovers is more of the row's own edge
 
@@ -46,7 +46,7 @@ def _photometric(*choices: albumentations.BasicTransform) -> Transform:
     pipeline = albumentations.OneOf(choices, p=1.0) if len(choices) > 1 else choices[0]
     pipeline = albumentations.Compose([pipeline])
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         pipeline.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         return replace(row, image=pipeline(image=row.image)["image"])
 
@@ -86,7 +86,7 @@ def pen(strength: float) -> Transform:
     Thinning goes half as far: fine strokes would be gone.
     """
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         reach = strength * row.image.shape[0] / 64 * rng.uniform(-0.5, 1)
         grow = cv2.erode if reach > 0 else cv2.dilate  # ink is darker than paper
         whole, part = int(abs(reach)), abs(reach) % 1
@@ -99,7 +99,7 @@ def pen(strength: float) -> Transform:
 def perspective(strength: float) -> Transform:
     """The paper not square to the camera: slant, slope and a little of both ends."""
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         height, width = row.image.shape[:2]
         shear = rng.uniform(-0.35, 0.35) * strength * height
         slope = rng.uniform(-0.07, 0.07) * strength * height
@@ -115,7 +115,7 @@ def perspective(strength: float) -> Transform:
 def distort(strength: float) -> Transform:
     """A smooth elastic field on a coarse grid, in the spirit of TIA (Luo et al. 2020, arXiv:2003.06606)."""
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         height, width = row.image.shape[:2]
         columns = max(3, round(width / height * rng.uniform(1.0, 2.5)))
         field = rng.normal(0, 0.055 * strength * height, (2, 3, columns)).astype(np.float32)
@@ -131,7 +131,7 @@ def distort(strength: float) -> Transform:
 def squeeze(strength: float) -> Transform:
     """Narrower or wider writing: the width times 1 - 0.35 strength to 1 + 0.2 strength."""
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         height, width = row.image.shape[:2]
         factor = rng.uniform(max(0.3, 1 - 0.35 * strength), 1 + 0.2 * strength)
         size = (max(1, round(width * factor)), height)
@@ -143,7 +143,7 @@ def squeeze(strength: float) -> Transform:
 def rescale(strength: float) -> Transform:
     """Smaller or larger writing in the row: part of the height is cut off or added as paper."""
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         height = row.image.shape[0]
         above, below = np.round(rng.uniform(-0.1, 0.2, 2) * strength * height).astype(int)
         image = row.image[max(0, -above) : height - max(0, -below)]
@@ -157,7 +157,7 @@ def rescale(strength: float) -> Transform:
 def trim(strength: float) -> Transform:
     """Cut empty paper before and after the writing off, by a random part of it."""
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         inked = np.flatnonzero(ink_columns(row.image))
         if inked.size == 0:
             return row
@@ -173,7 +173,7 @@ def trim(strength: float) -> Transform:
 def erase(strength: float) -> Transform:
     """Small patches of the row gone, painted in the paper's tone."""
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         image = row.image.copy()
         height, width = image.shape[:2]
         paper = paper_tone(np.ascontiguousarray(image[:: max(1, height // 8), :: max(1, width // 64)]))
@@ -194,11 +194,11 @@ def glue_words(strength: float) -> Transform:
     """
     longest = 68  # characters: the longest of real address rows
 
-    def words_of(row: Row) -> list:
+    def words_of(row: LineImage) -> list:
         pieces = split_words(row.image, row.text) or []
         return [(row.image[:, left:right], word) for left, right, word in pieces]
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         mine = words_of(row)
         other = row.another(rng)
         theirs = words_of(other) if other.image.shape[0] == row.image.shape[0] else []
@@ -221,7 +221,7 @@ def rand_augment(strength: float) -> Transform:
     """RandAugment (Cubuk et al. 2020, arXiv:1909.13719): two of the other transforms at random."""
     operations = [make(strength) for make in (color, blur, noise, perspective, distort, squeeze, rescale, erase)]
 
-    def apply(row: Row, rng: np.random.Generator) -> Row:
+    def apply(row: LineImage, rng: np.random.Generator) -> LineImage:
         for i in rng.choice(len(operations), 2, replace=False):
             row = operations[i](row, rng)
         return row
@@ -256,7 +256,7 @@ class Augmenter:
         check_names(augmentations)
         self._steps: list[tuple] = [(a.p, TRANSFORMS[a.name](a.strength)) for a in augmentations]
 
-    def __call__(self, row: Row, rng: np.random.Generator, fits: Callable[[Row], bool]) -> Row:
+    def __call__(self, row: LineImage, rng: np.random.Generator, fits: Callable[[LineImage], bool]) -> LineImage:
         """Apply each transform with its probability; one after which the row no longer `fits` is taken back."""
         for p, transform in self._steps:
             if rng.random() < p:
@@ -266,5 +266,5 @@ class Augmenter:
 
     def picture(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The same for a picture [H, W, 3] uint8 whose text does not matter."""
-        row = Row(image, "", lambda rng: row)
+        row = LineImage(image, "", lambda rng: row)
         return self(row, rng, lambda changed: min(changed.image.shape[:2]) > 0).image

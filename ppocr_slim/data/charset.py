@@ -82,7 +82,7 @@ class Charset:
         return set(unicodedata.normalize("NFC", text)) - self._indices.keys()
 
 
-def needed_steps(labels: Sequence[object]) -> int:
+def needed_time_steps(labels: Sequence[object]) -> int:
     """Time steps that CTC needs for a text or its classes: one each, and a blank between equal neighbours.
 
     Graves et al. 2006, "Connectionist temporal classification".

@@ -10,7 +10,7 @@ import numpy as np
 from ppocr_slim.config.schema import Augmentation
 from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.data.rows import WORK_SCALE, ImageCache
+from ppocr_slim.data.lines import WORK_SCALE, ImageCache
 from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch

@@ -12,15 +12,15 @@ from typing import Any
 from tqdm import tqdm
 
 from ppocr_slim.config.schema import Config, EvalFile, TrainFile
-from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.labels import Finding, Sample, read_label_file
 from ppocr_slim.data.page_labels import PageSample, read_page_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.preprocess import time_steps_for_width
 
 SHOWN = 5  # findings of a kind that a report shows unless it is asked for more; the counts are of all
-BLANK_ROW = "blank row"  # the one kind of line that is left out of training without being bad
+BLANK_LINE = "blank row"  # the one kind of line that is left out of training without being bad
 Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
 Read = Callable[[Path, Path | None], tuple[list[Any], list[Finding]]]  # a label file, the folder of its images
 Problem = Callable[[Any, int, int], Finding | None]  # a sample, width and height of its image in pixels
@@ -37,7 +37,7 @@ class CheckedSample:
 
 @dataclass
 class Diagnosis:
-    """What `examine` found: every line of the label files is a usable sample or left out for one finding.
+    """What `diagnose_samples` found: every line of the label files is a usable sample or left out for one finding.
 
     Attributes:
         samples: what can be used, in the files' order.
@@ -52,7 +52,7 @@ class Diagnosis:
     @property
     def bad(self) -> list[Finding]:
         """The findings but for blank rows, which are legal: training has nothing to learn from them."""
-        return [one for one in self.findings if one.kind != BLANK_ROW]
+        return [one for one in self.findings if one.kind != BLANK_LINE]
 
     @property
     def bad_fraction(self) -> float:
@@ -91,16 +91,16 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def steps_for_height(model_height: int) -> Steps:
+def time_steps_for_height(model_height: int) -> Steps:
     """The time steps of a recognizer whose input has `model_height` rows, as a function of an image's size."""
 
     def steps(width: int, height: int) -> int:
-        return steps_for_width(max(1, round(width * model_height / height)))
+        return time_steps_for_width(max(1, round(width * model_height / height)))
 
     return steps
 
 
-def examine(
+def diagnose_samples(
     label_files: Sequence[EvalFile],
     read: Read,
     problem: Problem,
@@ -143,46 +143,48 @@ def examine(
         if isinstance(size, Finding) or (found and for_training):
             diagnosis.findings.append(found)
             continue
-        if found and found.kind != BLANK_ROW:
+        if found and found.kind != BLANK_LINE:
             diagnosis.notes.append(found)
         diagnosis.samples.append(checked)
     return diagnosis
 
 
-def examine_rows(config: Config, charset: Charset, steps: Steps, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
+def diagnose_lines(
+    config: Config, charset: Charset, steps: Steps, progress: bool = True
+) -> tuple[Diagnosis, Diagnosis]:
     """A recognizer's training and evaluation data; what both share is among the evaluation's notes.
 
     Wrong with a row is, for training, that it is blank (which is legal, see `Diagnosis.bad`), or a label with
     characters outside the dictionary or longer than the model's output.
     """
-    return _examine_both(config, read_label_file, row_problem(charset, steps), progress)
+    return _diagnose_both(config, read_label_file, line_problem(charset, steps), progress)
 
 
-def examine_crops(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
+def diagnose_crops(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
     """A direction classifier's training and evaluation data, rows of which only blank ones are of no use."""
-    return _examine_both(config, read_label_file, lambda row, width, height: _blank(row), progress)
+    return _diagnose_both(config, read_label_file, lambda row, width, height: _blank(row), progress)
 
 
-def examine_pages(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
+def diagnose_pages(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
     """A detector's training and evaluation data. Wrong with a page is a box that lies beside it."""
-    train, evaluation = _examine_both(config, read_page_file, _beside, progress, writers=False)
+    train, evaluation = _diagnose_both(config, read_page_file, _beside, progress, writers=False)
     if not any(one.sample.outlines for one in train.samples):
         paths = ", ".join(str(label_file.path) for label_file in config.train.label_files)
         raise SlimError(f"no page of {paths} has a box: a label line is 'path<TAB>[{{\"transcription\": ...}}]'")
     return train, evaluation
 
 
-def _examine_both(
+def _diagnose_both(
     config: Config, read: Read, problem: Problem, progress: bool, writers: bool = True
 ) -> tuple[Diagnosis, Diagnosis]:
-    train = examine(config.train.label_files, read, problem, progress=progress)
-    evaluation = examine(config.eval.label_files, read, problem, for_training=False, progress=progress)
+    train = diagnose_samples(config.train.label_files, read, problem, progress=progress)
+    evaluation = diagnose_samples(config.eval.label_files, read, problem, for_training=False, progress=progress)
     evaluation.notes += compare(train, evaluation, writers)
     return train, evaluation
 
 
-def row_problem(charset: Charset, steps: Steps) -> Problem:
-    """What `examine` asks of a recognizer's rows."""
+def line_problem(charset: Charset, steps: Steps) -> Problem:
+    """What `diagnose_samples` asks of a recognizer's rows."""
 
     def problem(row: Sample, width: int, height: int) -> Finding | None:
         return _blank(row) or _label_problem(row, charset, steps(width, height))
@@ -193,7 +195,7 @@ def row_problem(charset: Charset, steps: Steps) -> Problem:
 def _blank(row: Sample) -> Finding | None:
     if row.text:
         return None
-    return Finding(BLANK_ROW, row.where, f"{row.path} has no text to learn from")
+    return Finding(BLANK_LINE, row.where, f"{row.path} has no text to learn from")
 
 
 def _beside(page: PageSample, width: int, height: int) -> Finding | None:
@@ -273,7 +275,7 @@ def _label_problem(sample: Sample, charset: Charset, steps: int) -> Finding | No
     if unknown:
         detail = f"the dictionary lacks {unknown} of {sample.text!r}"
         return Finding("unknown character", sample.where, detail)
-    needed = needed_steps(sample.text)
+    needed = needed_time_steps(sample.text)
     if needed > steps:
         detail = f"{sample.text!r} needs {needed} time steps, an image of this shape has {steps}"
         return Finding("label too long", sample.where, detail)

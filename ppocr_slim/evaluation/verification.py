@@ -15,12 +15,12 @@ from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import (
-    median_row,
+    line_input,
+    median_line,
     padded_width,
     pages_to_batch,
     resize_page,
     resize_to_height,
-    row_input,
     to_batch,
 )
 from ppocr_slim.runtime.recognizer import Recognizer
@@ -32,13 +32,13 @@ BATCH = 8  # samples compared in one batch too
 _T = TypeVar("_T")
 
 
-def spread(samples: Sequence[_T], count: int) -> list[_T]:
-    """`count` of the samples (all, if there are fewer), spread evenly from first to last."""
+def evenly_spaced(samples: Sequence[_T], count: int) -> list[_T]:
+    """`count` of the samples (all, if there are fewer), evenly_spaced evenly from first to last."""
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
     return [samples[index] for index in chosen]
 
 
-class Exam(ABC):
+class ParityCheck(ABC):
     """Samples with their labels, and what a network makes of them.
 
     Attributes:
@@ -55,7 +55,7 @@ class Exam(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, spec: Any, samples: Sequence[Any]) -> Exam:
+    def of(cls, spec: Any, samples: Sequence[Any]) -> ParityCheck:
         """The exam on labelled samples. SlimError where an image cannot be read."""
 
     @staticmethod
@@ -83,7 +83,7 @@ class Exam(ABC):
         return one == other
 
 
-class RowExam(Exam):
+class LineParityCheck(ParityCheck):
     """Rows and their texts."""
 
     things, figure = "texts", "cer"
@@ -93,13 +93,13 @@ class RowExam(Exam):
         self._rows = [resize_to_height(image, spec.height, spec.max_width) for image in self.images]
 
     @classmethod
-    def of(cls, spec: RecSpec, samples: Sequence[Any]) -> RowExam:
+    def of(cls, spec: RecSpec, samples: Sequence[Any]) -> LineParityCheck:
         return cls(spec, [load_image(sample.path) for sample in samples], [sample.text for sample in samples])
 
     @staticmethod
     def inputs(spec: RecSpec, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for image in images:
-            yield row_input(resize_to_height(image, spec.height, spec.max_width))
+            yield line_input(resize_to_height(image, spec.height, spec.max_width))
 
     def batches(self) -> Iterator[np.ndarray]:
         """The rows, two of them at unusual widths, and some in one batch, as wide as the widest of them."""
@@ -107,12 +107,12 @@ class RowExam(Exam):
         for width in EXTRA_WIDTHS:
             squeezed = [resize_to_height(row, self.spec.height, width) for row in self._rows[:2]]
             yield to_batch(squeezed, width)
-        together = spread(self._rows, BATCH)
+        together = evenly_spaced(self._rows, BATCH)
         yield to_batch(together, padded_width(max(row.shape[1] for row in together)))
 
     def typical(self) -> np.ndarray:
         """The row of median width."""
-        return row_input(median_row(self._rows))
+        return line_input(median_line(self._rows))
 
     def read(self, session: Session) -> list[str]:
         return [line.text for line in Recognizer(session, self.spec).read(self.images)]
@@ -121,7 +121,7 @@ class RowExam(Exam):
         return score_lines(self.references, readings).cer
 
 
-class PageExam(Exam):
+class PageParityCheck(ParityCheck):
     """Pages and where their lines stand."""
 
     things, figure = "pages", "hmean_missing"
@@ -132,7 +132,7 @@ class PageExam(Exam):
         self.spec, self.images, self.truths = spec, list(images), list(truths)
 
     @classmethod
-    def of(cls, spec: DetSpec, samples: Sequence[Any]) -> PageExam:
+    def of(cls, spec: DetSpec, samples: Sequence[Any]) -> PageParityCheck:
         truths = [(sample.outlines, sample.ignored) for sample in samples]
         return cls(spec, [load_image(sample.path) for sample in samples], truths)
 
@@ -165,7 +165,7 @@ class PageExam(Exam):
         return score_page(one, [False] * len(one), other).hmean == 1
 
 
-class CropExam(Exam):
+class CropParityCheck(ParityCheck):
     """Rows as they are, and turned."""
 
     things, figure = "directions", "wrong"
@@ -175,7 +175,7 @@ class CropExam(Exam):
         self.images = [picture for image in images for picture in (image, half_turned(image))]
 
     @classmethod
-    def of(cls, spec: ClsSpec, samples: Sequence[Any]) -> CropExam:
+    def of(cls, spec: ClsSpec, samples: Sequence[Any]) -> CropParityCheck:
         return cls(spec, [load_image(sample.path) for sample in samples])
 
     @staticmethod
@@ -187,7 +187,7 @@ class CropExam(Exam):
         """The pictures, and some in one batch."""
         single = list(self.inputs(self.spec, self.images))
         yield from single
-        yield np.concatenate(spread(single, BATCH))
+        yield np.concatenate(evenly_spaced(single, BATCH))
 
     def typical(self) -> np.ndarray:
         """Any: all have one size."""
@@ -200,4 +200,8 @@ class CropExam(Exam):
         return float(np.mean([angle != 180 * (number % 2) for number, angle in enumerate(readings)]))
 
 
-EXAMS: dict[type[Spec], type[Exam]] = {RecSpec: RowExam, DetSpec: PageExam, ClsSpec: CropExam}
+PARITY_CHECKS: dict[type[Spec], type[ParityCheck]] = {
+    RecSpec: LineParityCheck,
+    DetSpec: PageParityCheck,
+    ClsSpec: CropParityCheck,
+}

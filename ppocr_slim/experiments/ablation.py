@@ -101,7 +101,7 @@ class Run:
         return _stages(self.config)
 
 
-class Plan(NamedTuple):
+class AblationPlan(NamedTuple):
     """All runs of an ablation.
 
     Attributes:
@@ -119,7 +119,7 @@ class Plan(NamedTuple):
         return [run for run in self.runs if run.variant == variant]
 
 
-def plan(path: Path, any_code: bool = False) -> Plan:
+def plan(path: Path, any_code: bool = False) -> AblationPlan:
     """Read an ablation file and lay out its runs; nothing is run.
 
     Args:
@@ -147,7 +147,7 @@ def plan(path: Path, any_code: bool = False) -> Plan:
         runs += [_done_elsewhere(run, place) or run if any_code else run for run in made]
     if len(metrics) > 1:
         raise SlimError(f"{path}: its variants are scored by {' and '.join(metrics)}: give all of them one Metric")
-    return Plan(path.stem, ablation, experiments, runs, next(iter(metrics)))
+    return AblationPlan(path.stem, ablation, experiments, runs, next(iter(metrics)))
 
 
 def _run(experiment: Experiment, seed: int, ablation: Ablation, place: Path, code: str, seen: Seen) -> Run:
@@ -320,7 +320,7 @@ def seconds_a_step(folder: Path, config: Config) -> float:
 
 
 def figures_of(
-    plan: Plan, outcomes: Mapping[Path, Outcome], command: str, rounds: int, measured: bool = True
+    plan: AblationPlan, outcomes: Mapping[Path, Outcome], command: str, rounds: int, measured: bool = True
 ) -> dict[str, Any]:
     """All figures, ready for JSON.
 
@@ -350,7 +350,7 @@ def figures_of(
 
 
 def _variant_figures(
-    plan: Plan, experiment: Experiment, outcomes: Mapping[Path, Outcome], measured: bool
+    plan: AblationPlan, experiment: Experiment, outcomes: Mapping[Path, Outcome], measured: bool
 ) -> dict[str, Any]:
     runs = [(run, _run_figures(run, outcomes[run.folder])) for run in plan.of(experiment.name)]
     found: dict[str, Any] = {
@@ -398,7 +398,9 @@ def _minutes(log: Sequence[Mapping[str, Any]]) -> float:
     return seconds / 60
 
 
-def ablate(planned: Plan, executor: Executor | None, command: str, rounds: int = 15) -> tuple[dict[str, Any], int]:
+def ablate(
+    planned: AblationPlan, executor: Executor | None, command: str, rounds: int = 15
+) -> tuple[dict[str, Any], int]:
     """Run what is missing of an ablation (nothing without an executor), and give its figures and a signal or 0."""
     stopped = 0
     if executor:

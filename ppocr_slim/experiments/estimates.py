@@ -15,7 +15,7 @@ from ppocr_slim.experiments.ablation import (
     PROBE,
     PROBE_LOG,
     PROBE_STEPS,
-    Plan,
+    AblationPlan,
     Run,
     images_per_s,
     slug,
@@ -47,7 +47,7 @@ class Forecast(NamedTuple):
     seconds: float | None
 
 
-def forecast(plan: Plan, probe: bool = True) -> list[Forecast]:
+def forecast(plan: AblationPlan, probe: bool = True) -> list[Forecast]:
     """What is left of each run. A run's speed is that of runs of its variant; else that of other variants, or of a few
     steps of the base config, by the multiply-adds of a step.
 
@@ -132,7 +132,7 @@ def _network(architecture: Architecture) -> float:
     return float(measure_cost(model, model.typical_input).flops)
 
 
-def plan_text(plan: Plan, forecasts: Sequence[Forecast], jobs: int) -> str:
+def plan_text(plan: AblationPlan, forecasts: Sequence[Forecast], jobs: int) -> str:
     """The plan as it is printed: a line for each run, and the sums."""
     changes = {one.name: "; ".join(one.changes) or "nothing" for one in plan.experiments}
     rows = []

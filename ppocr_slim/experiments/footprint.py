@@ -18,7 +18,7 @@ from ppocr_slim.export.bundle import save_inference_model
 from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import strip
-from ppocr_slim.models.grids import LayerGrids, grids_of
+from ppocr_slim.models.grids import LayerQuantParams, quant_params_of
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS
 from ppocr_slim.slim.shared_file import SHARED_FILE
@@ -55,7 +55,7 @@ def measure(stage: Path, out: Path) -> dict[str, Any]:
 
 def _measure(checkpoint: Path, out: Path) -> dict[str, Any]:
     model, card = load_model(checkpoint)
-    cost, grids = measure_cost(model, model.typical_input), grids_of(model)
+    cost, grids = measure_cost(model, model.typical_input), quant_params_of(model)
     found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
     few = fewest_bits(grids)
     if few < WIDEST:
@@ -74,7 +74,7 @@ def _measure(checkpoint: Path, out: Path) -> dict[str, Any]:
     return {**found, "file": name}
 
 
-def fewest_bits(grids: Mapping[str, LayerGrids]) -> int:
+def fewest_bits(grids: Mapping[str, LayerQuantParams]) -> int:
     """The bits of the coarsest grid; `WIDEST` where there is none. Weights of 7 count as 8: INT8 files have them."""
     of_inputs = [grid.bits for layer in grids.values() for grid in layer.inputs]
     of_weights = [layer.weight.bits for layer in grids.values() if layer.weight]

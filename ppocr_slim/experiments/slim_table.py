@@ -15,7 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from ppocr_slim.config.schema import NEEDED_STEPS, Config, ExportStage, Fpgm, Pact, Quantize, Share, Step, TrainStage
+from ppocr_slim.config.schema import (
+    NEEDED_TECHNIQUES,
+    Config,
+    ExportStage,
+    Fpgm,
+    Pact,
+    Quantize,
+    Share,
+    Step,
+    TrainStage,
+)
 from ppocr_slim.data.labels import Sample, read_label_file
 from ppocr_slim.engines.session import BACKENDS, usable_cores
 from ppocr_slim.engines.timing import compared, time_in_turns
@@ -26,7 +36,7 @@ from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
+from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_height
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model, read_states
@@ -151,7 +161,7 @@ def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]
 def _with_steps(stage: TrainStage, steps: list[Step]) -> TrainStage:
     """The stage with these steps, called by what they do to the network."""
     names = {step.name for step in steps}
-    kind = next((kind for kind, needed in NEEDED_STEPS.items() if names & set(needed)), "train")
+    kind = next((kind for kind, needed in NEEDED_TECHNIQUES.items() if names & set(needed)), "train")
     return stage.model_copy(update={"stage": kind, "steps": steps})
 
 
@@ -291,7 +301,7 @@ def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] 
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
     engines = [name for name in ENGINES if name in BACKENDS and importlib.util.find_spec(name)]
-    x = typical_row(samples, read_bundle(rows[0].export).spec.height)
+    x = typical_line(samples, read_bundle(rows[0].export).spec.height)
     size = [int(side) for side in x.shape[2:]]
     found: dict[str, Any] = {}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
@@ -344,7 +354,7 @@ def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], si
     }
 
 
-def typical_row(samples: Sequence[Sample], height: int) -> np.ndarray:
+def typical_line(samples: Sequence[Sample], height: int) -> np.ndarray:
     """The row whose width is the median of all, as a network of this height gets it: [1, 3, height, W] float32."""
     rows = []
     for sample in samples:
@@ -354,7 +364,7 @@ def typical_row(samples: Sequence[Sample], height: int) -> np.ndarray:
             continue  # it counts as read "" where rows are scored
     if not rows:
         raise SlimError("none of the evaluation rows can be read, so there is nothing to measure on")
-    return row_input(median_row(rows))
+    return line_input(median_line(rows))
 
 
 def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from paddle.static import InputSpec
 from ppocr_slim.engines.session import Session, open_session
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.evaluation.verification import EXAMS, Exam
+from ppocr_slim.evaluation.verification import PARITY_CHECKS, ParityCheck
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.fake_quant import strip
-from ppocr_slim.models.grids import grids_of
+from ppocr_slim.models.grids import quant_params_of
 from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
@@ -135,13 +135,13 @@ def export_bundle(
         )
     model, card = load_model(checkpoint_folder)
     task = task_for(card.spec)
-    grids = grids_of(model)
+    grids = quant_params_of(model)
     quantized = task.session(model) if grids else None
     if quantized:
         model = strip(load_model(checkpoint_folder)[0])
     architecture = card.architecture
     architecture["transforms"] = [step for step in card.transforms if step["name"] != FAKE_QUANT]
-    exam = EXAMS[type(card.spec)].of(card.spec, check_samples)
+    exam = PARITY_CHECKS[type(card.spec)].of(card.spec, check_samples)
     staging = out.with_name(out.name + ".new")
     try:
         shutil.rmtree(staging, ignore_errors=True)
@@ -207,7 +207,7 @@ def requantize_bundle(
     _require_replaceable(out, *bundle.sizes)
     if not check_samples or not calibration_samples:
         raise SlimError("INT8 of a bundle needs labelled images to compare on (--data) and some to calibrate on")
-    exam = EXAMS[type(bundle.spec)].of(bundle.spec, check_samples)
+    exam = PARITY_CHECKS[type(bundle.spec)].of(bundle.spec, check_samples)
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -287,7 +287,7 @@ def write_network(network: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -
             onnx.save(graph, str(folder / ONNX))
 
 
-def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: Exam) -> dict[str, Any]:
+def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: ParityCheck) -> dict[str, Any]:
     """Compare sessions with each other, by their numbers and by what they read.
 
     Returns the figures that the bundle keeps.
@@ -325,7 +325,7 @@ def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: E
     }
 
 
-def compare_int8(bundle: Bundle, before: Session, exam: Exam) -> dict[str, dict[str, Any]]:
+def compare_int8(bundle: Bundle, before: Session, exam: ParityCheck) -> dict[str, dict[str, Any]]:
     """How the INT8 file of a bundle reads, and how fast, by backend: a backend that cannot load it is left out.
 
     Of a recognizer {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time":

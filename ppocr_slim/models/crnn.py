@@ -40,7 +40,7 @@ class CRNN(nn.Layer):
     """Convolutions, BiLSTM and CTC head for one text line.
 
     image [N, 3, height, W] float32 in [-1, 1] -> logits [N, T, classes] float32, T = ceil(W / 4) (see
-    `runtime.preprocess.steps_for_width`), class 0 the CTC blank. Every width is legal; the height is
+    `runtime.preprocess.time_steps_for_width`), class 0 the CTC blank. Every width is legal; the height is
     fixed when the model is built.
 
     Args:

@@ -55,7 +55,7 @@ def rounded(x: paddle.Tensor) -> paddle.Tensor:
     return x + (paddle.round(x) - x).detach()
 
 
-def passing(x: paddle.Tensor, share: float) -> paddle.Tensor:
+def grad_scale(x: paddle.Tensor, share: float) -> paddle.Tensor:
     """x; its gradient is multiplied by `share`."""
     return x * share + (x * (1 - share)).detach()
 
@@ -190,8 +190,8 @@ class LsqQuantizer(ActivationQuantizer):
 
     def forward(self, x):
         share = self.share(x)
-        step = passing(self.bound(), share)
-        offset = 0.0 if self.offset is None else rounded(passing(self.bound_offset(), share))
+        step = grad_scale(self.bound(), share)
+        offset = 0.0 if self.offset is None else rounded(grad_scale(self.bound_offset(), share))
         q = paddle.clip(rounded(x / step) + offset, 0, 2**self.bits - 1)
         return (q - offset) * step
 
@@ -258,7 +258,7 @@ class LsqWeightQuantizer(WeightQuantizer):
 
     def forward(self, weight):
         count = weight.size // weight.shape[self.axis]
-        step = self.spread(passing(self.bound(), 1 / np.sqrt(count * self.top)), weight).expand_as(weight)
+        step = self.spread(grad_scale(self.bound(), 1 / np.sqrt(count * self.top)), weight).expand_as(weight)
         return rounded(paddle.clip(weight / step, -self.top, self.top)) * step
 
 
@@ -332,7 +332,7 @@ def rounded_rows(weight: np.ndarray) -> np.ndarray:
 ACTIVATIONS = {"pact": PactQuantizer, "max": MovingQuantizer, "lsq": LsqQuantizer}
 WEIGHTS = {"pact": WeightQuantizer, "max": WeightQuantizer, "lsq": LsqWeightQuantizer}
 WRAPPERS = {nn.Conv2D: (QuantizedConv2D, 0), nn.Linear: (QuantizedLinear, 1)}  # and the axis of output channels
-KINDS = (nn.Conv2D, nn.Linear, Add, nn.LSTM)  # what can be quantized
+QUANTIZABLE = (nn.Conv2D, nn.Linear, Add, nn.LSTM)  # what can be quantized
 
 
 def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str, Any]]) -> None:

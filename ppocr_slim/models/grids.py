@@ -14,7 +14,7 @@ SHARES = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value, w
 
 
 @dataclass(frozen=True)
-class Grid:
+class QuantParams:
     """Real numbers as integers: x is about (q - zero_point) * scale.
 
     Attributes:
@@ -31,7 +31,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class LayerGrids:
+class LayerQuantParams:
     """The grids of one layer, named by its path in the network ("backbone.stem.0").
 
     Attributes:
@@ -43,25 +43,27 @@ class LayerGrids:
             a layer's own bias does not.
     """
 
-    inputs: tuple[Grid, ...]
-    weight: Grid | None = None
+    inputs: tuple[QuantParams, ...]
+    weight: QuantParams | None = None
     integer_bias: bool = True
 
 
-def grids_of(model: nn.Layer) -> dict[str, LayerGrids]:
+def quant_params_of(model: nn.Layer) -> dict[str, LayerQuantParams]:
     """The grids of a fake-quantized network's layers, by path; empty for a float network."""
     return {path: _grids(layer) for path, layer in quantized_layers(model).items()}
 
 
-def _grids(layer: nn.Layer) -> LayerGrids:
+def _grids(layer: nn.Layer) -> LayerQuantParams:
     inputs = tuple(
-        Grid(quantizer.scale().numpy().reshape([]), quantizer.bits, quantizer.zero_point())
+        QuantParams(quantizer.scale().numpy().reshape([]), quantizer.bits, quantizer.zero_point())
         for quantizer in input_quantizers(layer)
     )
     if not isinstance(layer, (QuantizedConv2D, QuantizedLinear)):
-        return LayerGrids(inputs)
+        return LayerQuantParams(inputs)
     quantizer = layer._fake_quant_weight
-    return LayerGrids(inputs, Grid(quantizer.scale(layer.weight).numpy(), quantizer.bits), layer.bias is None)
+    return LayerQuantParams(
+        inputs, QuantParams(quantizer.scale(layer.weight).numpy(), quantizer.bits), layer.bias is None
+    )
 
 
 def best_scales(rows: np.ndarray, widest: np.ndarray, low: int, top: int, shares: np.ndarray = SHARES) -> np.ndarray:

@@ -14,7 +14,7 @@ import paddle
 from paddle import nn
 
 
-class Row(NamedTuple):
+class BlockSpec(NamedTuple):
     """A row of the paper's table; `downsample` is its stride 2, hard swish stands for HS, else ReLU."""
 
     kernel: int
@@ -28,34 +28,34 @@ class Row(NamedTuple):
 # fmt: off
 LARGE = (  # table 1
     #   k  exp   c    SE     HS     s=2
-    Row(3, 16,   16,  False, False, False),
-    Row(3, 64,   24,  False, False, True),
-    Row(3, 72,   24,  False, False, False),
-    Row(5, 72,   40,  True,  False, True),
-    Row(5, 120,  40,  True,  False, False),
-    Row(5, 120,  40,  True,  False, False),
-    Row(3, 240,  80,  False, True,  True),
-    Row(3, 200,  80,  False, True,  False),
-    Row(3, 184,  80,  False, True,  False),
-    Row(3, 184,  80,  False, True,  False),
-    Row(3, 480,  112, True,  True,  False),
-    Row(3, 672,  112, True,  True,  False),
-    Row(5, 672,  160, True,  True,  True),
-    Row(5, 960,  160, True,  True,  False),
-    Row(5, 960,  160, True,  True,  False),
+    BlockSpec(3, 16,   16,  False, False, False),
+    BlockSpec(3, 64,   24,  False, False, True),
+    BlockSpec(3, 72,   24,  False, False, False),
+    BlockSpec(5, 72,   40,  True,  False, True),
+    BlockSpec(5, 120,  40,  True,  False, False),
+    BlockSpec(5, 120,  40,  True,  False, False),
+    BlockSpec(3, 240,  80,  False, True,  True),
+    BlockSpec(3, 200,  80,  False, True,  False),
+    BlockSpec(3, 184,  80,  False, True,  False),
+    BlockSpec(3, 184,  80,  False, True,  False),
+    BlockSpec(3, 480,  112, True,  True,  False),
+    BlockSpec(3, 672,  112, True,  True,  False),
+    BlockSpec(5, 672,  160, True,  True,  True),
+    BlockSpec(5, 960,  160, True,  True,  False),
+    BlockSpec(5, 960,  160, True,  True,  False),
 )
 SMALL = (  # table 2
-    Row(3, 16,   16,  True,  False, True),
-    Row(3, 72,   24,  False, False, True),
-    Row(3, 88,   24,  False, False, False),
-    Row(5, 96,   40,  True,  True,  True),
-    Row(5, 240,  40,  True,  True,  False),
-    Row(5, 240,  40,  True,  True,  False),
-    Row(5, 120,  48,  True,  True,  False),
-    Row(5, 144,  48,  True,  True,  False),
-    Row(5, 288,  96,  True,  True,  True),
-    Row(5, 576,  96,  True,  True,  False),
-    Row(5, 576,  96,  True,  True,  False),
+    BlockSpec(3, 16,   16,  True,  False, True),
+    BlockSpec(3, 72,   24,  False, False, True),
+    BlockSpec(3, 88,   24,  False, False, False),
+    BlockSpec(5, 96,   40,  True,  True,  True),
+    BlockSpec(5, 240,  40,  True,  True,  False),
+    BlockSpec(5, 240,  40,  True,  True,  False),
+    BlockSpec(5, 120,  48,  True,  True,  False),
+    BlockSpec(5, 144,  48,  True,  True,  False),
+    BlockSpec(5, 288,  96,  True,  True,  True),
+    BlockSpec(5, 576,  96,  True,  True,  False),
+    BlockSpec(5, 576,  96,  True,  True,  False),
 )
 # fmt: on
 TABLES = {"large": LARGE, "small": SMALL}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from paddle import nn
 
 Widths = dict[str, list[int]]
-"""Path of a layer in the network -> what `KINDS` says of its kind."""
+"""Path of a layer in the network -> what `RESIZERS` says of its kind."""
 
 
 def _conv2d(layer: nn.Conv2D, inputs: int, outputs: int) -> nn.Conv2D:
@@ -64,7 +64,7 @@ def _lstm(layer: nn.LSTM, inputs: int, hidden: int) -> nn.LSTM:
     return nn.LSTM(inputs, hidden, layer.num_layers, direction, layer.time_major, layer.dropout)
 
 
-class Kind(NamedTuple):
+class Resizer(NamedTuple):
     """A kind of layer that has widths.
 
     Attributes:
@@ -81,12 +81,12 @@ def _conv2d_widths(shapes: Mapping[str, Sequence[int]], layer: nn.Conv2D) -> lis
     return [outputs if layer._groups > 1 else inputs, outputs]
 
 
-KINDS: dict[type, Kind] = {
-    nn.Conv2D: Kind(_conv2d_widths, _conv2d),  # inputs, outputs
-    nn.Conv2DTranspose: Kind(lambda shapes, layer: list(shapes["weight"][:2]), _conv2d_transpose),  # inputs, outputs
-    nn.BatchNorm2D: Kind(lambda shapes, layer: [shapes["_mean"][0]], _batch_norm),  # channels
-    nn.Linear: Kind(lambda shapes, layer: list(shapes["weight"]), _linear),  # inputs, outputs
-    nn.LSTM: Kind(  # inputs, hidden units of each layer and direction
+RESIZERS: dict[type, Resizer] = {
+    nn.Conv2D: Resizer(_conv2d_widths, _conv2d),  # inputs, outputs
+    nn.Conv2DTranspose: Resizer(lambda shapes, layer: list(shapes["weight"][:2]), _conv2d_transpose),  # inputs, outputs
+    nn.BatchNorm2D: Resizer(lambda shapes, layer: [shapes["_mean"][0]], _batch_norm),  # channels
+    nn.Linear: Resizer(lambda shapes, layer: list(shapes["weight"]), _linear),  # inputs, outputs
+    nn.LSTM: Resizer(  # inputs, hidden units of each layer and direction
         lambda shapes, layer: [shapes["weight_ih_l0"][1], shapes["weight_hh_l0"][1]], _lstm
     ),
 }
@@ -96,10 +96,10 @@ def widths_of(model: nn.Layer, shapes: Mapping[str, Sequence[int]] = ()) -> Widt
     """The widths of every layer that has any; those that it would have where `shapes` names tensors' others."""
     found = {}
     for path, layer in model.named_sublayers():
-        if type(layer) in KINDS:
+        if type(layer) in RESIZERS:
             own = {name: list(tensor.shape) for name, tensor in layer.state_dict().items()}
             own.update({name: list(shapes[f"{path}.{name}"]) for name in own if f"{path}.{name}" in shapes})
-            found[path] = [int(width) for width in KINDS[type(layer)].widths(own, layer)]
+            found[path] = [int(width) for width in RESIZERS[type(layer)].widths(own, layer)]
     return found
 
 
@@ -113,11 +113,11 @@ def resize(model: nn.Layer, layers: Mapping[str, Sequence[int]]) -> None:
     places = dict(model.named_sublayers())
     for path, widths in layers.items():
         layer = places.get(path)
-        if type(layer) not in KINDS:
+        if type(layer) not in RESIZERS:
             raise ValueError(f"{path} is no layer of this network that has widths")
         if not widths or not all(type(width) is int and width >= 1 for width in widths):
             raise ValueError(f"{path} cannot have widths {widths!r}")
-        fresh = KINDS[type(layer)].build(layer, *widths)
+        fresh = RESIZERS[type(layer)].build(layer, *widths)
         fresh.training = layer.training
         parent, _, name = path.rpartition(".")
         setattr(places[parent] if parent else model, name, fresh)

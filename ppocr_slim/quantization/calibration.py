@@ -12,7 +12,7 @@ from onnx import NodeProto
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
-from ppocr_slim.models.grids import Grid, LayerGrids, best_scale
+from ppocr_slim.models.grids import LayerQuantParams, QuantParams, best_scale
 from ppocr_slim.quantization.onnx_graph import Graph, read_graph, weight_axis, weights_of
 from ppocr_slim.quantization.qdq_writer import SMALLEST, is_addition
 
@@ -23,7 +23,7 @@ SHARES = np.linspace(1.0, 0.3, 36).astype(np.float32)  # of the largest value: w
 
 def calibrate(
     source: str | Path, inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
-) -> dict[str, LayerGrids]:
+) -> dict[str, LayerQuantParams]:
     """Grids for the convolutions, matrix products and LSTMs of an FP32 ONNX file and the additions behind them.
 
     An activation's grid is the one with the least squared error on what was seen; that of weights ends at the largest
@@ -48,21 +48,21 @@ def calibrate(
     tensors = {name: _inputs_with_grids(layers[name]) for name in names}
     seen = _observe(graph, sorted({t for places in tensors.values() for place in places for t in place}), inputs)
     return {
-        name: LayerGrids(
-            tuple(activation_grid(np.concatenate([seen[tensor] for tensor in place])) for place in tensors[name]),
+        name: LayerQuantParams(
+            tuple(activation_params(np.concatenate([seen[tensor] for tensor in place])) for place in tensors[name]),
             _weight_grid(graph, layers[name][0]),
         )
         for name in names
     }
 
 
-def activation_grid(values: np.ndarray, bits: int = ACTIVATION_BITS) -> Grid:
+def activation_params(values: np.ndarray, bits: int = ACTIVATION_BITS) -> QuantParams:
     """The grid with the least squared error on `values`; symmetric around its middle where any is negative."""
     top = 2**bits - 1
     zero_point = 2 ** (bits - 1) if values.min() < 0 else 0
     largest = max(float(values.max()) / (top - zero_point), -float(values.min()) / max(zero_point, 1))
     scale = best_scale(values, largest, -zero_point, top - zero_point, SHARES)
-    return Grid(np.float32(scale), bits, zero_point)
+    return QuantParams(np.float32(scale), bits, zero_point)
 
 
 def _quantizable(graph: Graph) -> dict[str, list[NodeProto]]:
@@ -86,14 +86,14 @@ def _inputs_with_grids(nodes: Sequence[NodeProto]) -> list[list[str]]:
     return [[node.input[index] for node in nodes] for index in range(2 if nodes[0].op_type == "Add" else 1)]
 
 
-def _weight_grid(graph: Graph, node: NodeProto) -> Grid | None:
+def _weight_grid(graph: Graph, node: NodeProto) -> QuantParams | None:
     name = weights_of(node)
     if name is None or node.op_type == "LSTM":
         return None
     weights = graph.constants[graph.origins[name] if name in graph.factors else name]
     axis = weight_axis(node, weights.ndim)
     largest = np.abs(weights).max(axis=tuple(other for other in range(weights.ndim) if other != axis))
-    return Grid(np.maximum(largest, SMALLEST).astype(np.float32) / np.float32(127), 8)
+    return QuantParams(np.maximum(largest, SMALLEST).astype(np.float32) / np.float32(127), 8)
 
 
 def _observe(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.preprocess import median_row, resize_to_height, row_input
+from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_height
 
 TIMED_ROUNDS = 30
 INTEGER_OPERATORS = (
@@ -95,12 +95,12 @@ def quantize_file(
         raise SlimError(f"{out} is the FP32 file itself: name another one for INT8")
     height = height or _height(source)
     rows = [resize_to_height(load_image(path), height) for path in images]
-    inputs = [row_input(row) for row in rows]
+    inputs = [line_input(row) for row in rows]
     grids = calibrate(source, inputs, float_layers)
     write_int8(source, out, grids, weight_bits)
     sessions = [OnnxSession(path, usable_cores()) for path in (source, out)]
     differences = [np.abs(sessions[0](x) - sessions[1](x)).mean() for x in inputs]
-    typical = row_input(median_row(rows))
+    typical = line_input(median_line(rows))
     return QuantizationReport(
         out,
         (source.stat().st_size, out.stat().st_size),

@@ -25,7 +25,7 @@ from onnx.helper import make_node, make_opsetid
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
-from ppocr_slim.models.grids import Grid, LayerGrids
+from ppocr_slim.models.grids import LayerQuantParams, QuantParams
 from ppocr_slim.quantization.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
 from ppocr_slim.runtime.bundle import SAFE_BITS
 
@@ -36,13 +36,14 @@ SMALLEST = 1e-8  # scale; of weights that are all zero, for example
 
 
 def write_int8(
-    source: str | Path, out: str | Path, grids: Mapping[str, LayerGrids], weight_bits: int = SAFE_BITS
+    source: str | Path, out: str | Path, grids: Mapping[str, LayerQuantParams], weight_bits: int = SAFE_BITS
 ) -> None:
     """Write the INT8 version of an FP32 ONNX file; metadata, inputs and outputs stay.
 
     Args:
         source: the FP32 file.
-        grids: by layer, from `models.grids.grids_of` or `quantization.calibration.calibrate`; other layers stay float.
+        grids: by layer, from `models.grids.quant_params_of` or `quantization.calibration.calibrate`; other layers stay
+            float.
         weight_bits: 7, or 8 for processors with VNNI alone; grids of more bits are made coarser. An LSTM has 7.
 
     Raises:
@@ -62,7 +63,7 @@ def write_int8(
         onnx.save(graph.rebuild(), str(new))
 
 
-def find_layers(graph: Graph, grids: Mapping[str, LayerGrids], where: str) -> dict[str, list[NodeProto]]:
+def find_layers(graph: Graph, grids: Mapping[str, LayerQuantParams], where: str) -> dict[str, list[NodeProto]]:
     """The nodes of each layer: one, or several of an LSTM with several layers and where a layer is used repeatedly.
 
     An addition has no weights that would carry its path. It goes by the name of its output, or it is the one that
@@ -113,7 +114,7 @@ class _Writer:
         self.outputs = graph.outputs()
         self.on_grids: dict[tuple[str, tuple[float, int, int]], str] = {}
 
-    def quantize(self, node: NodeProto, grids: LayerGrids, is_first: bool) -> None:
+    def quantize(self, node: NodeProto, grids: LayerQuantParams, is_first: bool) -> None:
         """Round what a node reads to `grids`; of a stacked LSTM the first layer alone has an input with a grid."""
         for index, grid in enumerate(grids.inputs if is_first or node.op_type != "LSTM" else ()):
             node.input[index] = self.on_grid(node.input[index], grid)
@@ -131,7 +132,7 @@ class _Writer:
                 integers = np.rint(bias / scale.astype(np.float64)).astype(np.int32)
                 node.input[2] = self.dequantized(f"{node.output[0]}.quantized_bias", integers, scale, 0)
 
-    def integer_bias(self, node: NodeProto, grids: LayerGrids) -> np.ndarray | None:
+    def integer_bias(self, node: NodeProto, grids: LayerQuantParams) -> np.ndarray | None:
         """The bias of a layer [channels] if it becomes integers: on grids of few bits it would be too coarse."""
         if not grids.integer_bias:
             return None
@@ -139,7 +140,7 @@ class _Writer:
         fine = grids.inputs and grids.inputs[0].bits == 8 and grids.weight.bits >= min(WEIGHT_BITS)
         return bias if bias is not None and bias.ndim == 1 and bias.size > 1 and fine else None
 
-    def on_grid(self, name: str, grid: Grid) -> str:
+    def on_grid(self, name: str, grid: QuantParams) -> str:
         """The name of a tensor that has the values of `name`, rounded to a grid."""
         producer = self.producers.get(name)
         if producer is not None and producer.op_type in MOVES and self.only_for_one(name, producer.input[0]):
@@ -166,7 +167,7 @@ class _Writer:
     def only_for_one(self, *names: str) -> bool:
         return all(len(self.consumers.get(name, [])) == 1 and name not in self.outputs for name in names)
 
-    def quantize_weights(self, node: NodeProto, grid: Grid, least: float | np.ndarray) -> np.ndarray:
+    def quantize_weights(self, node: NodeProto, grid: QuantParams, least: float | np.ndarray) -> np.ndarray:
         """Put integers for a layer's weights; gives their scales [output channels], `least` or more."""
         name = weights_of(node)
         factor = self.graph.factors.get(name, np.float32(1))

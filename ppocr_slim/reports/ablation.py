@@ -20,7 +20,7 @@ LONGEST = 44  # characters of a name beside its bar
 CUT = 0.6  # bars of which the shortest has this share of the longest do not begin at zero
 
 
-class Spread(NamedTuple):
+class MeanStd(NamedTuple):
     """A score over seeds; the deviation is the sample's, None of one seed."""
 
     mean: float
@@ -32,12 +32,12 @@ class Spread(NamedTuple):
         return f"{self.mean:.4f}{around}"
 
 
-def spread(variant: Mapping[str, Any], name: str) -> Spread | None:
+def mean_std(variant: Mapping[str, Any], name: str) -> MeanStd | None:
     """A score of a variant's runs that are there; None where none is."""
     values = tuple(run["scores"][name] for run in variant["runs"] if name in run.get("scores", {}))
     if not values:
         return None
-    return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, values)
+    return MeanStd(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, values)
 
 
 def other_scores(figures: Mapping[str, Any]) -> list[str]:
@@ -52,8 +52,8 @@ def table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], dict[
     headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
     rows, missing = [], {}
     for variant in figures["variants"]:
-        main = spread(variant, metric)
-        found = [spread(variant, name) for name in others]
+        main = mean_std(variant, metric)
+        found = [mean_std(variant, name) for name in others]
         cells = [variant["name"], str(main or shortened(_why(variant), LONGEST)), str(len(main.values) if main else 0)]
         cells += [f"{one.mean:.4f}" if one else "" for one in found]
         cells.append(f"{variant['parameters'] / 1e6:.2f} M" if "parameters" in variant else "")
@@ -131,7 +131,7 @@ def draw(path: Path, figures: Mapping[str, Any]) -> None:
 def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
     """One below the other, so that long names can be read; single seeds are dots."""
     variants, metric = figures["variants"], figures["metric"]
-    spreads = [spread(variant, metric) for variant in variants]
+    spreads = [mean_std(variant, metric) for variant in variants]
     means = [100 * one.mean for one in spreads if one]
     longest = max([100 * max(one.values) for one in spreads if one], default=1.0)
     shortest = min([100 * min(one.values) for one in spreads if one], default=0.0)
@@ -173,7 +173,7 @@ def _draw_costs(
     """The metric against a cost, with the front of those that nothing beats in both; points carry variants' numbers."""
     metric = figures["metric"]
     style(axes, title, cost, f"{_title(metric)}, %")
-    spreads = {name: spread(variant, metric) for name, (_, variant) in found.items()}
+    spreads = {name: mean_std(variant, metric) for name, (_, variant) in found.items()}
     points = {name: (found[name][0], 100 * one.mean) for name, one in spreads.items() if one}
     if not points:
         axes.annotate("nothing was measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.images import FORMATS, MAX_PIXELS, SUFFIXES, as_bgr, find_images, told_of
+from ppocr_slim.runtime.images import FORMATS, MAX_PIXELS, SUFFIXES, as_bgr, find_images, image_errors
 
 PDF = ".pdf"
 DPI = 200  # small print is then 27 pixels high, as in a scan
@@ -62,7 +62,7 @@ def read_pages(path: str | Path) -> Iterator[PageImage]:
 
 
 def _is_pdf(path: Path) -> bool:
-    with told_of(path), path.open("rb") as file:
+    with image_errors(path), path.open("rb") as file:
         return path.suffix.lower() == PDF or file.read(16).lstrip().startswith(b"%PDF-")
 
 
@@ -70,14 +70,14 @@ def _page(path: Path, page: int | None, load: Callable[[str], np.ndarray]) -> Pa
     """What `load(name)` gives, or its error."""
     name = str(path) if page is None else f"{path}, page {page}"
     try:
-        with told_of(name):
+        with image_errors(name):
             return PageImage(path, page, load(name))
     except SlimError as error:
         return PageImage(path, page, error=str(error))
 
 
 def _picture_pages(path: Path) -> Iterator[PageImage]:
-    with told_of(path), Image.open(path, formats=FORMATS) as image:
+    with image_errors(path), Image.open(path, formats=FORMATS) as image:
         frames = _tiff_frames(image) if image.format == "TIFF" else [0]
         for number, frame in enumerate(frames, 1):
             yield _page(path, number if len(frames) > 1 else None, _decoder(image, frame))
@@ -124,7 +124,7 @@ def _open_pdf(path: Path) -> Any:
         import pypdfium2
     except ImportError as error:
         raise SlimError(f"{path} needs pypdfium2 to be read: pip install pypdfium2") from error
-    with told_of(path):
+    with image_errors(path):
         try:
             document = pypdfium2.PdfDocument(path)
         except pypdfium2.PdfiumError as error:

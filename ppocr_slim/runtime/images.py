@@ -28,12 +28,12 @@ def load_image(path: str | Path) -> np.ndarray:
         SlimError: the file is missing, damaged, cut short, of an unknown format, or over 50 megapixels (which
             is checked in the header, before any pixel is decoded).
     """
-    with told_of(path), Image.open(Path(path), formats=FORMATS) as image:
+    with image_errors(path), Image.open(Path(path), formats=FORMATS) as image:
         return as_bgr(image, str(path))
 
 
 @contextmanager
-def told_of(path: str | Path) -> Iterator[None]:
+def image_errors(path: str | Path) -> Iterator[None]:
     """Whatever opening or decoding the file raises within becomes a SlimError with its name and the reason."""
     try:
         yield

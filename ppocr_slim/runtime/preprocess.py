@@ -46,7 +46,7 @@ def padded_width(width: int) -> int:
     return -(-width // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
 
-def steps_for_width(width: int) -> int:
+def time_steps_for_width(width: int) -> int:
     """Output steps T of a recognizer for an image of `width` columns."""
     return -(-width // WIDTH_STRIDE)
 
@@ -61,12 +61,12 @@ def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
     return batch
 
 
-def row_input(row: np.ndarray) -> np.ndarray:
+def line_input(row: np.ndarray) -> np.ndarray:
     """A row [H, w, 3] uint8 as the recognizer gets it when it is alone: [1, 3, H, `padded_width`] float32."""
     return to_batch([row], padded_width(row.shape[1]))
 
 
-def median_row(rows: Sequence[np.ndarray]) -> np.ndarray:
+def median_line(rows: Sequence[np.ndarray]) -> np.ndarray:
     """The one whose width is the median of all: on it figures are given."""
     return sorted(rows, key=lambda row: row.shape[1])[len(rows) // 2]
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ppocr_slim.config.schema import Step
-from ppocr_slim.slim.branches import GuideStep, TonesStep
-from ppocr_slim.slim.distill import DistillStep
-from ppocr_slim.slim.fpgm import FpgmStep
-from ppocr_slim.slim.mutual import MutualStep
-from ppocr_slim.slim.quantize import LsqStep, PactStep
-from ppocr_slim.slim.share import ShareStep
-from ppocr_slim.slim.technique import SlimStep
+from ppocr_slim.slim.branches import AttentionGuidance, ToneGuidance
+from ppocr_slim.slim.distill import Distillation
+from ppocr_slim.slim.fpgm import FpgmPruning
+from ppocr_slim.slim.mutual import MutualLearning
+from ppocr_slim.slim.quantize import LsqQuantization, PactQuantization
+from ppocr_slim.slim.share import WeightSharing
+from ppocr_slim.slim.technique import Technique
 
-STEPS: dict[str, Callable[..., SlimStep]] = {
-    "distill": DistillStep,
-    "mutual": MutualStep,
-    "guide": GuideStep,
-    "tones": TonesStep,
-    "fpgm": FpgmStep,
-    "pact": PactStep,
-    "lsq": LsqStep,
-    "share": ShareStep,
+STEPS: dict[str, Callable[..., Technique]] = {
+    "distill": Distillation,
+    "mutual": MutualLearning,
+    "guide": AttentionGuidance,
+    "tones": ToneGuidance,
+    "fpgm": FpgmPruning,
+    "pact": PactQuantization,
+    "lsq": LsqQuantization,
+    "share": WeightSharing,
 }
 
 
-def build_steps(steps: Sequence[Step]) -> list[SlimStep]:
+def build_techniques(steps: Sequence[Step]) -> list[Technique]:
     """The steps that a stage of a config names, in its order."""
     return [STEPS[step.name](step.settings) for step in steps]

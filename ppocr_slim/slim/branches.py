@@ -11,11 +11,11 @@ from paddle import nn
 from paddle.nn import functional
 
 from ppocr_slim.config.schema import Guide, Tones
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.attention_reader import AttentionReader
 from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.slim.technique import Context, SlimStep
+from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.task import Outputs
 
 SEED = 2_000_003  # added to the experiment's seed for a branch's initial weights
@@ -24,7 +24,7 @@ TONE_MARKS = ("\u0301", "\u0300", "\u0309", "\u0303", "\u0323")
 PAD = -1  # no letter
 
 
-class _Branch(SlimStep):
+class _Branch(Technique):
     """A second head on the features of the convolutions, before the LSTM; what it learns, they learn."""
 
     def attach(self, model: nn.Layer, context: Context) -> None:
@@ -42,7 +42,7 @@ class _Branch(SlimStep):
         return {self.name: self.branch}
 
 
-class GuideStep(_Branch):
+class AttentionGuidance(_Branch):
     """An attention decoder reads the same features, letter after letter.
 
     CTC takes time steps for independent; attention does not, and features that serve both are better ones (GTC, Hu et
@@ -80,7 +80,7 @@ def teacher_forcing(labels: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray
     return given, wanted
 
 
-class TonesStep(_Branch):
+class ToneGuidance(_Branch):
     """A second CTC reads the tone of each word: small marks far from the baseline, which the letters' loss neglects."""
 
     name = "tones"

@@ -16,7 +16,7 @@ from ppocr_slim.models.db import DB, LEVELS
 from ppocr_slim.models.direction import DirectionClassifier
 from ppocr_slim.models.fake_quant import quantized_layers
 from ppocr_slim.models.state import model_state, name_parameters
-from ppocr_slim.models.widths import KINDS, Widths, resize, widths_of
+from ppocr_slim.models.widths import RESIZERS, Widths, resize, widths_of
 from ppocr_slim.slim._paddleslim import Cut, FilterPruner
 
 DIRECTIONS = ("", "_reverse")  # how Paddle's LSTM names the weights of its two
@@ -125,7 +125,7 @@ def _as_they_act(model: nn.Layer) -> nn.Layer:
 
 def _has_unknown_weights(model: nn.Layer, path: str, layer: nn.Layer) -> bool:
     own = layer.parameters(include_sublayers=False)
-    return bool(own) and type(layer) not in KINDS and not path.startswith(f"{ENCODER}.")
+    return bool(own) and type(layer) not in RESIZERS and not path.startswith(f"{ENCODER}.")
 
 
 def _filters(model: nn.Layer, pruner: FilterPruner, weight: str) -> Group:
@@ -186,7 +186,7 @@ def joined(cuts: Iterable[Cut]) -> Cut:
     return whole
 
 
-def silence(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
+def apply_mask(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
     """Zero what the cut takes away; gives the tensors' values before.
 
     The network then computes what the cut one would: batch norms without scale and offset, and LSTM units without

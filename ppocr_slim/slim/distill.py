@@ -10,30 +10,30 @@ import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Distill, DistillLoss
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.preprocess import time_steps_for_width
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim import losses
 from ppocr_slim.slim.teachers import (
-    Answer,
     CachedTeacher,
     PlainTeacher,
     Teacher,
+    TeacherOutput,
+    line_widths,
     open_plain_teacher,
     open_teacher,
-    row_widths,
 )
-from ppocr_slim.slim.technique import Context, SlimStep
+from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.task import Outputs, Task
 
 CACHE = "teacher"  # folder of a stage where a teacher's answers are kept
 PROBE_WIDTH = 64  # pixels of an empty image that shows how many channels the student's features have
 
-Loss = Callable[["DistillStep", DistillLoss, Outputs, Answer, Batch], paddle.Tensor]
+Loss = Callable[["Distillation", DistillLoss, Outputs, TeacherOutput, Batch], paddle.Tensor]
 
 
-class DistillStep(SlimStep):
+class Distillation(Technique):
     """Adds what the student loses to its teacher to the task's own loss, in the ways that the config names."""
 
     name = "teacher"
@@ -93,15 +93,15 @@ class DistillStep(SlimStep):
         """The teacher's, once it is attached."""
         return self._teacher.digest
 
-    def adapted(self, features: paddle.Tensor, answer: Answer, batch: Batch) -> paddle.Tensor:
+    def adapted(self, features: paddle.Tensor, answer: TeacherOutput, batch: Batch) -> paddle.Tensor:
         """The loss of the student's features [N, T, C] at the steps that are not padding."""
         assert answer.features is not None
-        steps = steps_of_rows(batch)
+        steps = time_steps_of_lines(batch)
         real = np.flatnonzero(np.arange(features.shape[1]) < steps[:, None])
         own = features.reshape([-1, features.shape[2]]).gather(paddle.to_tensor(real))
         return losses.features(self.adapter(own), answer.features.reshape(-1, answer.features.shape[2])[real])
 
-    def read(self, logits: paddle.Tensor, answer: Answer, batch: Batch) -> paddle.Tensor:
+    def read(self, logits: paddle.Tensor, answer: TeacherOutput, batch: Batch) -> paddle.Tensor:
         """The task's own loss with the teacher's readings for labels; rows where it reads nothing count nothing."""
         labels, lengths = losses.readings(answer.logits)
         rows = np.flatnonzero(lengths)
@@ -123,9 +123,9 @@ def _feature_channels(model: nn.Layer, probe: np.ndarray) -> int:
     return channels
 
 
-def steps_of_rows(batch: Batch) -> np.ndarray:
+def time_steps_of_lines(batch: Batch) -> np.ndarray:
     """Output steps of each row, without its padding."""
-    return np.array([steps_for_width(int(width)) for width in row_widths(batch.image)])
+    return np.array([time_steps_for_width(int(width)) for width in line_widths(batch.image)])
 
 
 TASK_OF = {"maps": DetSpec.task, "logits": ClsSpec.task}  # the other losses compare letters
@@ -136,7 +136,7 @@ LOSSES: dict[str, Loss] = {
         outputs["logits"], answer.logits, loss.temperature
     ),
     "mean_logits": lambda step, loss, outputs, answer, batch: losses.mean_logits(
-        outputs["logits"], answer.logits, steps_of_rows(batch), loss.temperature
+        outputs["logits"], answer.logits, time_steps_of_lines(batch), loss.temperature
     ),
     "aligned": lambda step, loss, outputs, answer, batch: losses.aligned(
         outputs["logits"], answer.logits, batch.labels, batch.lengths, loss.temperature

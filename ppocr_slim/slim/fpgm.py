@@ -28,13 +28,13 @@ from ppocr_slim.folders import write_json
 from ppocr_slim.layer_names import named
 from ppocr_slim.models.cost import measure_cost, watch
 from ppocr_slim.models.state import model_state, name_parameters
-from ppocr_slim.models.widths import KINDS
+from ppocr_slim.models.widths import RESIZERS
 from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, find_groups, joined, remove
-from ppocr_slim.slim.sensitivity import harms, measure_sensitivity, plot_sensitivity
-from ppocr_slim.slim.technique import Context, SlimStep, Transform
+from ppocr_slim.slim.sensitivity import loss_increase, measure_sensitivity, plot_sensitivity
+from ppocr_slim.slim.technique import Context, Technique, Transform
 
 FIGURES, SENSITIVITY, PLOT = "fpgm.json", "fpgm_sensitivity.json", "fpgm_sensitivity.png"
 ROUNDS = 12  # of timing two networks in turns
@@ -42,11 +42,11 @@ LATENCY_TRIALS = 6  # each halves the range of FLOPs in which the answer lies
 POLL_S = 0.2  # how often the other processes look for the plan
 ANY_PRICE = 1e6  # loss for all multiply-adds; only what would break the network altogether is worth more
 
-Plan = dict[str, int]
+PruningPlan = dict[str, int]
 """Group's name -> channels that it loses, 1 or more."""
 
 
-class FpgmStep(SlimStep):
+class FpgmPruning(Technique):
     """Prune once, before the training; the training then is the fine-tuning."""
 
     def __init__(self, settings: Fpgm):
@@ -75,7 +75,7 @@ class FpgmStep(SlimStep):
         batches = context.calibration(settings.calibration_rows)
         sensitivity = folder / SENSITIVITY
         losses = measure_sensitivity(model, groups, settings.max_ratio, context.task, batches, sensitivity)
-        planner = Planner(model, groups, {name: harms(found) for name, found in losses.items()})
+        planner = Planner(model, groups, {name: loss_increase(found) for name, found in losses.items()})
         plan = planner.plan(settings.max_flops or 1.0)
         if settings.max_latency:
             plan = _plan_for_latency(planner, plan, settings.max_latency, context.card.spec)
@@ -141,13 +141,13 @@ class Planner:
         """The share of the multiply-adds that stays at any price."""
         return self.share(self._at(ANY_PRICE))
 
-    def pruned(self, plan: Plan) -> nn.Layer:
+    def pruned(self, plan: PruningPlan) -> nn.Layer:
         """A copy without what the plan removes."""
         small = copy.deepcopy(self.model)
         remove(small, self._cut(plan))
         return small
 
-    def share(self, plan: Plan) -> float:
+    def share(self, plan: PruningPlan) -> float:
         """The share of the multiply-adds that the plan leaves."""
         cut = self._cut(plan)
         whole = left = 0
@@ -157,11 +157,11 @@ class Planner:
             left += positions * math.prod(kept.get(axis, size) for axis, size in enumerate(self._shapes[name]))
         return left / whole
 
-    def _cut(self, plan: Plan) -> Cut:
+    def _cut(self, plan: PruningPlan) -> Cut:
         return joined(group.cut(plan[group.name]) for group in self.groups if plan.get(group.name))
 
-    def plan(self, max_share: float) -> Plan:
-        """The plan of least harm, the groups' harms added up, that leaves at most `max_share` of the multiply-adds.
+    def plan(self, max_share: float) -> PruningPlan:
+        """The plan with the least sum of the groups' loss increases that leaves at most `max_share` of the multiply-adds.
 
         What a share of the multiply-adds may cost in loss is the same for all groups (a Lagrange multiplier), as low
         as it can be; then groups take back what the target does not need.
@@ -187,7 +187,7 @@ class Planner:
                 cheap = price
         return self._take_back(best, max_share)
 
-    def _at(self, price: float) -> Plan:
+    def _at(self, price: float) -> PruningPlan:
         plan = {}
         for group in self.groups:
             harm, saved = self.harm[group.name], {0: 0.0, **self._saved[group.name]}
@@ -196,7 +196,7 @@ class Planner:
                 plan[group.name] = number
         return plan
 
-    def _take_back(self, plan: Plan, max_share: float) -> Plan:
+    def _take_back(self, plan: PruningPlan, max_share: float) -> PruningPlan:
         for name in sorted(plan, key=lambda name: -self.harm[name][plan[name]]):
             for fewer in sorted(number for number in self.harm[name] if number < plan[name]):
                 trial = {key: number for key, number in {**plan, name: fewer}.items() if number}
@@ -211,7 +211,7 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> dict[str, int]:
     positions = {}
 
     def count(path, layer, inputs, output):
-        if type(layer) in KINDS:
+        if type(layer) in RESIZERS:
             # A transposed convolution is applied at each pixel of its input.
             seen = inputs[0] if isinstance(layer, nn.Conv2DTranspose) else output
             places = int(seen.size) // int(seen.shape[1 if len(seen.shape) == 4 else -1])
@@ -222,7 +222,7 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> dict[str, int]:
     return positions
 
 
-def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Spec) -> Plan:
+def _plan_for_latency(planner: Planner, plan: PruningPlan, max_latency: float, spec: Spec) -> PruningPlan:
     """The plan that removes least and whose network takes at most that share of the time; `plan`, if that will do.
 
     Which FLOPs to give up is the planner's; how many is found by timing.
@@ -230,7 +230,7 @@ def _plan_for_latency(planner: Planner, plan: Plan, max_latency: float, spec: Sp
     Raises SlimError where no plan is fast enough.
     """
 
-    def ratio(plan: Plan) -> float:
+    def ratio(plan: PruningPlan) -> float:
         found = latencies(planner.model, planner.pruned(plan), spec)["ratio"]
         logger.info("fpgm: %.2f of the multiply-adds take %.2f of the time", planner.share(plan), found)
         return found

@@ -14,7 +14,7 @@ from ppocr_slim.export.bundle import FAKE_QUANT
 from ppocr_slim.models import bind_model
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim.losses import frames
-from ppocr_slim.slim.technique import Context, SlimStep
+from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.task import Outputs, Task
 
@@ -22,7 +22,7 @@ SEED = 1_000_003  # added to the experiment's seed for the peer's initial weight
 SIZE = ("height", "width")  # arguments that say what a network sees
 
 
-class MutualStep(SlimStep):
+class MutualLearning(Technique):
     """Trains a peer beside the student, from random weights; each learns the labels and what the other says.
 
     Both see the same batch. What passes between them is the divergence at and beside the other's letters

@@ -19,13 +19,13 @@ import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Lsq, Pact, Quantize
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.folders import write_json
 from ppocr_slim.layer_names import named
 from ppocr_slim.models.fake_quant import (
-    KINDS,
+    QUANTIZABLE,
     SMALLEST,
     WRAPPERS,
     ActivationQuantizer,
@@ -45,16 +45,16 @@ from ppocr_slim.models.state import name_parameters, training_only
 from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
-from ppocr_slim.slim.technique import Context, SlimStep, Transform
+from ppocr_slim.slim.technique import Context, Technique, Transform
 from ppocr_slim.tasks.task import Outputs, Task
 
 REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the stage's folder
 NAMED = 5  # most sensitive layers that an error names
-SENSITIVITY_ROWS = 16  # so many, for each layer
+SENSITIVITY_LINES = 16  # so many, for each layer
 SAMPLES = 1 << 15  # values of a tensor that its grid is chosen by
 
 
-class QuantizeStep(SlimStep):
+class QuantizationAwareTraining(Technique):
     """Fake quantization of convolutions, linear layers, additions and LSTM weights, trained through."""
 
     method: str
@@ -77,7 +77,7 @@ class QuantizeStep(SlimStep):
         batches = context.calibration(self.settings.calibration_rows)
         was_training = model.training
         model.eval()
-        seen = look(model, paths, batches, context.task)
+        seen = collect_statistics(model, paths, batches, context.task)
         report = {"rows": sum(len(batch.sources) for batch in batches), "float": _figures(model, batches, context)}
         weighted = [path for path in seen if type(layer_at(model, path)) in WRAPPERS]
         transform = self.plan(seen, weighted)
@@ -158,7 +158,7 @@ class QuantizeStep(SlimStep):
             tensor.optimize_attr["learning_rate"] = self.learning_rate
 
 
-class PactStep(QuantizeStep):
+class PactQuantization(QuantizationAwareTraining):
     """PACT (Choi et al. 2018, arXiv:1805.06085): the clip of each activation is learned, and decays.
 
     The paper's rule for weights (DoReFa's, through a hyperbolic tangent) is replaced by calibrated scales, which an
@@ -190,7 +190,7 @@ class PactStep(QuantizeStep):
         return {"clips": self.settings.clip_decay * paddle.concat(self.clips).square().sum()}
 
 
-class LsqStep(QuantizeStep):
+class LsqQuantization(QuantizationAwareTraining):
     """LSQ+ (Bhalgat et al. 2020, arXiv:2004.09576): scales of activations and weights, and offsets, are learned."""
 
     settings: Lsq
@@ -216,7 +216,7 @@ def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> list[str]:
 
     SlimError for a pattern of `float_layers` that no path of one matches.
     """
-    paths = [path for path, layer in model.named_sublayers() if type(layer) in KINDS]
+    paths = [path for path, layer in model.named_sublayers() if type(layer) in QUANTIZABLE]
     paths = [path for path in paths if not path.startswith(training_only(model))]
     left = named(paths, float_layers, "float_layers")
     return [path for path in paths if path not in left]
@@ -258,7 +258,9 @@ class Tensor:
         return {**grid, "fixed": True} if self.image else grid
 
 
-def look(model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: Task) -> dict[str, list[Tensor]]:
+def collect_statistics(
+    model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: Task
+) -> dict[str, list[Tensor]]:
     """What each of the layers at `paths` reads, in the order in which they run; LSTMs: nothing.
 
     Layers that read the same tensor have the same `Tensor`. Layers that do not run are left out.
@@ -306,7 +308,7 @@ def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
 
     `model` is quantized and calibrated. Written to `SENSITIVITY` in the stage's folder.
     """
-    batches = context.calibration(SENSITIVITY_ROWS)
+    batches = context.calibration(SENSITIVITY_LINES)
     with _only(model, ""):
         base = mean_loss(model, context.task, batches)
     rises = {}
@@ -315,7 +317,7 @@ def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
             rises[path] = mean_loss(model, context.task, batches) - base
     ranked = dict(sorted(rises.items(), key=lambda item: -item[1]))
     if context.is_first:
-        write_json(context.folder / SENSITIVITY, {"rows": SENSITIVITY_ROWS, "float_loss": base, "rise": ranked})
+        write_json(context.folder / SENSITIVITY, {"rows": SENSITIVITY_LINES, "float_loss": base, "rise": ranked})
     return ranked
 
 
@@ -348,7 +350,7 @@ def _only(model: nn.Layer, path: str) -> Iterator[None]:
             restore()
 
 
-def keep_grids(model: nn.Layer) -> None:
+def freeze_quant_params(model: nn.Layer) -> None:
     """Let a quantized network's grids stay as they are: without a quantize step they have no rate and no decay."""
     for tensor in _learned(model):
         tensor.stop_gradient = True

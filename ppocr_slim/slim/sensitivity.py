@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from paddle import nn
 
-from ppocr_slim.data.rows import Batch
+from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim._paddleslim import Cut
-from ppocr_slim.slim.channels import Group, silence
+from ppocr_slim.slim.channels import Group, apply_mask
 from ppocr_slim.tasks.task import Task
 
 ALIGNMENT = 8  # channels; what is left of a layer is a multiple of it, which kernels for vectors like
@@ -89,7 +89,7 @@ def measure_sensitivity(
 
 
 def _loss_without(model: nn.Layer, cut: Cut, task: Task, batches: Sequence[Batch]) -> float:
-    before = silence(model, cut)
+    before = apply_mask(model, cut)
     try:
         return mean_loss(model, task, batches)
     finally:
@@ -98,7 +98,7 @@ def _loss_without(model: nn.Layer, cut: Cut, task: Task, batches: Sequence[Batch
                 tensor.set_value(before[name])
 
 
-def harms(losses: Mapping[int, float]) -> dict[int, float]:
+def loss_increase(losses: Mapping[int, float]) -> dict[int, float]:
     """Channels removed -> by how much the loss grows; never less for more channels, infinite where it is no number."""
     numbers = sorted(losses)
     grown = np.maximum.accumulate(np.nan_to_num([losses[number] - losses[0] for number in numbers], nan=np.inf))

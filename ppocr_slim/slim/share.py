@@ -17,7 +17,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.layer_names import named
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim.shared_file import SHARED_FILE, codes_of, write_shared
-from ppocr_slim.slim.technique import Context, SlimStep, Transform
+from ppocr_slim.slim.technique import Context, Technique, Transform
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, read_arrays
 
 ITERATIONS = 3000  # most weights settle within half of them; one takes 0.1 ms
@@ -93,7 +93,7 @@ def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> dict[str, paddle.Ten
     return kept
 
 
-class ShareStep(SlimStep):
+class WeightSharing(Technique):
     """At most 2^bits values a tensor by k-means, and gradients that keep equal weights equal.
 
     Which weights are equal is seen from the weights themselves: AdamW, weight decay, clipping by norm and averaging do

@@ -27,7 +27,7 @@ from ppocr_slim.models.direction import CLASSES
 from ppocr_slim.models.fake_quant import quantized_layers, strip
 from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.bundle import ONNX
-from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, steps_for_width
+from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, time_steps_for_width
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim.losses import log_softmax
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
@@ -39,7 +39,7 @@ LEAST = 1e-30  # a probability below this counts as this
 
 
 @dataclass(frozen=True)
-class Answer:
+class TeacherOutput:
     """What a teacher says of a batch, at the student's steps and in its order of classes.
 
     logits [N, T, K] float32, log-probabilities; features [N, T, C] float32 where they were asked for.
@@ -121,9 +121,9 @@ class Teacher:
                 f"({error})"
             ) from error
 
-    def __call__(self, image: np.ndarray) -> Answer:
+    def __call__(self, image: np.ndarray) -> TeacherOutput:
         """What it says of image [N, 3, H, W] float32 in -1 to 1, which it sees at its own height."""
-        steps = steps_for_width(image.shape[3])
+        steps = time_steps_for_width(image.shape[3])
         if image.shape[2] != self.height:
             rows = [resize_to_height(np.ascontiguousarray(row.transpose(1, 2, 0)), self.height) for row in image]
             image = np.ascontiguousarray(np.stack(rows).transpose(0, 3, 1, 2))
@@ -131,10 +131,10 @@ class Teacher:
         logits = np.log(np.maximum(given, LEAST)) if self._gives_probabilities else log_softmax(given)
         if self._order is not None:
             logits = logits[:, :, self._order]
-        return at_steps(Answer(logits, rest[0] if rest else None), steps)
+        return at_steps(TeacherOutput(logits, rest[0] if rest else None), steps)
 
 
-def at_steps(answer: Answer, steps: int) -> Answer:
+def at_steps(answer: TeacherOutput, steps: int) -> TeacherOutput:
     """An answer for T' steps at T = `steps`: of the T' that a step covers the one least blank, their mean features.
 
     A mean of the logits would flatten a letter that stands on one step alone.
@@ -149,9 +149,9 @@ def at_steps(answer: Answer, steps: int) -> Answer:
     chosen = first + np.where(inside, answer.logits[:, :, 0][:, covered], np.inf).argmin(axis=2)
     logits = np.take_along_axis(answer.logits, chosen[:, :, None], axis=1)
     if answer.features is None:
-        return Answer(logits)
+        return TeacherOutput(logits)
     shares = (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Answer(logits, (answer.features[:, covered] * shares[:, :, None]).sum(axis=2))
+    return TeacherOutput(logits, (answer.features[:, covered] * shares[:, :, None]).sum(axis=2))
 
 
 def _class_order(metadata, classes: Sequence[str], where: str) -> np.ndarray | None:
@@ -204,12 +204,12 @@ class PlainTeacher:
         except Exception as error:  # onnxruntime raises types of its own that share no public base
             raise SlimError(f"{self.where}: this teacher fails on an image {list(image.shape)} ({error})") from error
 
-    def __call__(self, image: np.ndarray) -> Answer:
+    def __call__(self, image: np.ndarray) -> TeacherOutput:
         """What it says of image [N, 3, H, W] float32, normalized as the student sees it."""
         given = self._run(image)
         if self._is_classifier and self._gives_probabilities:
             given = np.log(np.maximum(given, LEAST))
-        return Answer(given)
+        return TeacherOutput(given)
 
 
 def open_plain_teacher(source: Path, spec: DetSpec | ClsSpec) -> PlainTeacher:
@@ -288,7 +288,7 @@ def _digest(model: nn.Layer, card: ModelCard) -> str:
     return digest.hexdigest()[:16]
 
 
-class _Told(nn.Layer):
+class _ExportWrapper(nn.Layer):
     """A network that gives its logits, and its features where they are wanted."""
 
     def __init__(self, network: nn.Layer, features: bool):
@@ -303,7 +303,7 @@ class _Told(nn.Layer):
 def as_onnx(model: nn.Layer, spec: RecSpec, features: bool = False) -> bytes:
     """An ONNX graph of a network in evaluation mode: image -> logits (and features), batch and width dynamic."""
     with tempfile.TemporaryDirectory() as folder:
-        write_network(_Told(model, features), spec, Path(folder), onnx_too=True)
+        write_network(_ExportWrapper(model, features), spec, Path(folder), onnx_too=True)
         return (Path(folder) / ONNX).read_bytes()
 
 
@@ -324,10 +324,10 @@ class CachedTeacher:
         except OSError as error:
             raise SlimError(f"cannot keep the teacher's answers in {self.folder}: {error.strerror}") from error
 
-    def __call__(self, image: np.ndarray) -> Answer:
+    def __call__(self, image: np.ndarray) -> TeacherOutput:
         """As a `Teacher`'s; a row's steps behind its end are certain blanks, its features there 0."""
-        rows = [self._row(row[:, :, :width]) for row, width in zip(image, row_widths(image))]
-        steps = steps_for_width(image.shape[3])
+        rows = [self._row(row[:, :, :width]) for row, width in zip(image, line_widths(image))]
+        steps = time_steps_for_width(image.shape[3])
         logits = np.full((len(image), steps, rows[0]["logits"].shape[1]), np.log(LEAST), np.float32)
         logits[:, :, 0] = 0
         features = None
@@ -337,7 +337,7 @@ class CachedTeacher:
             logits[number, : len(row["logits"])] = row["logits"]
             if features is not None:
                 features[number, : len(row["features"])] = row["features"]
-        return Answer(logits, features)
+        return TeacherOutput(logits, features)
 
     def _row(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """The answer for a row [3, H, W] without padding, each array [T, ...] float16."""
@@ -354,7 +354,7 @@ class CachedTeacher:
         padded = np.zeros((1, *row.shape[:2], padded_width(width)), np.float32)
         padded[0, :, :, :width] = row
         answer = self.teacher(padded)
-        steps = steps_for_width(width)
+        steps = time_steps_for_width(width)
         arrays = {"logits": answer.logits[0, :steps].astype(np.float16)}
         if answer.features is not None:
             arrays["features"] = answer.features[0, :steps].astype(np.float16)
@@ -372,6 +372,6 @@ class CachedTeacher:
             raise SlimError(f"cannot keep the teacher's answers in {self.folder}: {error.strerror}") from error
 
 
-def row_widths(image: np.ndarray) -> np.ndarray:
+def line_widths(image: np.ndarray) -> np.ndarray:
     """The width of each row of a padded batch [N, 3, H, W]: padding is 0, which is no value of a pixel (127.5)."""
     return image.shape[3] - (image[:, 0, 0, ::-1] != 0).argmax(axis=1)

@@ -45,7 +45,7 @@ class Context:
     wait: Callable[[], None]
 
 
-class SlimStep:
+class Technique:
     """A technique in a training stage. The methods do nothing unless a technique needs them.
 
     Attributes:

@@ -121,13 +121,13 @@ def synthesize(
     return write_set(out, count, val, RowRecipe(seed, fonts, blank, words), workers, progress)
 
 
-def contact_sheet(made: Path, real: Path | None, made_rows: int = 14, real_rows: int = 6) -> np.ndarray:
+def contact_sheet(made: Path, real: Path | None, made_lines: int = 14, real_rows: int = 6) -> np.ndarray:
     """Rows under one another, BGR uint8: the first made ones of a label file, and evenly chosen real ones
     between them.
 
     A green bar at the left marks a made row, an orange one a real row.
     """
-    rows = [(image, (80, 170, 60)) for image in _pictures(made, made_rows, evenly=False)]
+    rows = [(image, (80, 170, 60)) for image in _pictures(made, made_lines, evenly=False)]
     others = [(image, (40, 140, 255)) for image in _pictures(real, real_rows, evenly=True)] if real else []
     for number, other in enumerate(others):
         rows.insert(round((number + 0.5) * len(rows) / len(others)) + number, other)

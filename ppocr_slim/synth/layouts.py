@@ -625,7 +625,7 @@ def empty(draft: Draft) -> None:
 
 
 @dataclass(frozen=True)
-class Kind:
+class PageKind:
     """A kind of page: what lays it out, heights against widths of its sheets, and how many ems such a sheet is wide."""
 
     lay_out: Callable[[Draft], None]
@@ -633,16 +633,16 @@ class Kind:
     ems: tuple[float, float]
 
 
-KINDS: dict[str, Kind] = {
-    "form": Kind(form, (1.41, 1.41, 1.3, 0.71, 1.1), (34, 58)),
-    "register": Kind(register, (1.41, 1.41, 0.71, 1.0), (26, 46)),
-    "table": Kind(table, (1.41, 0.71, 0.9), (36, 62)),
-    "letter": Kind(letter, (1.41, 1.45, 1.3, 0.75), (24, 42)),
-    "document": Kind(document, (1.41, 1.41, 0.71), (38, 70)),
-    "receipt": Kind(receipt, (1.9, 2.3, 1.5), (22, 32)),
-    "note": Kind(note, (1.0, 1.41, 0.7), (18, 34)),
-    "card": Kind(card, (0.63, 0.63, 0.7), (22, 34)),
-    "empty": Kind(empty, (1.41, 0.71, 1.0), (30, 60)),
+PAGE_KINDS: dict[str, PageKind] = {
+    "form": PageKind(form, (1.41, 1.41, 1.3, 0.71, 1.1), (34, 58)),
+    "register": PageKind(register, (1.41, 1.41, 0.71, 1.0), (26, 46)),
+    "table": PageKind(table, (1.41, 0.71, 0.9), (36, 62)),
+    "letter": PageKind(letter, (1.41, 1.45, 1.3, 0.75), (24, 42)),
+    "document": PageKind(document, (1.41, 1.41, 0.71), (38, 70)),
+    "receipt": PageKind(receipt, (1.9, 2.3, 1.5), (22, 32)),
+    "note": PageKind(note, (1.0, 1.41, 0.7), (18, 34)),
+    "card": PageKind(card, (0.63, 0.63, 0.7), (22, 34)),
+    "empty": PageKind(empty, (1.41, 0.71, 1.0), (30, 60)),
 }
 
 

@@ -19,7 +19,7 @@ from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
 from ppocr_slim.synth.clutter import clutter, thing_on_top
 from ppocr_slim.synth.fonts import MONOSPACED, printed_families
 from ppocr_slim.synth.handwriting import draw_writer
-from ppocr_slim.synth.layouts import KINDS, Draft, draw_paper
+from ppocr_slim.synth.layouts import PAGE_KINDS, Draft, draw_paper
 from ppocr_slim.synth.phrases import Phrases
 from ppocr_slim.synth.sheets import BUILT_IN_FACES, Face, Sheet, load_faces, read_rows
 from ppocr_slim.synth.strokes import load_alphabets
@@ -36,7 +36,7 @@ _WEIGHTS = {
 class PageOptions:
     """The mixture. SlimError for numbers that make no sense."""
 
-    kinds: dict[str, float] = field(default_factory=lambda: dict(_WEIGHTS))  # weights of KINDS
+    kinds: dict[str, float] = field(default_factory=lambda: dict(_WEIGHTS))  # weights of PAGE_KINDS
     longer_side: tuple[int, int] = (720, 1280)  # of the photograph, in pixels: least and most
     real: float = 0.7  # share of written lines that are real rows, where there are rows
     machine: float = 0.25  # share of forms filled by a machine
@@ -46,9 +46,9 @@ class PageOptions:
     camera: CameraLimits = field(default_factory=CameraLimits)
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.kinds.keys() - KINDS.keys())
+        unknown = sorted(self.kinds.keys() - PAGE_KINDS.keys())
         if unknown:
-            raise SlimError(f"kinds: no page kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
+            raise SlimError(f"kinds: no page kind {', '.join(unknown)}; there are {', '.join(PAGE_KINDS)}")
         if not self.kinds or min(self.kinds.values()) < 0 or sum(self.kinds.values()) <= 0:
             raise SlimError(f"kinds {self.kinds}: needs a weight over 0 and none under")
         least, most = self.longer_side
@@ -110,7 +110,7 @@ class PageMaker:
         """A flat sheet whose longer side has `longer` pixels, of a kind drawn by the weights, unless one is given."""
         options = self.options
         kind = kind or _weighted(options.kinds, rng)
-        chosen = KINDS[kind]
+        chosen = PAGE_KINDS[kind]
         shape = chosen.shapes[int(rng.integers(len(chosen.shapes)))] * rng.uniform(0.95, 1.05)
         height, width = (longer, round(longer / shape)) if shape > 1 else (round(longer * shape), longer)
         sheet = Sheet(draw_paper(height, width, rng))
@@ -193,7 +193,7 @@ def _share(mask: np.ndarray, quad: np.ndarray) -> float:
 
 
 def _weighted(weights: dict[str, float], rng: np.random.Generator) -> str:
-    names = [name for name in KINDS if name in weights]  # in one order, whatever the dictionary's
+    names = [name for name in PAGE_KINDS if name in weights]  # in one order, whatever the dictionary's
     sums = np.cumsum([weights[name] for name in names])
     return names[int(np.searchsorted(sums, rng.random() * sums[-1], "right"))]
 

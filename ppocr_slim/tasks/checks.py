@@ -68,7 +68,7 @@ def diagnose(config: Config) -> Data:
     """
     check_config(config)
     start = config.run.pretrained
-    return task_class(config.architecture.name).examine(config, start and (lambda: folder_card(start).spec))
+    return task_class(config.architecture.name).prepare_data(config, start and (lambda: folder_card(start).spec))
 
 
 def folder_card(folder: Path) -> ModelCard:

@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Config, Db, DbBoxes
-from ppocr_slim.data.doctor import Diagnosis, examine_pages
+from ppocr_slim.data.doctor import Diagnosis, diagnose_pages
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.data.pages import PageBatch, TrainingPages
 from ppocr_slim.evaluation.hmean import Found, score_page
@@ -36,7 +36,7 @@ class DetectionTask(Task[DetSpec]):
         self.criterion = DBLoss(loss.alpha, loss.beta, loss.ohem_ratio)
 
     @staticmethod
-    def examine(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
+    def prepare_data(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
         boxes = config.post_process or DbBoxes(name="db")
         settings = BoxSettings(
             threshold=boxes.thresh,
@@ -47,7 +47,7 @@ class DetectionTask(Task[DetSpec]):
             max_candidates=boxes.max_candidates,
             polygons=boxes.polygons,
         )
-        return Data(DetSpec(boxes.longer_side, settings), *examine_pages(config, progress))
+        return Data(DetSpec(boxes.longer_side, settings), *diagnose_pages(config, progress))
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingPages:
         return TrainingPages(
@@ -71,7 +71,9 @@ class DetectionTask(Task[DetSpec]):
         maps = (batch.shrink, batch.shrink_mask, batch.threshold, batch.threshold_mask)
         return self.criterion(outputs["maps"], *map(paddle.to_tensor, maps))
 
-    def judge(self, model: nn.Layer, samples: Sequence[PageSample], batch_size: int) -> list[tuple[int, int, int]]:
+    def predict_and_score(
+        self, model: nn.Layer, samples: Sequence[PageSample], batch_size: int
+    ) -> list[tuple[int, int, int]]:
         """The numbers of `Found` of each page; pages have sizes of their own, so they come one by one."""
         detector = Detector(self.session(model), self.spec)
         judged = []

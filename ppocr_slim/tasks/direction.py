@@ -9,7 +9,7 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Config, CrossEntropy, DirectionThreshold
 from ppocr_slim.data.directions import CropBatch, TrainingCrops
-from ppocr_slim.data.doctor import Diagnosis, examine_crops
+from ppocr_slim.data.doctor import Diagnosis, diagnose_crops
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.evaluation.metrics import DirectionScores
 from ppocr_slim.models import bind_model
@@ -36,10 +36,10 @@ class DirectionTask(Task[ClsSpec]):
         self.criterion = nn.CrossEntropyLoss()
 
     @staticmethod
-    def examine(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
+    def prepare_data(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
         arguments = bind_model(config.architecture.name, config.architecture.args).arguments
         threshold = (config.post_process or DirectionThreshold(name="direction")).thresh
-        return Data(ClsSpec(arguments["height"], arguments["width"], threshold), *examine_crops(config, progress))
+        return Data(ClsSpec(arguments["height"], arguments["width"], threshold), *diagnose_crops(config, progress))
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingCrops:
         return TrainingCrops(
@@ -62,7 +62,9 @@ class DirectionTask(Task[ClsSpec]):
         """{"cross_entropy": mean over the crops}, float32."""
         return {"cross_entropy": self.criterion(outputs["logits"], paddle.to_tensor(batch.labels))}
 
-    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> list[tuple[bool, bool, float]]:
+    def predict_and_score(
+        self, model: nn.Layer, samples: Sequence[Sample], batch_size: int
+    ) -> list[tuple[bool, bool, float]]:
         """(is it upside down, was that told, with what probability) of each row as it is, and then turned."""
         classifier = DirectionClassifier(self.session(model), self.spec)
         samples = [sample for sample in samples if sample.text]  # which way up a blank row is, nobody can tell

@@ -10,13 +10,13 @@ from paddle import nn
 from ppocr_slim.config.schema import Config, Ctc
 from ppocr_slim.data.augment import TRANSFORMS
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.doctor import Diagnosis, config_charset, examine_rows, steps_for_height
+from ppocr_slim.data.doctor import Diagnosis, config_charset, diagnose_lines, time_steps_for_height
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.data.rows import Batch, TrainingRows
+from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.metrics import Scores, score_lines
 from ppocr_slim.models import bind_model
-from ppocr_slim.runtime.preprocess import steps_for_width
+from ppocr_slim.runtime.preprocess import time_steps_for_width
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.task import Data, Outputs, Task, WithSoftmax
@@ -35,20 +35,20 @@ class RecognitionTask(Task[RecSpec]):
         self.criterion = nn.CTCLoss(blank=0)
 
     @staticmethod
-    def examine(config: Config, pretrained: Callable[[], RecSpec] | None, progress: bool = True) -> Data:
+    def prepare_data(config: Config, pretrained: Callable[[], RecSpec] | None, progress: bool = True) -> Data:
         """The time steps are those of the config's own model."""
         height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
         charset = choose_charset(config, pretrained)
-        found = examine_rows(config, charset, steps_for_height(height), progress)
+        found = diagnose_lines(config, charset, time_steps_for_height(height), progress)
         return Data(RecSpec(height, charset.classes), *found)
 
-    def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingRows:
-        return TrainingRows(
+    def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingLines:
+        return TrainingLines(
             samples=[checked.sample for checked in train.samples],
             ratios=[checked.ratio for checked in train.samples],
             charset=self.charset,
             height=self.spec.height,
-            steps=steps_for_width,
+            steps=time_steps_for_width,
             batch_size=config.train.batch_size,
             augment=config.train.augment,
             seed=config.run.seed,
@@ -69,7 +69,7 @@ class RecognitionTask(Task[RecSpec]):
         labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
         return {"ctc": self.criterion(logits, labels, steps, lengths)}
 
-    def judge(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> list[tuple[str, str]]:
+    def predict_and_score(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> list[tuple[str, str]]:
         """(reference, reading) of each row."""
         lines = evaluate(self.recognizer(model), samples, batch_size).lines if samples else ()
         return [(line.reference, line.reading) for line in lines]

@@ -48,7 +48,7 @@ class Task(ABC, Generic[SpecT]):
 
     @staticmethod
     @abstractmethod
-    def examine(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
+    def prepare_data(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
         """What a training will use; every image is decoded. `pretrained` gives the spec of Global.pretrained.
 
         Raises SlimError where a label file or the dictionary cannot be used.
@@ -67,7 +67,7 @@ class Task(ABC, Generic[SpecT]):
         """Losses by name, float32 scalars; their sum is trained."""
 
     @abstractmethod
-    def judge(self, model: nn.Layer, samples: Sequence[Any], batch_size: int) -> list[Any]:
+    def predict_and_score(self, model: nn.Layer, samples: Sequence[Any], batch_size: int) -> list[Any]:
         """How the network does on each sample: plain values, which `scores` adds up in any number of processes."""
 
     @abstractmethod

@@ -73,16 +73,16 @@ class BeamSearch:
         beam: dict[str, tuple[float, float, float]] = {"": (0.0, _NEVER, 0.0)}
         for blank, letters in _steps(probabilities, classes, self.floor, self.most):
             if not letters:
-                beam = {prefix: (_sum(a, b) + blank, _NEVER, told) for prefix, (a, b, told) in beam.items()}
+                beam = {prefix: (_sum(a, b) + blank, _NEVER, lm_score) for prefix, (a, b, lm_score) in beam.items()}
                 continue
             grown = self._grow(beam, blank, letters)
             alive = {prefix: logs for prefix, logs in grown.items() if max(logs[0], logs[1]) > _NEVER / 2}
             best = sorted(alive.items(), key=lambda item: -_sum(item[1][0], item[1][1]) - item[1][2])
             beam = dict(best[: self.width])
         readings: dict[str, Reading] = {}
-        for prefix, (a, b, told) in beam.items():
+        for prefix, (a, b, lm_score) in beam.items():
             text = unicodedata.normalize("NFC", prefix.strip(" "))
-            reading = Reading(text, _sum(a, b) + told + self._told(prefix, END))
+            reading = Reading(text, _sum(a, b) + lm_score + self._lm_score(prefix, END))
             if text not in readings or readings[text].score < reading.score:  # with a space at its end it is no other
                 readings[text] = reading
         return sorted(readings.values(), key=lambda reading: -reading.score)
@@ -91,16 +91,16 @@ class BeamSearch:
         self, beam: dict[str, tuple[float, float, float]], blank: float, letters: Sequence[tuple[str, float]]
     ) -> dict[str, tuple[float, float, float]]:
         grown: dict[str, tuple[float, float, float]] = {}
-        for prefix, (on_blank, on_letter, told) in beam.items():
+        for prefix, (on_blank, on_letter, lm_score) in beam.items():
             whole, last = _sum(on_blank, on_letter), prefix[-1:]
-            a, b, _ = grown.get(prefix, (_NEVER, _NEVER, told))
+            a, b, _ = grown.get(prefix, (_NEVER, _NEVER, lm_score))
             a = _sum(a, whole + blank)
             for letter, value in letters:
                 if letter == " " and last in ("", " "):  # a space more is none
                     a, b = (a, _sum(b, whole + value)) if last else (_sum(a, whole + value), b)
                 elif letter == last:
                     b = _sum(b, on_letter + value)
-            grown[prefix] = (a, b, told)
+            grown[prefix] = (a, b, lm_score)
             for letter, value in letters:
                 before = on_blank if letter == last else whole
                 if before <= _NEVER / 2 or (letter == " " and last in ("", " ")):
@@ -110,14 +110,14 @@ class BeamSearch:
                 if known:
                     grown[longer] = (known[0], _sum(known[1], before + value), known[2])
                 else:
-                    grown[longer] = (_NEVER, before + value, told + self._told(prefix, letter))
+                    grown[longer] = (_NEVER, before + value, lm_score + self._lm_score(prefix, letter))
         return grown
 
-    def told(self, text: str) -> float:
+    def lm_score(self, text: str) -> float:
         """What the language says to a whole text, in the units of `Reading.score`."""
-        return sum(self._told(text[:at], letter) for at, letter in enumerate(text + END))
+        return sum(self._lm_score(text[:at], letter) for at, letter in enumerate(text + END))
 
-    def _told(self, prefix: str, letter: str) -> float:
+    def _lm_score(self, prefix: str, letter: str) -> float:
         """What the language says to `letter` after `prefix`: nothing within a word with digits, which is as it is."""
         if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
             return 0.0
@@ -133,7 +133,7 @@ def _steps(
     best = probabilities.argmax(axis=1)
     is_kept = np.array([name in KEPT for name in classes])
     steps = []
-    for row, values, top, is_fixed in zip(probabilities, logs, best.tolist(), fixed_steps(best, is_kept, classes)):
+    for row, values, top, is_fixed in zip(probabilities, logs, best.tolist(), fixed_time_steps(best, is_kept, classes)):
         if is_fixed:
             steps.append((float(values[0]), []) if top == 0 else (_NEVER, [(classes[top], float(values[top]))]))
             continue
@@ -145,7 +145,7 @@ def _steps(
     return steps
 
 
-def fixed_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Where the best path is followed: the words that have a digit or a slash, and the spaces around them.
 
     Args:

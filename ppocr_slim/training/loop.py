@@ -22,7 +22,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.metrics import better
 from ppocr_slim.folders import recover_folder
 from ppocr_slim.models.state import assign_state, model_state, name_parameters
-from ppocr_slim.slim.technique import SlimStep
+from ppocr_slim.slim.technique import Technique
 from ppocr_slim.tasks.checkpoint import (
     OPTIMIZER,
     WEIGHTS,
@@ -87,7 +87,7 @@ class Job:
     rows: TrainingData
     evaluate: Callable[[nn.Layer], Any]
     processes: Processes
-    steps: Sequence[SlimStep] = ()
+    steps: Sequence[Technique] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
 

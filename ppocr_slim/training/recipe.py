@@ -17,16 +17,16 @@ from paddle import nn
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, ExportStage, Optimizer, Stage, TrainStage
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.evaluation.verification import spread
+from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.folders import recover_folder, replacing
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.bundle import put_language
 from ppocr_slim.runtime.specs import Spec
-from ppocr_slim.slim import build_steps
-from ppocr_slim.slim.quantize import keep_grids
-from ppocr_slim.slim.technique import Context, SlimStep
+from ppocr_slim.slim import build_techniques
+from ppocr_slim.slim.quantize import freeze_quant_params
+from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.checks import check_config, diagnose
 from ppocr_slim.tasks.table import task_class
@@ -196,7 +196,7 @@ def _train(
 
     def score(network: nn.Layer) -> Any:
         mine = processes.share(val_samples)
-        return task.scores(processes.gather(task.judge(network, mine, config.eval.batch_size)))
+        return task.scores(processes.gather(task.predict_and_score(network, mine, config.eval.batch_size)))
 
     rows = task.training_data(config, data.train, (processes.rank, processes.count))
     context = Context(
@@ -210,7 +210,7 @@ def _train(
         is_first=processes.is_first,
         wait=processes.wait,
     )
-    steps = build_steps(stage.steps)
+    steps = build_techniques(stage.steps)
     origin = {"start": digest_of(start.state)} if start else {}
     length = stage.length(len(rows))
     if resumed == card and is_trained(last, length, rows.digest, origin):  # without opening a teacher once more
@@ -221,7 +221,7 @@ def _train(
             card = replace(card, transforms=[*card.transforms, *step.prepare(model, context)])
             context = replace(context, card=card)
         name_parameters(model)
-    keep_grids(model)
+    freeze_quant_params(model)
     for step in steps:
         step.attach(model, context)
     _log_cost(model, card, config)
@@ -231,7 +231,7 @@ def _train(
     return _finish(steps, best, context)
 
 
-def _finish(steps: Sequence[SlimStep], best: Path, context: Context) -> Path:
+def _finish(steps: Sequence[Technique], best: Path, context: Context) -> Path:
     if context.is_first:
         for step in steps:
             step.finish(best, context)
@@ -278,8 +278,8 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         folder,
         stage.formats,
         stage.budget_mb,
-        spread(samples, EXPORT_SAMPLES),
-        spread(training, CALIBRATION_SAMPLES),
+        evenly_spaced(samples, EXPORT_SAMPLES),
+        evenly_spaced(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
     )
     if stage.language:

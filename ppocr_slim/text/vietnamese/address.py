@@ -44,7 +44,7 @@ class AddressSearch(BeamSearch):
                 levels[text] = max(found, levels.get(text, 0))
         texts: list[str] = list(levels)
         ctc = log_likelihoods(probabilities, texts, classes)
-        scores = [value + self.told(text) + self.level_bonus * levels[text] for value, text in zip(ctc, texts)]
+        scores = [value + self.lm_score(text) + self.level_bonus * levels[text] for value, text in zip(ctc, texts)]
         return texts[int(np.argmax(scores))]
 
 

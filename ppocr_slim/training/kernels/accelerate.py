@@ -50,7 +50,7 @@ def accelerated(*models: nn.Layer) -> Iterator[Counter]:
     swapped = []
     try:
         for layer in (layer for model in models for layer in model.sublayers(include_self=True)):
-            for kind, suits, build in KINDS:
+            for kind, suits, build in ACCELERATORS:
                 if "forward" not in vars(layer) and suits(layer):
                     _swap(layer, build(layer))
                     swapped.append(layer)
@@ -305,7 +305,7 @@ def _ctc(layer: nn.CTCLoss) -> Callable:
 
 
 # What is looked for in a layer, the first that suits is taken
-KINDS = (
+ACCELERATORS = (
     ("depthwise convolutions", _suits_depthwise, _depthwise),
     ("dense convolutions", _suits_dense, _dense),
     ("upsamplings", _suits_upsampling, _upsampling),

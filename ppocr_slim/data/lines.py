@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.augment import Row
+from ppocr_slim.data.augment import LineImage
 from ppocr_slim.data.batches import TrainingData
-from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
@@ -52,7 +52,7 @@ class Batch:
 _Made = tuple[np.ndarray, str, str]  # image [H, W, 3] uint8 at the model's height, text, where it is from
 
 
-class TrainingRows(TrainingData):
+class TrainingLines(TrainingData):
     """Text rows as batches.
 
     Batches are cut from a group of rows sorted by width after augmentation, which changes widths more than they
@@ -98,7 +98,7 @@ class TrainingRows(TrainingData):
     def _plain_item(self, index: int) -> _Made:
         return self._made(self._row(index), index)
 
-    def _made(self, row: Row, index: int) -> _Made:
+    def _made(self, row: LineImage, index: int) -> _Made:
         return resize_to_height(row.image, self.height), row.text, self.samples[index].where
 
     def _arranged(self, items: list[_Made]) -> list[_Made]:
@@ -113,16 +113,16 @@ class TrainingRows(TrainingData):
             line[: len(label)] = label
         return Batch(to_batch(images, max(image.shape[1] for image in images)), padded, lengths, sources)
 
-    def _row(self, index: int) -> Row:
+    def _row(self, index: int) -> LineImage:
         sample = self.samples[index]
         image = self._cache.get(
             index, lambda: resize_to_height(load_image(sample.path), round(self.height * WORK_SCALE))
         )
         siblings = self._by_folder[sample.path.parent] if self.one_writer[index] else [index]
-        return Row(image, sample.text, lambda rng: self._row(siblings[int(rng.integers(len(siblings)))]))
+        return LineImage(image, sample.text, lambda rng: self._row(siblings[int(rng.integers(len(siblings)))]))
 
-    def _fits(self, row: Row) -> bool:
+    def _fits(self, row: LineImage) -> bool:
         """Whether the model's output steps can still carry the row's text."""
         height, width = row.image.shape[:2]
         steps = self.steps(max(1, round(width * self.height / height)))
-        return 0 < len(row.text) and needed_steps(row.text) <= steps
+        return 0 < len(row.text) and needed_time_steps(row.text) <= steps

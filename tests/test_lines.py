@@ -9,11 +9,11 @@ import pytest
 from drawing import draw_row, write_rows
 
 from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.augment import TRANSFORMS, Augmenter, Row, check_names
-from ppocr_slim.data.charset import Charset, needed_steps
+from ppocr_slim.data.augment import TRANSFORMS, Augmenter, LineImage, check_names
+from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.ink import ink_columns, percentile, split_words
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.rows import ImageCache, TrainingRows
+from ppocr_slim.data.lines import ImageCache, TrainingLines
 from ppocr_slim.errors import SlimError
 
 TEXTS = [
@@ -33,7 +33,9 @@ def rows_of(folder, ratios=None, workers=1, augment=ALL, steps=lambda width: wid
     assert not findings
     ratios = ratios or [1.0] * len(samples)
     charset = Charset.from_texts(TEXTS)
-    return TrainingRows(samples, ratios, charset, 32, steps, 3, augment, seed=5, workers=workers, one_writer=one_writer)
+    return TrainingLines(
+        samples, ratios, charset, 32, steps, 3, augment, seed=5, workers=workers, one_writer=one_writer
+    )
 
 
 def lines_of_epoch(rows, epoch):
@@ -72,7 +74,7 @@ def test_a_fraction_of_a_file_is_a_fresh_one_in_each_epoch(tmp_path):
 def test_rows_of_a_batch_have_near_equal_widths(tmp_path):
     """Lost otherwise: a third of the computing time would go into padding."""
     rows = rows_of(tmp_path, ratios=[20.0] * 7, augment=[Augmentation(name="squeeze", p=1.0)])
-    filled = [(b.image != 0).any(axis=(1, 2)).mean() for b in islice(rows.batches(0), TrainingRows.group_batches)]
+    filled = [(b.image != 0).any(axis=(1, 2)).mean() for b in islice(rows.batches(0), TrainingLines.group_batches)]
     assert np.mean(filled) > 0.85
 
 
@@ -101,7 +103,7 @@ def test_another_pen_leaves_the_writing():
     image[20:40, 50:52] = 40  # a stroke two pixels wide
     transform, ink = TRANSFORMS["pen"](1.0), []
     for seed in range(40):
-        changed = transform(Row(image, "l", lambda rng: None), np.random.default_rng(seed)).image
+        changed = transform(LineImage(image, "l", lambda rng: None), np.random.default_rng(seed)).image
         ink.append((220.0 - changed[..., 0]).sum() / (220.0 - image[..., 0]).sum())
     assert min(ink) > 0.5 and max(ink) > 1.5 and sum(share < 1 for share in ink) > 5
 
@@ -112,7 +114,9 @@ def test_each_augmentation_changes_the_picture_and_keeps_it_a_row(name):
     rng = np.random.default_rng(0)
     text = "Thôn Ba Làng Hạ"
     image = draw_row(text)
-    row = Row(image, text, lambda rng: Row(draw_row("Huyện Nam Đàn Nghệ An"), "Huyện Nam Đàn Nghệ An", None))
+    row = LineImage(
+        image, text, lambda rng: LineImage(draw_row("Huyện Nam Đàn Nghệ An"), "Huyện Nam Đàn Nghệ An", None)
+    )
     augment = Augmenter([Augmentation(name=name, p=1.0)])
     results = [augment(row, rng, lambda row: True) for _ in range(5)]
     assert any(r.image.shape != image.shape or not np.array_equal(r.image, image) for r in results)
@@ -127,7 +131,7 @@ def test_each_augmentation_changes_the_picture_and_keeps_it_a_row(name):
 def test_each_augmentation_works_at_every_strength_that_a_config_may_name(name, strength):
     """Lost otherwise: a weak or a strong augmentation would end the training in a worker's stack trace."""
     text = "Thôn Ba Làng Hạ"
-    row = Row(draw_row(text), text, lambda rng: row)
+    row = LineImage(draw_row(text), text, lambda rng: row)
     augment = Augmenter([Augmentation(name=name, p=1.0, strength=strength)])
     rng = np.random.default_rng(0)
     for _ in range(8):
@@ -140,7 +144,7 @@ def test_each_augmentation_works_at_every_strength_that_a_config_may_name(name, 
 
 def test_glued_words_carry_the_text_of_the_words_that_were_glued():
     """Lost otherwise: the augmentation would teach wrong readings."""
-    row = Row(draw_row("Ba Làng Hạ"), "Ba Làng Hạ", lambda rng: Row(draw_row("Nam Đàn"), "Nam Đàn", None))
+    row = LineImage(draw_row("Ba Làng Hạ"), "Ba Làng Hạ", lambda rng: LineImage(draw_row("Nam Đàn"), "Nam Đàn", None))
     result = Augmenter([Augmentation(name="glue_words", p=1.0)])(row, np.random.default_rng(1), lambda row: True)
     assert set(result.text.split()) <= {"Ba", "Làng", "Hạ", "Nam", "Đàn"}
     inks = [(draw_row(word) < 120).any(axis=2).sum() for word in result.text.split()]
@@ -167,7 +171,7 @@ def test_words_are_glued_within_a_writer_and_within_a_row_where_none_is_known(tm
 def test_a_word_that_is_longer_than_a_row_may_be_is_kept_whole():
     """Lost otherwise: one odd label would crash a training in the middle."""
     text = f"{'a' * 80} b"
-    row = Row(draw_row(text), text, lambda rng: Row(draw_row("c d"), "c d", None))
+    row = LineImage(draw_row(text), text, lambda rng: LineImage(draw_row("c d"), "c d", None))
     augment = Augmenter([Augmentation(name="glue_words", p=1.0)])
     for seed in range(20):
         assert augment(row, np.random.default_rng(seed), lambda row: True).text
@@ -193,7 +197,7 @@ def test_an_augmentation_that_leaves_too_few_steps_is_taken_back(tmp_path):
         for image, label, length in zip(batch.image, batch.labels, batch.lengths):
             own_width = np.flatnonzero((image != 0).any(axis=(0, 1)))[-1] + 1
             text = "".join(narrow.charset.classes[i] for i in label[:length])
-            assert needed_steps(text) <= (own_width + 1) // 7
+            assert needed_time_steps(text) <= (own_width + 1) // 7
 
 
 def test_an_unknown_augmentation_is_named_with_its_nearest():
