@@ -37,7 +37,6 @@ ORDER = (
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Arrows against the direction that are still to be turned round
 NOT_YET = {
-    "engines/session.py",
     "evaluation/lines.py",
     "quantization/calibration.py",
     "quantization/qdq_writer.py",
@@ -69,7 +68,9 @@ def test_imports_point_one_way(path: Path):
     room = path.relative_to(PACKAGE).parts[0]
     used = rooms_of(set(imported(ast.parse(path.read_text(encoding="utf-8")))))
     if path.parent == PACKAGE:
-        assert used == set(), f"{path.name} stands below all rooms"
+        # __init__ is the front door: what it needs at once is the processor, for the environment that Paddle reads
+        allowed = {"engines"} if path.name == "__init__.py" else set()
+        assert used <= allowed, f"{path.name} stands below all rooms"
     else:
         assert room in LEVEL, f"a new room: say in ORDER where {room} stands"
         against = {other for other in used if other != room and LEVEL[other] >= LEVEL[room]}

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ppocr_slim import mkl_code_path
-from ppocr_slim.engines.session import overflows
+from ppocr_slim.engines.cpu import mkl_code_path, overflows
 
 AVX512 = "avx2 fma avx512f avx512dq avx512bw avx512vl"
 

@@ -82,8 +82,8 @@ def test_checkpoint_and_every_backend_read_the_same(place: Path):
     rows = [draw_row(text, height=height) for text in TEXTS for height in (32, 50, 90)]
     expected = open_recognizer(place / "checkpoint").read(rows)
     assert len({line.text for line in expected}) > len(TEXTS) / 2, "this network is too dull to compare anything"
-    for backend in ("onnxruntime", "paddle"):
-        read = Recognizer.from_bundle(place / "bundle", backend, threads=1).read(rows)
+    for engine in ("onnxruntime", "paddle"):
+        read = Recognizer.from_bundle(place / "bundle", engine, threads=1).read(rows)
         assert [line.text for line in read] == [line.text for line in expected]
         assert np.allclose([line.confidence for line in read], [line.confidence for line in expected], atol=1e-4)
 
@@ -119,13 +119,13 @@ def test_damaged_weights_are_refused(place: Path, tmp_path: Path, damage):
 def test_a_wrong_export_is_not_written(place: Path, monkeypatch):
     """A converter's mistake would ship; the bundle that was there before must stay as it was."""
     before = contents(place / "bundle")
-    true_session = export_module.open_session
+    true_session = export_module.open_bundle_session
 
-    def disturbed(bundle, backend):
-        session = true_session(bundle, backend)
-        return session if backend == "paddle" else lambda x: session(x) + np.float32(2e-3)
+    def disturbed(bundle, engine):
+        session = true_session(bundle, engine)
+        return session if engine == "paddle" else lambda x: session(x) + np.float32(2e-3)
 
-    monkeypatch.setattr(export_module, "open_session", disturbed)
+    monkeypatch.setattr(export_module, "open_bundle_session", disturbed)
     with pytest.raises(SlimError, match="checkpoint and onnx differ by 0.002"):
         export_bundle(place / "checkpoint", place / "bundle", FORMATS, 50, samples_of(place))
     assert contents(place / "bundle") == before

@@ -25,9 +25,9 @@ from paddle import nn
 from PIL import Image
 
 import ppocr_slim.export.bundle as export_module
-from ppocr_slim import cpuinfo
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.engines.session import OnnxSession, choose_precision, overflows
+from ppocr_slim.engines.cpu import SAFE_BITS, cpuinfo, overflows
+from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle, requantize_bundle, write_network
 from ppocr_slim.models.fake_quant import (
@@ -45,9 +45,10 @@ from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.quantization.calibration import activation_params, calibrate
 from ppocr_slim.quantization.post_training import fused_operators, quantize_file
 from ppocr_slim.quantization.qdq_writer import lstm_integers, write_int8
-from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS, read_bundle, shipped
+from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle, shipped
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import choose_precision
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.training.starting import read_starting_weights
@@ -534,7 +535,7 @@ def test_what_ships_does_not_overflow_without_vnni(task):
 @pytest.mark.parametrize("overflowing", [True, False])
 def test_weights_that_overflow_are_not_taken_unasked(place, overflowing, monkeypatch, caplog):
     """A bundle made for VNNI would read nonsense on a processor without it, and nobody would be told."""
-    monkeypatch.setattr("ppocr_slim.engines.session.overflows", lambda *_: overflowing)
+    monkeypatch.setattr("ppocr_slim.runtime.sessions.overflows", lambda *_: overflowing)
     wide = replace(read_bundle(place / "plain"), int8_weight_bits=8, precision={"onnxruntime": "int8"})
     assert choose_precision(wide, "onnxruntime") == ("fp32" if overflowing else "int8")
     assert choose_precision(wide, "onnxruntime", "int8") == "int8"

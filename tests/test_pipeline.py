@@ -191,7 +191,9 @@ def test_each_bundle_is_opened_for_its_task(monkeypatch):
     specs = {"d": DetSpec(), "c": ClsSpec(), "r": RecSpec(48, CLASSES)}
     found = lambda folder: SimpleNamespace(spec=specs[folder], folder=folder)  # noqa: E731
     monkeypatch.setattr(network_module, "read_bundle", found)
-    monkeypatch.setattr(network_module, "open_session", lambda bundle, *engine: opened.append((bundle.folder, *engine)))
+    monkeypatch.setattr(
+        network_module, "open_bundle_session", lambda bundle, *engine: opened.append((bundle.folder, *engine))
+    )
     assert Detector.from_bundle("d", "openvino", 3, "int8").spec is specs["d"]
     assert DirectionClassifier.from_bundle("c", "openvino", 3, "int8").spec is specs["c"]
     assert opened == [("d", "openvino", 3, "int8"), ("c", "openvino", 3, "int8")]
@@ -207,7 +209,7 @@ def test_a_pipeline_is_made_of_the_bundles_that_are_named(monkeypatch):
         monkeypatch.setattr(kind, "from_bundle", lambda *arguments: opened.append(arguments))
     monkeypatch.setattr(pipeline_module, "shipped", lambda task: f"shipped {task}")
     engine = ("openvino", 2, "fp32")
-    settings = {"backend": "openvino", "threads": 2, "precision": "fp32"}
+    settings = {"engine": "openvino", "threads": 2, "precision": "fp32"}
     pipeline = Pipeline.from_bundles(**settings, post=["lexicon"], batch_size=3)
     own = {"rec": ("greedy",), "det": (), "cls": ()}
     assert opened == [(f"shipped {task}", *engine, *own[task]) for task in ("rec", "det", "cls")]
@@ -226,10 +228,10 @@ def test_the_tools_options_reach_the_pipeline(tmp_path: Path, monkeypatch, capsy
         staticmethod(lambda *bundles, **rest: asked.append((bundles, rest)) or fake_pipeline()),
     )
     Image.fromarray(page_of_strips()).save(tmp_path / "a.png")
-    words = "--rec r --det d --cls none --backend openvino --precision fp32 --threads 2 --batch-size 3 --post lexicon"
+    words = "--rec r --det d --cls none --engine openvino --precision fp32 --threads 2 --batch-size 3 --post lexicon"
     run_tool(monkeypatch, capsys, "predict_system.py", *words.split(), "--decode", "beam", tmp_path)
     run_tool(monkeypatch, capsys, "predict_system.py", "--cls", "c", tmp_path)
-    engine = {"backend": "openvino", "threads": 2, "precision": "fp32"}
+    engine = {"engine": "openvino", "threads": 2, "precision": "fp32"}
     assert asked[0] == (
         (Path("r"), Path("d"), None),
         {"with_direction": False, "post": ("lexicon",), "batch_size": 3, "drop_score": 0.5, "decode": "beam", **engine},

@@ -15,7 +15,6 @@ import yaml
 from drawing import draw_row
 from PIL import Image
 
-from ppocr_slim.engines.session import open_session
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import bundle as bundle_module
 from ppocr_slim.runtime.blank import is_blank
@@ -23,6 +22,7 @@ from ppocr_slim.runtime.bundle import read_bundle, shipped, write_card
 from ppocr_slim.runtime.images import find_images, load_image
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import open_bundle_session
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.synth.dataset import LineMaker
 from ppocr_slim.text.ctc import greedy_decode
@@ -350,13 +350,13 @@ def test_backends_that_cannot_be_used_say_why(small_bundle: Path):
     """A typo, a missing package, format or network would be a stack trace."""
     bundle = read_bundle(small_bundle)
     with pytest.raises(SlimError, match="onnxruntime, openvino, paddle"):
-        open_session(bundle, "onnx")
+        open_bundle_session(bundle, "onnx")
     with pytest.raises(SlimError, match="threads"):
-        open_session(bundle, "onnxruntime", threads=0)
+        open_bundle_session(bundle, "onnxruntime", threads=0)
     with pytest.raises(SlimError, match="ONNX Runtime"):
-        open_session(bundle, "onnxruntime")
+        open_bundle_session(bundle, "onnxruntime")
     with pytest.raises(SlimError, match="has no inference.pdmodel"):
-        open_session(bundle, "paddle")
+        open_bundle_session(bundle, "paddle")
 
 
 def test_the_shipped_bundle_is_found_or_missed_clearly(small_bundle: Path, monkeypatch):

@@ -108,8 +108,8 @@ def test_a_direction_classifier_is_trained_exported_and_found_again(runs):
     assert load_config(run / "config.yml").metric.name == "accuracy"  # the task's own, where none is named
     rows = [draw_row(text, height=height) for text in ROWS for height in (32, 60)]
     ours = DirectionClassifier(task_for(card.spec).session(model), card.spec).classify(rows)
-    for backend in ("onnxruntime", "paddle"):
-        theirs = DirectionClassifier.from_bundle(run / "export", backend).classify(rows)
+    for engine in ("onnxruntime", "paddle"):
+        theirs = DirectionClassifier.from_bundle(run / "export", engine).classify(rows)
         assert [one.score for one in theirs] == pytest.approx([one.score for one in ours], abs=1e-3)
         assert [one.angle for one in theirs] == [one.angle for one in ours]
 

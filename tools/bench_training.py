@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.benchmarks.training_speed import CASES, TrainingSpeedSettings, run_contender, run_training_benchmark
-from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import run_tool
 from ppocr_slim.reports.training_speed import table, write_figures
 

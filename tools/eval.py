@@ -12,12 +12,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.page_labels import read_samples
-from ppocr_slim.engines.session import BACKENDS, PRECISIONS
+from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.errors import run_tool
 from ppocr_slim.evaluation.lines import evaluate, open_network, post_effects
 from ppocr_slim.evaluation.pages import evaluate_directions, evaluate_pages
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS, open_decoder
 from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
 from ppocr_slim.visualize.evaluation_sheets import direction_sheet, direction_table, page_sheet, page_table
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="checkpoint folder or exported bundle")
     parser.add_argument("--data", type=Path, required=True, help="label file; of a detector one of pages with boxes")
     parser.add_argument("--image-root", type=Path, help="folder that image paths start from")
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime", help="for a bundle")
+    parser.add_argument("--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime", help="for a bundle")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="for a bundle (default: its faster)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
     parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages) here")
@@ -41,7 +42,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     names = post_processing_names(options.post) if options.post is not None else ()
-    network = open_network(options.folder, options.backend, options.precision)
+    network = open_network(options.folder, options.engine, options.precision)
     samples, findings = read_samples(network.spec.task, options.data, options.image_root)
     watched = sys.stderr.isatty()
     if not isinstance(network, Recognizer):

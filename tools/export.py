@@ -10,12 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.data.page_labels import read_samples
+from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import run_tool
 from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.export.bundle import FORMATS, export_bundle, requantize_bundle
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.quantization.qdq_writer import WEIGHT_BITS
-from ppocr_slim.runtime.bundle import CARD, SAFE_BITS, read_bundle
+from ppocr_slim.runtime.bundle import CARD, read_bundle
 from ppocr_slim.tasks.checkpoint import ModelCard
 
 

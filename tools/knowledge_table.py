@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppocr_slim.benchmarks.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page_text, table
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.engines.session import PRECISIONS
 from ppocr_slim.errors import logger, run_tool
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.reports.tables import text_lines
+from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.visualize.line_sheet import reading_sheet
 
 

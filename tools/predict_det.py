@@ -10,12 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.engines.session import BACKENDS, PRECISIONS
+from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.documents import find_documents
 from ppocr_slim.runtime.predict_pages import detect_documents, page_name
+from ppocr_slim.runtime.sessions import PRECISIONS
 
 
 def main() -> int:
@@ -26,13 +27,13 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, help="exported bundle; default: the one that comes with the project")
     parser.add_argument("--json", action="store_true", help="one JSON object a page instead of a table")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="draw each page there, with numbered boxes")
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime")
+    parser.add_argument("--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     options = parser.parse_args()
     paths = find_documents(options.pages)
     bundle = options.bundle or shipped("det")
-    detector = Detector.from_bundle(bundle, options.backend, options.threads, options.precision)
+    detector = Detector.from_bundle(bundle, options.engine, options.threads, options.precision)
     pictures = None
     if options.draw is not None:
         from ppocr_slim.visualize.pages import PictureFolder, boxes_picture  # needs matplotlib's font

@@ -10,12 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.engines.session import BACKENDS, PRECISIONS
+from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.images import find_images
 from ppocr_slim.runtime.predict import read_files
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS
 from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
 
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it")
     parser.add_argument("--bundle", type=Path, help="exported bundle; default: the one that comes with the project")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime")
+    parser.add_argument("--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     parser.add_argument("--batch-size", type=int, default=1, help="rows that are read together (default 1)")
@@ -49,7 +50,7 @@ def main() -> int:
         parser.error("--drop-score is a confidence, 0 to 1")
     paths = find_images(options.images)
     bundle = options.bundle or shipped("rec")
-    recognizer = Recognizer.from_bundle(bundle, options.backend, options.threads, options.precision, options.decode)
+    recognizer = Recognizer.from_bundle(bundle, options.engine, options.threads, options.precision, options.decode)
 
     failed = 0
     name_width = max(len(str(path)) for path in paths)

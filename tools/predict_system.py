@@ -10,11 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.engines.session import BACKENDS, PRECISIONS
+from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.errors import run_tool
 from ppocr_slim.runtime.documents import find_documents
 from ppocr_slim.runtime.pipeline import BATCH_SIZE, DROP_SCORE, Pipeline
 from ppocr_slim.runtime.predict_pages import page_name, read_documents
+from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS
 from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
 
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument("--rec", type=Path, metavar="DIR", help="recognizer's bundle; default: the project's own")
     parser.add_argument("--json", action="store_true", help="one JSON object a page instead of text")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="draw each page there, with boxes and texts")
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="onnxruntime")
+    parser.add_argument("--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="lines read together (default %(default)s)")
@@ -62,7 +63,7 @@ def main() -> int:
         post=post,
         batch_size=options.batch_size,
         drop_score=options.drop_score,
-        backend=options.backend,
+        engine=options.engine,
         threads=options.threads,
         precision=options.precision,
         decode=options.decode,

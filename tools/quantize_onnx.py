@@ -9,11 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import run_tool
 from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.quantization.post_training import quantize_file
 from ppocr_slim.quantization.qdq_writer import WEIGHT_BITS
-from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.runtime.images import find_images
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument(
         "--float-layers", nargs="+", default=[], metavar="PATTERN", help="layers left in float: names or patterns"
     )
-    parser.add_argument("--time", action="store_true", help="time both files in turn, in each installed backend")
+    parser.add_argument("--time", action="store_true", help="time both files in turn, in each installed engine")
     options = parser.parse_args()
     if options.rows < 1 or (options.height is not None and options.height < 1):
         parser.error("--rows and --height must be at least 1")

@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="folder of a finished run, e.g. output/rec_slim")
     parser.add_argument("--command", required=True, help="the command that was run")
     parser.add_argument("--eval", type=Path, required=True, help="what tools/eval.py --json wrote")
-    parser.add_argument("--eval-other", type=Path, help="the same with another backend, to compare the texts")
+    parser.add_argument("--eval-other", type=Path, help="the same with another engine, to compare the texts")
     parser.add_argument("--predictions", type=Path, help="what tools/predict_rec.py --json printed")
     parser.add_argument("--commit", help="what the run was made from; default: the working tree's")
     parser.add_argument("--note", default="", help="a paragraph for the page")

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
 from ppocr_slim.reports.provenance import ROOT, provenance
 from ppocr_slim.runtime.images import load_image

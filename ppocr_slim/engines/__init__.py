@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol: `session.open_session(file, engine)`, one module an engine."""

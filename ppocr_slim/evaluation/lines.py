@@ -11,7 +11,6 @@ from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.engines.session import open_session
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import Scores, normal_form, score_lines
 from ppocr_slim.folders import readable_folder
@@ -22,6 +21,7 @@ from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import open_bundle_session
 from ppocr_slim.text.vietnamese.corrections import post_process
 
 NETWORKS = {"det": Detector, "cls": DirectionClassifier, "rec": Recognizer}
@@ -69,15 +69,15 @@ class Evaluation:
         }
 
 
-def open_network(folder: str | Path, backend: str = "onnxruntime", precision: str = "auto") -> Network:
-    """The network of a bundle, run by `backend` in `precision`, or of a checkpoint, by what lies in the folder.
+def open_network(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Network:
+    """The network of a bundle, run by `engine` in `precision`, or of a checkpoint, by what lies in the folder.
 
     Raises SlimError if it is neither, or damaged.
     """
     place = readable_folder(Path(folder))
     if (place / BUNDLE_CARD).is_file():
         bundle = read_bundle(place)
-        return NETWORKS[bundle.spec.task](open_session(bundle, backend, precision=precision), bundle.spec)
+        return NETWORKS[bundle.spec.task](open_bundle_session(bundle, engine, precision=precision), bundle.spec)
     # Here, because they import paddle, which a bundle does not need.
     from ppocr_slim.tasks.checkpoint import CARD, load_model
     from ppocr_slim.tasks.table import task_for
@@ -88,9 +88,9 @@ def open_network(folder: str | Path, backend: str = "onnxruntime", precision: st
     return NETWORKS[card.spec.task](task_for(card.spec).session(model), card.spec)
 
 
-def open_recognizer(folder: str | Path, backend: str = "onnxruntime", precision: str = "auto") -> Recognizer:
+def open_recognizer(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Recognizer:
     """As `open_network`; SlimError if the folder holds another network than a recognizer."""
-    network = open_network(folder, backend, precision)
+    network = open_network(folder, engine, precision)
     if not isinstance(network, Recognizer):
         raise SlimError(f"{folder} holds a {network.spec.task} network: rows are read with a rec one")
     return network

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ppocr_slim.engines.session import Session
 from ppocr_slim.evaluation.hmean import Found, score_page
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.runtime.detector import Detector
@@ -24,6 +23,7 @@ from ppocr_slim.runtime.preprocess import (
     to_batch,
 )
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import Predict
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec, Spec
 
 EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a usual width of a row
@@ -72,7 +72,7 @@ class ParityCheck(ABC):
         """The input on which time is taken."""
 
     @abstractmethod
-    def read(self, session: Session) -> list[Any]:
+    def read(self, session: Predict) -> list[Any]:
         """What is read of each sample."""
 
     @abstractmethod
@@ -114,7 +114,7 @@ class LineParityCheck(ParityCheck):
         """The row of median width."""
         return line_input(median_line(self._rows))
 
-    def read(self, session: Session) -> list[str]:
+    def read(self, session: Predict) -> list[str]:
         return [line.text for line in Recognizer(session, self.spec).read(self.images)]
 
     def error(self, readings: Sequence[str]) -> float:
@@ -151,7 +151,7 @@ class PageParityCheck(ParityCheck):
         pages = sorted((resize_page(image, self.spec.longer_side) for image in self.images), key=lambda page: page.size)
         return pages_to_batch([pages[len(pages) // 2]])
 
-    def read(self, session: Session) -> list[list[np.ndarray]]:
+    def read(self, session: Predict) -> list[list[np.ndarray]]:
         detector = Detector(session, self.spec)
         return [[box.points for box in detector.detect(image)] for image in self.images]
 
@@ -193,7 +193,7 @@ class CropParityCheck(ParityCheck):
         """Any: all have one size."""
         return next(self.inputs(self.spec, self.images))
 
-    def read(self, session: Session) -> list[int]:
+    def read(self, session: Predict) -> list[int]:
         return [one.angle for one in DirectionClassifier(session, self.spec).classify(self.images)]
 
     def error(self, readings: Sequence[int]) -> float:

@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ppocr_slim.config.ablation import Ablation, Experiment, load_ablation
 from ppocr_slim.config.schema import Config, TrainStage
-from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.experiments.executors import Executor

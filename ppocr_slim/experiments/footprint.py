@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ppocr_slim.engines.session import OnnxSession, usable_cores
+from ppocr_slim.engines.cpu import SAFE_BITS
+from ppocr_slim.engines.session import open_session
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import save_inference_model
@@ -20,7 +21,7 @@ from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import strip
 from ppocr_slim.models.grids import LayerQuantParams, quant_params_of
 from ppocr_slim.quantization.qdq_writer import write_int8
-from ppocr_slim.runtime.bundle import INT8, ONNX, SAFE_BITS
+from ppocr_slim.runtime.bundle import INT8, ONNX
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model
 from ppocr_slim.training.loop import BEST
@@ -90,7 +91,7 @@ def times_of(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str
     calls = {}
     for name, variant in variants.items():
         try:
-            session = OnnxSession(Path(variant["path"]), usable_cores())
+            session = open_session(Path(variant["path"]))
         except SlimError as error:
             logger.warning("%s is not timed: %s", name, error)
             continue

@@ -27,7 +27,8 @@ from ppocr_slim.config.schema import (
     TrainStage,
 )
 from ppocr_slim.data.labels import Sample, read_label_file
-from ppocr_slim.engines.session import BACKENDS, usable_cores
+from ppocr_slim.engines.cpu import usable_cores
+from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.lines import evaluate, open_recognizer
@@ -63,7 +64,7 @@ STEPS = {
 }
 USUAL_STEPS = {"fpgm": Step(fpgm=Fpgm(max_flops=0.7)), "pact": Step(pact=Pact())}  # where the config names none
 BITS = (8, 5, 4, 3, 2)
-ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+ENGINE_TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 REFERENCE = "onnxruntime"  # the engine whose readings are scored
 PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "numpy")
 # Error in % on CIFAR-10, ResNet-20, weights and activations of so many bits: PACT's authors (arXiv:1805.06085) and a
@@ -300,7 +301,7 @@ def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] 
 
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
-    engines = [name for name in ENGINES if name in BACKENDS and importlib.util.find_spec(name)]
+    engines = [name for name in ENGINE_TITLES if name in ENGINES and importlib.util.find_spec(name)]
     x = typical_line(samples, read_bundle(rows[0].export).spec.height)
     size = [int(side) for side in x.shape[2:]]
     found: dict[str, Any] = {}

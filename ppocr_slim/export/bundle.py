@@ -17,7 +17,7 @@ import paddle2onnx
 from paddle import nn
 from paddle.static import InputSpec
 
-from ppocr_slim.engines.session import Session, open_session
+from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.verification import PARITY_CHECKS, ParityCheck
@@ -34,12 +34,12 @@ from ppocr_slim.runtime.bundle import (
     ONNX,
     PADDLE_PROGRAM,
     PADDLE_WEIGHTS,
-    SAFE_BITS,
     Bundle,
     read_bundle,
     write_card,
 )
 from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.sessions import Predict, open_bundle_session
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec, Spec
 from ppocr_slim.tasks.checkpoint import load_model
 from ppocr_slim.tasks.table import TASKS, task_for
@@ -50,8 +50,8 @@ TOLERANCE = 1e-3
 OPSET = 13
 MEGABYTE = 1_000_000  # bytes
 FORMATS = {"paddle": (PADDLE_PROGRAM, PADDLE_WEIGHTS), "onnx": (ONNX,), "onnx_int8": (INT8,)}
-FP32_BACKENDS = {"paddle": "paddle", "onnx": "onnxruntime"}
-INT8_BACKENDS = ("onnxruntime", "openvino")
+FP32_ENGINES = {"paddle": "paddle", "onnx": "onnxruntime"}
+INT8_ENGINES = ("onnxruntime", "openvino")
 MAX_INT8_LOSS = 0.02  # of the exam's error, against the network that the INT8 file was made from
 EQUAL = 0.99  # share of the readings; of less the log warns: rounding differs where sums are taken in other orders
 READS_NOTHING = 0.5  # an error from which on a network has nothing to lose
@@ -68,8 +68,8 @@ class ExportReport:
         folder: the bundle.
         sizes: bytes by format; "paddle" is program and weights together.
         parity: what was compared: samples, largest difference of a probability, number of samples that are read
-            differently (not where INT8 alone was made); under "int8" what `compare_int8` measures, for each backend.
-        precision: "int8" or "fp32", the faster, by backend; empty without INT8.
+            differently (not where INT8 alone was made); under "int8" what `compare_int8` measures, for each engine.
+        precision: "int8" or "fp32", the faster, by engine; empty without INT8.
     """
 
     folder: Path
@@ -84,11 +84,11 @@ class ExportReport:
             count = self.parity["samples"]
             lines.append(f"  on {count} samples all formats read the same; probabilities differ at most by")
             lines += [f"  {value:8.1e} between {pair}" for pair, value in self.parity["largest_difference"].items()]
-        for backend, figures in self.parity.get("int8", {}).items():
+        for engine, figures in self.parity.get("int8", {}).items():
             time = figures.get("time")
             told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "time")
             lines.append(
-                f"  INT8 in {backend}: {told}"
+                f"  INT8 in {engine}: {told}"
                 + (f"; {time['ms']:.1f} ms a typical input, FP32 {time['base_ms']:.1f} ms" if time else "")
             )
         return "\n".join(lines)
@@ -107,7 +107,7 @@ def export_bundle(
 
     A fake-quantized checkpoint gives its trained grids to the INT8 file, and its float weights to the other formats.
     Of a float checkpoint the INT8 file is quantized after training. It must read well in ONNX Runtime; the bundle says
-    for each backend whether FP32 or INT8 is faster here.
+    for each engine whether FP32 or INT8 is faster here.
 
     Everything is written beside `out_folder` and moved into its place when it has passed; before that,
     nothing there is touched.
@@ -168,12 +168,12 @@ def export_bundle(
         describe({}, {}, [path.name for path in staging.iterdir()])
         bundle = read_bundle(staging)
         checkpoint = task.session(model)
-        exported = {key: open_session(bundle, FP32_BACKENDS[key]) for key in formats if key in FP32_BACKENDS}
+        exported = {key: open_bundle_session(bundle, FP32_ENGINES[key]) for key in formats if key in FP32_ENGINES}
         parity = measure_parity(checkpoint, exported, exam)
         precision: dict[str, str] = {}
         if "onnx_int8" in formats:
             parity["int8"] = compare_int8(bundle, quantized or checkpoint, exam)
-            precision = {backend: _faster(backend, figures) for backend, figures in parity["int8"].items()}
+            precision = {engine: _faster(engine, figures) for engine, figures in parity["int8"].items()}
         for path in staging.iterdir():
             if path.name not in files:
                 path.unlink()
@@ -228,9 +228,9 @@ def requantize_bundle(
             write_card(staging, bundle.architecture, bundle.spec, parity, files, precision, weight_bits)
 
         describe({}, {})
-        figures = compare_int8(read_bundle(staging), open_session(bundle, precision="fp32"), exam)
+        figures = compare_int8(read_bundle(staging), open_bundle_session(bundle, precision="fp32"), exam)
         parity = {**bundle.parity, "int8": figures}
-        precision = {backend: _faster(backend, found) for backend, found in figures.items()}
+        precision = {engine: _faster(engine, found) for engine, found in figures.items()}
         describe(parity, precision)
         publish_folder(staging, out)
     except OSError as error:
@@ -287,7 +287,7 @@ def write_network(network: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -
             onnx.save(graph, str(folder / ONNX))
 
 
-def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: ParityCheck) -> dict[str, Any]:
+def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], exam: ParityCheck) -> dict[str, Any]:
     """Compare sessions with each other, by their numbers and by what they read.
 
     Returns the figures that the bundle keeps.
@@ -325,59 +325,59 @@ def measure_parity(checkpoint: Session, exported: Mapping[str, Session], exam: P
     }
 
 
-def compare_int8(bundle: Bundle, before: Session, exam: ParityCheck) -> dict[str, dict[str, Any]]:
-    """How the INT8 file of a bundle reads, and how fast, by backend: a backend that cannot load it is left out.
+def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str, dict[str, Any]]:
+    """How the INT8 file of a bundle reads, and how fast, by engine: a engine that cannot load it is left out.
 
     Of a recognizer {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time":
     ms of the typical input, "base_ms" of FP32, "ratio"}; of others the exam's words stand for CER and texts.
 
     Raises:
-        SlimError: it reads worse than `before` in ONNX Runtime; in another backend it is not timed then.
+        SlimError: it reads worse than `before` in ONNX Runtime; in another engine it is not timed then.
     """
     expected = exam.read(before)
     error_before = exam.error(expected)
     x = exam.typical()
     found: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
-    for backend in INT8_BACKENDS:
+    for engine in INT8_ENGINES:
         try:
-            sessions = {name: open_session(bundle, backend, precision=name) for name in ("int8", "fp32")}
+            sessions = {name: open_bundle_session(bundle, engine, precision=name) for name in ("int8", "fp32")}
         except SlimError as error:
-            logger.warning("INT8 is not for %s: %s", backend, error)
+            logger.warning("INT8 is not for %s: %s", engine, error)
             continue
         readings = exam.read(sessions["int8"])
         error = exam.error(readings)
         equal = float(np.mean([exam.same(one, other) for one, other in zip(expected, readings)]))
         if equal < EQUAL:
             message = "INT8 in %s: %.1f%% of the %s are those before, %s %.4f, before %.4f"
-            logger.warning(message, backend, 100 * equal, exam.things, exam.figure, error, error_before)
-        found[backend] = {
+            logger.warning(message, engine, 100 * equal, exam.things, exam.figure, error, error_before)
+        found[engine] = {
             exam.figure: round(error, 4),
             f"{exam.figure}_before": round(error_before, 4),
             f"{exam.things}_equal": round(equal, 4),
         }
         if error_before < READS_NOTHING and not error <= error_before + MAX_INT8_LOSS:
-            problem = f"INT8 reads with a {exam.figure} of {error:.4f} in {backend}, {error_before:.4f} before"
-            if backend == INT8_BACKENDS[0]:
+            problem = f"INT8 reads with a {exam.figure} of {error:.4f} in {engine}, {error_before:.4f} before"
+            if engine == INT8_ENGINES[0]:
                 vnni = " (weights of 8 bits need VNNI)" if bundle.int8_weight_bits > SAFE_BITS else ""
                 raise SlimError(f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8{vnni}")
             logger.warning("%s: it stays with FP32 there", problem)
             continue
-        calls.update({(backend, name): partial(session, x) for name, session in sessions.items()})
+        calls.update({(engine, name): partial(session, x) for name, session in sessions.items()})
     times = time_in_turns(calls, TIMED_ROUNDS)
-    for backend, name in calls:
+    for engine, name in calls:
         if name == "int8":
-            found[backend]["time"] = compared(times[backend, "int8"], times[backend, "fp32"])
+            found[engine]["time"] = compared(times[engine, "int8"], times[engine, "fp32"])
     return found
 
 
-def _faster(backend: str, figures: Mapping[str, Any]) -> str:
+def _faster(engine: str, figures: Mapping[str, Any]) -> str:
     time = figures.get("time")
     if time and time["ratio"] <= 1:
         return "int8"
     if time:
         logger.warning(
-            "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there", backend, time["ratio"]
+            "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there", engine, time["ratio"]
         )
     return "fp32"
 

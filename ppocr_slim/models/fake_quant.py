@@ -32,9 +32,9 @@ import paddle
 from paddle import nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
+from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.mobilenet_v3 import Add
-from ppocr_slim.runtime.bundle import SAFE_BITS
 
 FINE_BITS = 7  # weights of fewer make products too coarse for integer biases
 SMALLEST = 1e-6  # a range that is learned never falls below

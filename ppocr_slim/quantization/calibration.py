@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import NodeProto
 
+from ppocr_slim.engines.cpu import usable_cores
+from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
 from ppocr_slim.models.grids import LayerQuantParams, QuantParams, best_scale
@@ -104,20 +105,11 @@ def _observe(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray])
     for name in computed:
         if name not in graph.outputs():
             model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises types of its own that share no public base
-        raise SlimError(f"ONNX Runtime cannot load the network: {str(error).strip().splitlines()[0]}") from error
+    session = OnnxSession(model.SerializeToString(), usable_cores())
     generator = np.random.default_rng(0)
     seen: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
     for x in inputs:
-        try:
-            values = dict(zip(computed, session.run(computed, {first: x})))
-        except Exception as error:  # onnxruntime raises types of its own that share no public base
-            reason = str(error).strip().splitlines()[0]
-            raise SlimError(f"the network does not run on an input of shape {list(x.shape)}: {reason}") from error
+        values = session.run({first: x}, computed)
         for name in tensors:
             flat = values.get(name, x).ravel()
             drawn = flat[generator.integers(0, flat.size, min(KEPT, flat.size))]

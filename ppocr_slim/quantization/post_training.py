@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,18 +10,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from ppocr_slim.engines.session import OnnxSession, OpenVinoSession, usable_cores
+from ppocr_slim.engines.cpu import SAFE_BITS
+from ppocr_slim.engines.onnxruntime import fused_operators
+from ppocr_slim.engines.session import open_session
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
-from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_height
 
 TIMED_ROUNDS = 30
+TIMED_ENGINES = ("onnxruntime", "openvino")
 INTEGER_OPERATORS = (
     "QLinearConv",
     "QLinearAdd",
@@ -43,7 +42,7 @@ class QuantizationReport:
         layers: how many layers were quantized.
         difference: mean absolute, of the outputs on the images.
         operators: that ONNX Runtime runs the INT8 file with, and how many of each.
-        times: by backend, see `engines.timing.compared`; empty where nothing was timed.
+        times: by engine, see `engines.timing.compared`; empty where nothing was timed.
     """
 
     out: Path
@@ -62,9 +61,9 @@ class QuantizationReport:
             f"  {self.layers} layers quantized; outputs differ by {self.difference:.2g} on average",
             f"  ONNX Runtime runs {integer or 'no integer operator'}; {float_convolutions} float convolutions",
         ]
-        for backend, time in self.times.items():
+        for engine, time in self.times.items():
             lines.append(
-                f"  {backend}: {time['ms']:.2f} ms, FP32 {time['base_ms']:.2f} ms, {time['ratio']:.2f} times as long"
+                f"  {engine}: {time['ms']:.2f} ms, FP32 {time['base_ms']:.2f} ms, {time['ratio']:.2f} times as long"
             )
         return "\n".join(lines)
 
@@ -84,7 +83,7 @@ def quantize_file(
         images: rows of any size.
         height: that they are scaled to; None: the network's own.
         weight_bits, float_layers: see `write_int8` and `calibrate`.
-        timed: compare how long both files take in each backend that is installed.
+        timed: compare how long both files take in each engine that is installed.
 
     Raises:
         SlimError: no image, one that cannot be read, no height, or what `calibrate` and `write_int8` raise.
@@ -98,7 +97,7 @@ def quantize_file(
     inputs = [line_input(row) for row in rows]
     grids = calibrate(source, inputs, float_layers)
     write_int8(source, out, grids, weight_bits)
-    sessions = [OnnxSession(path, usable_cores()) for path in (source, out)]
+    sessions = [open_session(path) for path in (source, out)]
     differences = [np.abs(sessions[0](x) - sessions[1](x)).mean() for x in inputs]
     typical = line_input(median_line(rows))
     return QuantizationReport(
@@ -114,30 +113,19 @@ def quantize_file(
 def time_files(
     fp32: Path, int8: Path, x: np.ndarray, threads: int | None = None, rounds: int = TIMED_ROUNDS
 ) -> dict[str, dict[str, float]]:
-    """How long both files take for an input, in turn, by backend; {"ms", "base_ms" of FP32, "ratio"}."""
+    """How long both files take for an input, in turn, by engine; {"ms", "base_ms" of FP32, "ratio"}."""
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
-    for backend, session in (("onnxruntime", OnnxSession), ("openvino", OpenVinoSession)):
+    for engine in TIMED_ENGINES:
         try:
-            opened = {path: session(path, threads or usable_cores()) for path in (fp32, int8)}
+            opened = {path: open_session(path, engine, threads) for path in (fp32, int8)}
         except SlimError as error:
-            logger.warning("not timed in %s: %s", backend, error)
+            logger.warning("not timed in %s: %s", engine, error)
             continue
-        calls.update({(backend, str(path)): partial(one, x) for path, one in opened.items()})
+        calls.update({(engine, str(path)): partial(one, x) for path, one in opened.items()})
     times = time_in_turns(calls, rounds)
     return {
         name: compared(times[name, str(int8)], times[name, str(fp32)]) for name in dict.fromkeys(n for n, _ in calls)
     }
-
-
-def fused_operators(path: str | Path) -> dict[str, int]:
-    """The operators of the graph that ONNX Runtime makes of a file, and how many of each."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        options.log_severity_level = 4  # it warns that such a file is for this processor only
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
-    return dict(Counter(node.op_type for node in nodes))
 
 
 def _height(source: Path) -> int:

@@ -23,11 +23,11 @@ import onnx
 from onnx import NodeProto
 from onnx.helper import make_node, make_opsetid
 
+from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
 from ppocr_slim.models.grids import LayerQuantParams, QuantParams
 from ppocr_slim.quantization.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
-from ppocr_slim.runtime.bundle import SAFE_BITS
 
 WEIGHT_BITS = (SAFE_BITS, 8)
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.cpu import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 

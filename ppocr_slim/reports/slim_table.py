@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ppocr_slim.experiments.slim_table import ENGINES, FP32, PAPER
+from ppocr_slim.experiments.slim_table import ENGINE_TITLES, FP32, PAPER
 from ppocr_slim.reports.plots import FAINT, INK, label_places, style
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.reports.tables import markdown, text_lines, write_csv
@@ -27,7 +27,7 @@ COLORS = {
 
 def table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """Headings, a row of cells for each row that is there, and why the others are not, by title."""
-    engines = [ENGINES[name] for name in figures["engines"]]
+    engines = [ENGINE_TITLES[name] for name in figures["engines"]]
     headings = ["row", "parameters", "MFLOPs", "file", "MB", "CER", *(f"ms, {name}" for name in engines)]
     rows, missing = [], {}
     for row in figures["rows"]:

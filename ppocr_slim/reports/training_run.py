@@ -49,7 +49,7 @@ def collect(
         run: the run's folder, with config.yml and, in the folder of its last training stage, log.jsonl.
         command: what was run.
         evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
-        other_evaluation: the same rows with another backend: how many texts differ is counted.
+        other_evaluation: the same rows with another engine: how many texts differ is counted.
         predictions: what `tools/predict_rec.py --json` printed for the rows, for the time a row.
         commit: what the run was made from; by default the working tree's.
 

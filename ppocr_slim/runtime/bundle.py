@@ -25,7 +25,6 @@ FORMAT = 1
 CARD = "inference.yml"
 PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
-SAFE_BITS = 7  # of INT8 weights: with 8 the 16-bit sums of two products overflow on x86 processors without VNNI
 LANGUAGE = "language.bin"
 # What other runtimes are to grow boxes by, which do not know how to undo the shrinking exactly: of 0.8 to 2.2 what
 # gave RapidOCR boxes like ours, with the detector that ships (docs/other_runtimes.md)
@@ -43,7 +42,7 @@ class Bundle:
         architecture: name (of `models.MODELS`), args and transforms, which rebuild the network for training.
         parity: figures measured at export.
         sizes: bytes by file name.
-        precision: "int8" or "fp32" by backend: which of the two was faster where the bundle was exported.
+        precision: "int8" or "fp32" by engine: which of the two was faster where the bundle was exported.
         int8_weight_bits: of the INT8 file: `SAFE_BITS` suit all processors, 8 only those that add products in 32 bits.
     """
 

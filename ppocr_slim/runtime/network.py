@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
-from ppocr_slim.engines.session import Session, open_session
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.sessions import Predict, open_bundle_session
 from ppocr_slim.runtime.specs import Spec
 
 SpecT = TypeVar("SpecT", bound=Spec)
@@ -25,7 +25,7 @@ class Network(Generic[SpecT]):
     spec_type: ClassVar[type[Spec]]
     purpose: ClassVar[str]
 
-    def __init__(self, session: Session, spec: SpecT):
+    def __init__(self, session: Predict, spec: SpecT):
         self.session = session
         self.spec = spec
 
@@ -33,13 +33,13 @@ class Network(Generic[SpecT]):
     def from_bundle(
         cls: type[NetworkT],
         folder: str | Path,
-        backend: str = "onnxruntime",
+        engine: str = "onnxruntime",
         threads: int | None = None,
         precision: str = "auto",
     ) -> NetworkT:
-        """Open an exported bundle (see `open_session`); SlimError where it is damaged or another task's."""
+        """Open an exported bundle (see `open_bundle_session`); SlimError where it is damaged or another task's."""
         bundle = read_bundle(folder)
         if not isinstance(bundle.spec, cls.spec_type):
             wanted = cls.spec_type.task
             raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: {cls.purpose} with a {wanted} one")
-        return cls(open_session(bundle, backend, threads, precision), bundle.spec)
+        return cls(open_bundle_session(bundle, engine, threads, precision), bundle.spec)

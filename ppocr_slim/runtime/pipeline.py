@@ -95,22 +95,28 @@ class Pipeline:
         post: Sequence[str] = (),
         batch_size: int = BATCH_SIZE,
         drop_score: float = DROP_SCORE,
-        backend: str = "onnxruntime",
+        engine: str = "onnxruntime",
         threads: int | None = None,
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Pipeline:
-        """A pipeline of exported bundles, None being those that come with the project.
+        """Open exported bundles, by default those that ship with the project, as a pipeline.
 
-        `backend`, `threads` and `precision` are `open_session`'s and hold for each of the networks; `decode` is a way
-        of `address.DECODERS`. Without `with_direction` no classifier is opened. Raises SlimError for a bundle that is
-        missing, damaged or of another task.
+        Args:
+            rec, det, cls: folders of bundles.
+            with_direction: whether lines that stand upside down are turned before they are read.
+            engine, threads, precision: of each network; see `open_bundle_session`.
+            decode: a decoder, of `text.decoders.DECODERS`.
+            post, batch_size, drop_score: see `Pipeline`.
+
+        Raises:
+            SlimError: a bundle is missing, damaged or of another task.
         """
-        engine = (backend, threads, precision)
+        opened_by = (engine, threads, precision)
         return Pipeline(
-            Recognizer.from_bundle(rec or shipped("rec"), *engine, decode),
-            Detector.from_bundle(det or shipped("det"), *engine),
-            DirectionClassifier.from_bundle(cls or shipped("cls"), *engine) if with_direction else None,
+            Recognizer.from_bundle(rec or shipped("rec"), *opened_by, decode),
+            Detector.from_bundle(det or shipped("det"), *opened_by),
+            DirectionClassifier.from_bundle(cls or shipped("cls"), *opened_by) if with_direction else None,
             post,
             batch_size,
             drop_score,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ppocr_slim.engines.session import Session
 from ppocr_slim.runtime.blank import is_blank
 from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.sessions import Predict
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.types import TextLine
 from ppocr_slim.text.ctc import Decode, greedy_decode
@@ -27,7 +27,7 @@ class Recognizer(Network[RecSpec]):
 
     spec_type, purpose = RecSpec, "rows are read"
 
-    def __init__(self, session: Session, spec: RecSpec, decode: Decode = greedy_decode):
+    def __init__(self, session: Predict, spec: RecSpec, decode: Decode = greedy_decode):
         super().__init__(session, spec)
         self.decode = decode
 
@@ -35,13 +35,13 @@ class Recognizer(Network[RecSpec]):
     def from_bundle(
         cls,
         folder: str | Path,
-        backend: str = "onnxruntime",
+        engine: str = "onnxruntime",
         threads: int | None = None,
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Recognizer:
         """As `Network.from_bundle`; `decode` names a way of `address.DECODERS`. SlimError where the bundle lacks it."""
-        recognizer = super().from_bundle(folder, backend, threads, precision)
+        recognizer = super().from_bundle(folder, engine, threads, precision)
         recognizer.decode = open_decoder(decode, folder)
         return recognizer
 

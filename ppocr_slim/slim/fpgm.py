@@ -12,15 +12,16 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from paddle import nn
 
 from ppocr_slim.config.schema import Fpgm
-from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.cpu import usable_cores
+from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import save_inference_model
@@ -161,7 +162,7 @@ class Planner:
         return joined(group.cut(plan[group.name]) for group in self.groups if plan.get(group.name))
 
     def plan(self, max_share: float) -> PruningPlan:
-        """The plan with the least sum of the groups' loss increases that leaves at most `max_share` of the multiply-adds.
+        """The plan with the least sum of loss increases that leaves at most `max_share` of the multiply-adds.
 
         What a share of the multiply-adds may cost in loss is the same for all groups (a Lagrange multiplier), as low
         as it can be; then groups take back what the target does not need.
@@ -265,11 +266,7 @@ def latencies(before: nn.Layer, after: nn.Layer, spec: Spec) -> dict[str, float]
 def _onnx_run(model: nn.Layer, spec: Spec, image: np.ndarray) -> Callable[[], Any]:
     model = copy.deepcopy(model)  # which is trained after this: whatever exporting does to it
     name_parameters(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
-    options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         save_inference_model(model, spec, Path(folder), onnx_too=True)
         content = (Path(folder) / ONNX).read_bytes()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": image})
+    return partial(OnnxSession(content, usable_cores()), image)

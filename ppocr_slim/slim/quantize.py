@@ -20,6 +20,7 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Lsq, Pact, Quantize
 from ppocr_slim.data.lines import Batch
+from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.folders import write_json
@@ -42,7 +43,6 @@ from ppocr_slim.models.fake_quant import (
 )
 from ppocr_slim.models.grids import best_scale, best_scales
 from ppocr_slim.models.state import name_parameters, training_only
-from ppocr_slim.runtime.bundle import SAFE_BITS
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.technique import Context, Technique, Transform

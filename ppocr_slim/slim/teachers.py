@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from paddle import nn
 
+from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import write_network
 from ppocr_slim.export.weights import read_bundle_weights
@@ -74,15 +74,15 @@ class Teacher:
         digest: str,
         features: bool = False,
     ):
-        self._session = _onnx_session(graph, where)
+        self._session = OnnxSession(graph, 1, name=f"the teacher {where}")
         self.where, self.digest, self.features = where, digest, features
-        self._order = _class_order(self._session.get_modelmeta().custom_metadata_map, classes, where)
-        shape = self._session.get_inputs()[0].shape
+        self._order = _class_order(self._session.metadata, classes, where)
+        shape = self._session.inputs[0].shape
         if len(shape) != 4:
-            raise SlimError(f"{where}: a teacher's input is [N, 3, height, W], this one's is {shape}")
-        self.height = shape[2] if isinstance(shape[2], int) else height
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()][: 1 + features]
+            raise SlimError(f"{where}: a teacher's input is [N, 3, height, W], this one's is {list(shape)}")
+        self.height = shape[2] or height
+        self._input = self._session.inputs[0].name
+        self._outputs = [output.name for output in self._session.outputs][: 1 + features]
         self._gives_probabilities = self._try(len(classes))
 
     def _try(self, classes: int) -> bool:
@@ -113,13 +113,8 @@ class Teacher:
         return bool(probabilities)
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
-        try:
-            return self._session.run(self._outputs, {self._input: image})
-        except Exception as error:  # as above
-            raise SlimError(
-                f"{self.where}: this teacher fails on an image {list(image.shape)}; batch and width must be dynamic "
-                f"({error})"
-            ) from error
+        """Run [N, 3, height, W] float32; batch and width must be dynamic."""
+        return list(self._session.run({self._input: image}, self._outputs).values())
 
     def __call__(self, image: np.ndarray) -> TeacherOutput:
         """What it says of image [N, 3, H, W] float32 in -1 to 1, which it sees at its own height."""
@@ -183,11 +178,10 @@ class PlainTeacher:
     """
 
     def __init__(self, graph: str | bytes, spec: DetSpec | ClsSpec, where: str, digest: str):
-        self._session = _onnx_session(graph, where)
-        self._input = self._session.get_inputs()[0].name
+        self._session = OnnxSession(graph, 1, name=f"the teacher {where}")
         self.where, self.digest = where, digest
         size = (64, 96) if isinstance(spec, DetSpec) else (spec.height, spec.width)
-        given, wanted = self._run(np.zeros((1, 3, *size), np.float32)), (1, 1, *size)
+        given, wanted = self._session(np.zeros((1, 3, *size), np.float32)), (1, 1, *size)
         if isinstance(spec, ClsSpec):
             wanted = (1, CLASSES)
             self._gives_probabilities = given.min() >= 0 and abs(given.sum() - 1) < 1e-3
@@ -198,15 +192,9 @@ class PlainTeacher:
             )
         self._is_classifier = isinstance(spec, ClsSpec)
 
-    def _run(self, image: np.ndarray) -> np.ndarray:
-        try:
-            return self._session.run(None, {self._input: image})[0]
-        except Exception as error:  # onnxruntime raises types of its own that share no public base
-            raise SlimError(f"{self.where}: this teacher fails on an image {list(image.shape)} ({error})") from error
-
     def __call__(self, image: np.ndarray) -> TeacherOutput:
         """What it says of image [N, 3, H, W] float32, normalized as the student sees it."""
-        given = self._run(image)
+        given = self._session(image)
         if self._is_classifier and self._gives_probabilities:
             given = np.log(np.maximum(given, LEAST))
         return TeacherOutput(given)
@@ -267,17 +255,6 @@ def _open_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
     if card.spec.task != task:
         raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: it must be one of task {task}")
     return model, card
-
-
-def _onnx_session(graph: str | bytes, where: str) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # a plan for each of the many widths would fill the memory
-    options.log_severity_level = 3  # errors alone
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises types of its own that share no public base
-        raise SlimError(f"{where}: ONNX Runtime cannot load this teacher ({error})") from error
 
 
 def _digest(model: nn.Layer, card: ModelCard) -> str:

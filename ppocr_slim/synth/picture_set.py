@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ppocr_slim import __version__
-from ppocr_slim.engines.session import usable_cores
+from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import old_folder, publish_folder
 

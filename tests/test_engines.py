@@ -13,17 +13,17 @@ from exported import TEXTS, save_lively_checkpoint
 from PIL import Image
 
 from ppocr_slim.data.labels import Sample
-from ppocr_slim.engines.session import open_session
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
+from ppocr_slim.runtime.sessions import open_bundle_session
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("backends")
+    folder = tmp_path_factory.mktemp("engines")
     save_lively_checkpoint(folder / "checkpoint")
     samples = []
     for number, text in enumerate(TEXTS):
@@ -41,8 +41,8 @@ def batch(count=3):
 def test_openvino_gives_the_probabilities_of_onnx_runtime(bundle):
     """Another engine would read other texts: OpenVINO by itself computes in bfloat16 where it can."""
     x = batch()
-    ours = open_session(bundle, "openvino", 1, "fp32")
-    np.testing.assert_allclose(ours(x), open_session(bundle, "onnxruntime", 1, "fp32")(x), atol=1e-4)
+    ours = open_bundle_session(bundle, "openvino", 1, "fp32")
+    np.testing.assert_allclose(ours(x), open_bundle_session(bundle, "onnxruntime", 1, "fp32")(x), atol=1e-4)
     wide = np.concatenate([x, x], axis=3)
     assert ours(wide).shape[1] == 2 * ours(x).shape[1]
 
@@ -50,10 +50,10 @@ def test_openvino_gives_the_probabilities_of_onnx_runtime(bundle):
 def test_openvino_reads_the_int8_file(bundle):
     """With a batch of unknown size OpenVINO computes some INT8 convolutions wrong, and reads nonsense."""
     x = batch()
-    plain = open_session(bundle, "onnxruntime", 1, "fp32")(x)
+    plain = open_bundle_session(bundle, "onnxruntime", 1, "fp32")(x)
     # What rounding to INT8 costs is ONNX Runtime's error; the convolutions that are wrong made it 2.7 times as large.
     ours, theirs = (
-        np.abs(open_session(bundle, name, 1, "int8")(x) - plain).mean() for name in ("openvino", "onnxruntime")
+        np.abs(open_bundle_session(bundle, name, 1, "int8")(x) - plain).mean() for name in ("openvino", "onnxruntime")
     )
     assert 0 < ours < 1.5 * theirs
 
@@ -65,7 +65,7 @@ def test_a_file_that_openvino_cannot_load_is_named(bundle):
     try:
         path.write_bytes(b"some bytes")
         with pytest.raises(SlimError, match="model.onnx: OpenVINO"):
-            open_session(bundle, "openvino", 1, "fp32")
+            open_bundle_session(bundle, "openvino", 1, "fp32")
     finally:
         path.write_bytes(content)
 
@@ -74,7 +74,7 @@ def test_a_signal_after_openvino_sessions_have_gone_does_no_harm(bundle):
     """Lost otherwise: Ctrl-C, caught or not, would be a segmentation fault instead of the program's own end."""
     code = (
         "import os, pathlib, signal, sys\n"
-        "from ppocr_slim.engines.session import OpenVinoSession\n"
+        "from ppocr_slim.engines.openvino import OpenVinoSession\n"
         "first, second = (OpenVinoSession(pathlib.Path(sys.argv[1]), 1) for _ in range(2))\n"
         "del first\n"
         "del second\n"
@@ -89,15 +89,15 @@ def test_a_missing_openvino_is_named_with_the_command_that_installs_it(bundle, m
     """The user would get an ImportError."""
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(SlimError, match="pip install openvino"):
-        open_session(bundle, "openvino", 1, "fp32")
+        open_bundle_session(bundle, "openvino", 1, "fp32")
 
 
 def test_a_file_with_other_classes_than_its_card_is_refused(bundle):
     """Every character would be read as another."""
     other = replace(bundle, spec=replace(bundle.spec, classes=bundle.spec.classes[:-1]))
-    for backend in ("onnxruntime", "openvino"):
+    for engine in ("onnxruntime", "openvino"):
         with pytest.raises(SlimError, match="do not belong together"):
-            open_session(other, backend, 1, "fp32")
+            open_bundle_session(other, engine, 1, "fp32")
     assert {ONNX, INT8} == set(bundle.sizes)
 
 
