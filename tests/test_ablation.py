@@ -33,7 +33,7 @@ from ppocr_slim.experiments.executors import Executor, LocalPool, RayExecutor, o
 from ppocr_slim.experiments.footprint import fewest_bits
 from ppocr_slim.experiments.identity import code_digest, identity
 from ppocr_slim.experiments.runs import begin, derive, start_process
-from ppocr_slim.models.grids import LayerQuantParams, QuantParams
+from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
 from ppocr_slim.reports.ablation import mean_std, table, text_table, write_ablation
 from ppocr_slim.reports.plots import pareto_front
 

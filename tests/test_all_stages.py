@@ -11,10 +11,11 @@ from exported import save_lively_checkpoint
 from test_training import TEXTS, assert_same, config_dict, run, train_command, wait_for
 
 from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.evaluation.lines import evaluate, open_recognizer
+from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE, read_shared
 from ppocr_slim.tasks.checkpoint import load_model, read_arrays, read_states
+from ppocr_slim.tasks.networks import open_recognizer
 
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 STAGES = ("train", "prune", "quantize")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ppocr_slim.errors import SlimError
+from ppocr_slim.runtime.recognizer import open_bundle_decoder
 from ppocr_slim.text.beam import KEPT, BeamSearch
 from ppocr_slim.text.ctc import greedy_decode, log_likelihoods
 from ppocr_slim.text.language_model import END, LanguageModel
 from ppocr_slim.text.language_training import build_language_model
-from ppocr_slim.text.vietnamese.address import AddressSearch, open_decoder
+from ppocr_slim.text.vietnamese.address import AddressSearch
 from ppocr_slim.text.vietnamese.lexicon import Lexicon
 
 LABELS = ["Hà Nội", "Hà Nam", "Tổ 5 Hà Nội", "An Giang", "Kiên Giang"]
@@ -232,6 +233,6 @@ def test_the_probability_of_a_text_is_that_of_all_its_paths():
 def test_a_way_of_decoding_that_cannot_be_is_said(tmp_path):
     """Lost otherwise: who asks for knowledge would read without, and not know it."""
     with pytest.raises(SlimError, match="no decoding is called 'bean'"):
-        open_decoder("bean", tmp_path)
+        open_bundle_decoder("bean", tmp_path)
     with pytest.raises(SlimError, match="there is no text"):
         build_language_model([""])

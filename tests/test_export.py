@@ -19,7 +19,7 @@ from PIL import Image
 
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.lines import evaluate, open_recognizer
+from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.verification import LineParityCheck, evenly_spaced
 from ppocr_slim.export import bundle as export_module
 from ppocr_slim.export.bundle import export_bundle, measure_parity
@@ -30,6 +30,7 @@ from ppocr_slim.runtime.bundle import read_bundle
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import load_model, load_weights, read_arrays, read_states
+from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.visualize.line_sheet import marked_spans, reading_sheet
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,11 +23,11 @@ from ppocr_slim.models.fake_quant import (
     QuantizedNorm,
     WeightQuantizer,
     fake_quantize,
+    quant_params_of,
     quantized_layers,
-    rounded_rows,
+    round_matrix,
     strip,
 )
-from ppocr_slim.models.grids import quant_params_of
 from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
@@ -246,7 +246,7 @@ def test_the_lstm_evaluates_with_rounded_weights_and_keeps_its_own():
     twin = strip(copy.deepcopy(model)).encoder
     for tensor in twin.parameters():
         if tensor.ndim == 2:
-            tensor.set_value(rounded_rows(tensor.numpy()))
+            tensor.set_value(round_matrix(tensor.numpy()))
     x = paddle.randn([2, 5, twin.input_size])
     model.eval()
     assert_close(model.encoder(x)[0], twin(x)[0])

@@ -36,15 +36,16 @@ from ppocr_slim.models.fake_quant import (
     fake_quantize,
     input_quantizers,
     layer_at,
+    quant_params_of,
     quantized_layers,
     strip,
 )
-from ppocr_slim.models.grids import LayerQuantParams, QuantParams, quant_params_of
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.quantization.calibration import activation_params, calibrate
 from ppocr_slim.quantization.post_training import fused_operators, quantize_file
 from ppocr_slim.quantization.qdq_writer import lstm_integers, write_int8
+from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle, shipped
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer

@@ -12,9 +12,10 @@ from exported import TEXTS, save_lively_checkpoint
 from ppocr_slim.benchmarks.knowledge import WAYS, compare_ways, made_worse, page_text
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.lines import evaluate, open_recognizer
+from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.runtime.bundle import LANGUAGE, put_language
+from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.text.language_training import build_language_model
 from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES
 

@@ -9,20 +9,13 @@ from pathlib import Path
 import pytest
 from drawing import write_rows
 
+from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
 from ppocr_slim.config.schema import Metric
 from ppocr_slim.data.labels import Sample, read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.hmean import Found
 from ppocr_slim.evaluation.lines import evaluate
-from ppocr_slim.evaluation.metrics import (
-    HIGHER_IS_BETTER,
-    DirectionScores,
-    PageScores,
-    Scores,
-    better,
-    kalapa_score,
-    score_lines,
-)
+from ppocr_slim.evaluation.metrics import DirectionScores, PageScores, Scores, better, kalapa_score, score_lines
 from ppocr_slim.runtime.types import TextLine
 from ppocr_slim.tasks.table import TASKS
 

@@ -14,20 +14,16 @@ from ppocr_slim.benchmarks.pipeline import flags, parse_range, score_side
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.directions import evaluate_directions
 from ppocr_slim.evaluation.hmean import score_page
-from ppocr_slim.evaluation.pages import (
-    ReadingErrors,
-    evaluate_directions,
-    evaluate_pages,
-    match_lines,
-    score_reading,
-)
+from ppocr_slim.evaluation.pages import ReadingErrors, evaluate_pages, match_lines, score_reading
+from ppocr_slim.evaluation.tables import page_table
 from ppocr_slim.reports.pipeline import page_text
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.runtime.boxes import Box
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.specs import ClsSpec
-from ppocr_slim.visualize.evaluation_sheets import GREEN, ORANGE, RED, direction_sheet, page_sheet, page_table
+from ppocr_slim.visualize.evaluation_sheets import GREEN, ORANGE, RED, direction_sheet, page_sheet
 
 A, B, C = (rectangle(10, 10 + 40 * number, 200, 20) for number in range(3))
 FAR = rectangle(400, 300, 100, 20)

@@ -16,37 +16,32 @@ from drawing import write_rows
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import EvaluatedLine, Evaluation, post_effects
 from ppocr_slim.evaluation.metrics import score_lines
-from ppocr_slim.text.vietnamese.corrections import (
-    POST_PROCESSING,
-    mend_syllables,
-    place_tone_marks,
-    post_process,
-    post_processing_names,
-)
+from ppocr_slim.text.corrections import CORRECTIONS, correct, correction_names
+from ppocr_slim.text.vietnamese.corrections import correct_syllables, place_tone_marks
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 def test_names():
     """A misspelt name would switch nothing on, and nobody would know."""
-    assert post_processing_names("lexicon, syllables") == ("lexicon", "syllables")
+    assert correction_names("lexicon, syllables") == ("lexicon", "syllables")
     for wrong, reason in (("lexikon", "known are lexicon, syllables"), ("", "unknown"), ("lexicon,lexicon", "twice")):
         with pytest.raises(SlimError, match=reason):
-            post_processing_names(wrong)
+            correction_names(wrong)
 
 
 def test_order_and_default():
     """Nothing may happen unasked; and corrections come in the order in which they are named."""
-    assert post_process("Thuỷ Hòang", ()) == "Thuỷ Hòang"
-    assert post_process("Thuỷ", ("tone_marks_old",)) == "Thủy"
-    assert post_process("Thuỷ", ("tone_marks_old", "tone_marks")) == "Thuỷ"
-    assert post_process("Sông Nhạm Cẩm Mỹ Đồng Nai", ("lexicon",)) == "Sông Nhạn Cẩm Mỹ Đồng Nai"
+    assert correct("Thuỷ Hòang", ()) == "Thuỷ Hòang"
+    assert correct("Thuỷ", ("tone_marks_old",)) == "Thủy"
+    assert correct("Thuỷ", ("tone_marks_old", "tone_marks")) == "Thuỷ"
+    assert correct("Sông Nhạm Cẩm Mỹ Đồng Nai", ("lexicon",)) == "Sông Nhạn Cẩm Mỹ Đồng Nai"
 
 
 def test_syllables_in_a_line():
     """House numbers, names of other languages and abbreviations are no misspelt syllables."""
-    assert mend_syllables("Phườngg 5 Hòang Mai") == "Phường 5 Hoàng Mai"
-    assert mend_syllables(unicodedata.normalize("NFD", "Huyện Phườngg")) == "Huyện Phường"
+    assert correct_syllables("Phườngg 5 Hòang Mai") == "Phường 5 Hoàng Mai"
+    assert correct_syllables(unicodedata.normalize("NFD", "Huyện Phườngg")) == "Huyện Phường"
     assert place_tone_marks(unicodedata.normalize("NFD", "Thủy")) == "Thuỷ"
     for text in (
         "Phườngg/5 5/Phườngg Phườngg’s",
@@ -56,7 +51,7 @@ def test_syllables_in_a_line():
         "Tdp Hcm Q1",
         "Thị Trấn Ea Súp",
     ):
-        assert mend_syllables(text) == text
+        assert correct_syllables(text) == text
     assert place_tone_marks("Huà Hià") == "Huà Hià"  # Hoà, misread: moving the mark would make two errors of one
     assert place_tone_marks("Kh/hòa 5 Thủy") == "Kh/hòa 5 Thuỷ"
 
@@ -66,8 +61,8 @@ def test_a_long_text_does_not_take_long():
     rng = random.Random(4)
     words = ["".join(rng.choices("aăâbcdđeêghiklmnoôơpqrstuưvxyẫ", k=rng.choice((5, 8, 400)))) for _ in range(400)]
     begun = time.perf_counter()
-    for name in POST_PROCESSING:
-        post_process(" ".join(words), (name,))
+    for name in CORRECTIONS:
+        correct(" ".join(words), (name,))
     assert time.perf_counter() - begun < 3.0
 
 
@@ -110,7 +105,7 @@ def test_the_tools(tmp_path: Path):
     done = run("predict_rec.py", "--json", picture, *post)
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
-    assert line["text"] == post_process(line["read"], post[1].split(","))
+    assert line["text"] == correct(line["read"], post[1].split(","))
     for tool, arguments in (("eval.py", (bundle, "--data", labels)), ("predict_rec.py", (picture,))):
         done = run(tool, *arguments, "--post", "lexikon")
         assert done.returncode == 2 and "unknown post-processing 'lexikon'" in done.stderr

@@ -17,9 +17,9 @@ from ppocr_slim.config.schema import Config, Lsq, Pact
 from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import score_lines
-from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quantized_layers
-from ppocr_slim.models.grids import best_scale, quant_params_of
+from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quant_params_of, quantized_layers
 from ppocr_slim.models.state import model_state
+from ppocr_slim.quantization.qparams import best_scale
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqQuantization, PactQuantization
 from ppocr_slim.slim.technique import Context

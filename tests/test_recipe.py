@@ -17,13 +17,13 @@ from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.lines import open_recognizer
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.checks import check_config, folder_card
+from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.tasks.recognition import choose_charset
 from ppocr_slim.training.recipe import locked, require_same_experiment
 from ppocr_slim.training.starting import (

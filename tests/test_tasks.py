@@ -17,7 +17,6 @@ from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.lines import open_recognizer
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.runtime.bundle import read_bundle
@@ -28,6 +27,7 @@ from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec
 from ppocr_slim.tasks.checkpoint import load_model, read_arrays
 from ppocr_slim.tasks.checks import check_config
+from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.tasks.table import TASKS, task_for
 from ppocr_slim.training.recipe import run_recipe
 from ppocr_slim.training.starting import load_starting_weights, read_starting_weights

@@ -25,13 +25,14 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.lines import evaluate, open_recognizer
+from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
 from ppocr_slim.tasks.checks import check_config
+from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.training.loop import Job, Stopped, fit
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes

@@ -14,14 +14,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.errors import run_tool
-from ppocr_slim.evaluation.lines import evaluate, open_network, post_effects
-from ppocr_slim.evaluation.pages import evaluate_directions, evaluate_pages
+from ppocr_slim.evaluation.directions import evaluate_directions
+from ppocr_slim.evaluation.lines import evaluate, post_effects
+from ppocr_slim.evaluation.pages import evaluate_pages
+from ppocr_slim.evaluation.tables import direction_table, page_table
 from ppocr_slim.runtime.detector import Detector
-from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.recognizer import Recognizer, open_bundle_decoder
 from ppocr_slim.runtime.sessions import PRECISIONS
-from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS, open_decoder
-from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
-from ppocr_slim.visualize.evaluation_sheets import direction_sheet, direction_table, page_sheet, page_table
+from ppocr_slim.tasks.networks import open_network
+from ppocr_slim.text.corrections import CORRECTIONS, correction_names
+from ppocr_slim.text.decoders import DECODE_HELP, DECODERS
+from ppocr_slim.visualize.evaluation_sheets import direction_sheet, page_sheet
 from ppocr_slim.visualize.line_sheet import reading_sheet
 
 
@@ -35,13 +38,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
     parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages) here")
     parser.add_argument("--worst", type=int, default=24, help="lines (pages) on the sheet (default 24)")
-    parser.add_argument("--decode", choices=DECODERS, default="greedy", help=DECODE_HELP)
+    parser.add_argument(
+        "--decode",
+        choices=DECODERS,
+        default="greedy",
+        help=DECODE_HELP,
+    )
     parser.add_argument("--language", type=Path, metavar="FILE", help="the language model; default: the bundle's")
     parser.add_argument(
-        "--post", metavar="NAMES", help=f"what these corrections do, comma-separated: {', '.join(POST_PROCESSING)}"
+        "--post", metavar="NAMES", help=f"what these corrections do, comma-separated: {', '.join(CORRECTIONS)}"
     )
     options = parser.parse_args()
-    names = post_processing_names(options.post) if options.post is not None else ()
+    names = correction_names(options.post) if options.post is not None else ()
     network = open_network(options.folder, options.engine, options.precision)
     samples, findings = read_samples(network.spec.task, options.data, options.image_root)
     watched = sys.stderr.isatty()
@@ -65,7 +73,7 @@ def main() -> int:
 
     if options.language and options.decode == "greedy":
         parser.error("--language is for --decode beam and address")
-    network.decode = open_decoder(options.decode, options.folder, options.language)
+    network.decode = open_bundle_decoder(options.decode, options.folder, options.language)
     result = evaluate(network, samples, progress=watched)
     print(f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}")
     for name, s in [*result.by_group.items(), ("all", result.scores)]:

@@ -17,8 +17,8 @@ from ppocr_slim.runtime.images import find_images
 from ppocr_slim.runtime.predict import read_files
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.sessions import PRECISIONS
-from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS
-from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
+from ppocr_slim.text.corrections import CORRECTIONS, correction_names
+from ppocr_slim.text.decoders import DECODE_HELP, DECODERS
 
 
 def main() -> int:
@@ -37,13 +37,13 @@ def main() -> int:
         help=DECODE_HELP,
     )
     parser.add_argument(
-        "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
+        "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(CORRECTIONS)}"
     )
     parser.add_argument(
         "--drop-score", type=float, default=0.0, metavar="SHARE", help="of less confidence no text is given (try 0.5)"
     )
     options = parser.parse_args()
-    post = post_processing_names(options.post) if options.post is not None else ()
+    post = correction_names(options.post) if options.post is not None else ()
     if options.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     if not 0 <= options.drop_score <= 1:

@@ -16,8 +16,8 @@ from ppocr_slim.runtime.documents import find_documents
 from ppocr_slim.runtime.pipeline import BATCH_SIZE, DROP_SCORE, Pipeline
 from ppocr_slim.runtime.predict_pages import page_name, read_documents
 from ppocr_slim.runtime.sessions import PRECISIONS
-from ppocr_slim.text.vietnamese.address import DECODE_HELP, DECODERS
-from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_processing_names
+from ppocr_slim.text.corrections import CORRECTIONS, correction_names
+from ppocr_slim.text.decoders import DECODE_HELP, DECODERS
 
 
 def main() -> int:
@@ -50,10 +50,10 @@ def main() -> int:
         help=DECODE_HELP,
     )
     parser.add_argument(
-        "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(POST_PROCESSING)}"
+        "--post", metavar="NAMES", help=f"correct the texts; comma-separated, in order: {', '.join(CORRECTIONS)}"
     )
     options = parser.parse_args()
-    post = post_processing_names(options.post) if options.post is not None else ()
+    post = correction_names(options.post) if options.post is not None else ()
     paths = find_documents(options.pages)
     pipeline = Pipeline.from_bundles(
         options.rec,

@@ -20,11 +20,10 @@ from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.reports.tables import markdown
 from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.recognizer import Recognizer, open_bundle_decoder
 from ppocr_slim.text.beam import KEPT
+from ppocr_slim.text.corrections import correct
 from ppocr_slim.text.ctc import Decode, greedy_decode
-from ppocr_slim.text.vietnamese.address import open_decoder
-from ppocr_slim.text.vietnamese.corrections import post_process
 from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES
 
 PACKAGES = ("onnxruntime", "numpy", "rapidfuzz")
@@ -66,7 +65,7 @@ def compare_ways(
     if not samples:
         raise SlimError("there is nothing to compare: give at least one labelled row")
     recognizer = Recognizer.from_bundle(bundle, precision=precision)
-    decoders = {name: open_decoder(name, bundle, language) for name in {way.decode for way in WAYS}}
+    decoders = {name: open_bundle_decoder(name, bundle, language) for name in {way.decode for way in WAYS}}
     lines: dict[str, list[EvaluatedLine]] = {way.name: [] for way in WAYS}
     network_ms: list[float] = []
     whole_ms: dict[str, list[float]] = {way.name: [] for way in WAYS}
@@ -140,7 +139,7 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def _decoded(decode: Decode, seen: _Recorder, recognizer: Recognizer, way: Way) -> str:
     if seen.probabilities is None:
         return ""
-    return post_process(decode(seen.probabilities, recognizer.spec.classes)[0][0], way.post)
+    return correct(decode(seen.probabilities, recognizer.spec.classes)[0][0], way.post)
 
 
 def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> dict[str, int]:

@@ -19,9 +19,10 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.data.page_labels import PageSample, read_page_file
 from ppocr_slim.engines.timing import PAUSE, compared
 from ppocr_slim.errors import SlimError
+from ppocr_slim.evaluation.directions import evaluate_directions, score_directions
 from ppocr_slim.evaluation.hmean import Found, score_page
 from ppocr_slim.evaluation.metrics import PageScores, normal_form, score_lines
-from ppocr_slim.evaluation.pages import ReadingErrors, evaluate_directions, score_directions, score_reading
+from ppocr_slim.evaluation.pages import ReadingErrors, score_reading
 from ppocr_slim.reports.provenance import ROOT, commit, machine
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.boxes import rectify

@@ -13,18 +13,9 @@ from tqdm import tqdm
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import Scores, normal_form, score_lines
-from ppocr_slim.folders import readable_folder
-from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
-from ppocr_slim.runtime.bundle import read_bundle
-from ppocr_slim.runtime.detector import Detector
-from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
-from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.runtime.sessions import open_bundle_session
-from ppocr_slim.text.vietnamese.corrections import post_process
-
-NETWORKS = {"det": Detector, "cls": DirectionClassifier, "rec": Recognizer}
+from ppocr_slim.text.corrections import correct
 
 
 @dataclass(frozen=True)
@@ -67,33 +58,6 @@ class Evaluation:
             "unreadable": [{"path": str(path), "error": reason} for path, reason in self.unreadable],
             "lines": [{**asdict(line), "path": str(line.path)} for line in self.lines],
         }
-
-
-def open_network(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Network:
-    """The network of a bundle, run by `engine` in `precision`, or of a checkpoint, by what lies in the folder.
-
-    Raises SlimError if it is neither, or damaged.
-    """
-    place = readable_folder(Path(folder))
-    if (place / BUNDLE_CARD).is_file():
-        bundle = read_bundle(place)
-        return NETWORKS[bundle.spec.task](open_bundle_session(bundle, engine, precision=precision), bundle.spec)
-    # Here, because they import paddle, which a bundle does not need.
-    from ppocr_slim.tasks.checkpoint import CARD, load_model
-    from ppocr_slim.tasks.table import task_for
-
-    if not (place / CARD).is_file():
-        raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
-    model, card = load_model(place)
-    return NETWORKS[card.spec.task](task_for(card.spec).session(model), card.spec)
-
-
-def open_recognizer(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Recognizer:
-    """As `open_network`; SlimError if the folder holds another network than a recognizer."""
-    network = open_network(folder, engine, precision)
-    if not isinstance(network, Recognizer):
-        raise SlimError(f"{folder} holds a {network.spec.task} network: rows are read with a rec one")
-    return network
 
 
 def evaluate(
@@ -158,7 +122,7 @@ class PostEffect:
 def post_effects(evaluation: Evaluation, names: Sequence[str]) -> list[PostEffect]:
     """The readings as they are, after each of the named corrections alone, and after all of them in this order.
 
-    The names are those of `POST_PROCESSING`.
+    The names are those of `CORRECTIONS`.
     """
     ways = [(), *((name,) for name in names)]
     if len(names) > 1:
@@ -167,7 +131,7 @@ def post_effects(evaluation: Evaluation, names: Sequence[str]) -> list[PostEffec
     references = [line.reference for line in evaluation.lines]
     before = [line.distance for line in evaluation.lines]
     for way in ways:
-        texts = [post_process(line.reading, way) for line in evaluation.lines]
+        texts = [correct(line.reading, way) for line in evaluation.lines]
         after = [Levenshtein.distance(a, b) for a, b in zip(references, texts)]
         effects.append(
             PostEffect(

@@ -8,20 +8,9 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
+from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.hmean import Found
-
-HIGHER_IS_BETTER = {
-    "cer": False,
-    "wer": False,
-    "line_accuracy": True,
-    "edit_similarity": True,
-    "kalapa_score": True,
-    "hmean": True,
-    "precision": True,
-    "recall": True,
-    "accuracy": True,
-}
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ppocr_slim.config.ablation import Ablation, Experiment, load_ablation
+from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.experiments.executors import Executor
 from ppocr_slim.experiments.footprint import measure, times_of
 from ppocr_slim.experiments.identity import CODE, Seen, code_digest, identity, short

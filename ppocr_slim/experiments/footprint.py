@@ -18,9 +18,9 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import save_inference_model
 from ppocr_slim.folders import replacing, write_json
 from ppocr_slim.models.cost import measure_cost
-from ppocr_slim.models.fake_quant import strip
-from ppocr_slim.models.grids import LayerQuantParams, quant_params_of
+from ppocr_slim.models.fake_quant import quant_params_of, strip
 from ppocr_slim.quantization.qdq_writer import write_int8
+from ppocr_slim.quantization.qparams import LayerQuantParams
 from ppocr_slim.runtime.bundle import INT8, ONNX
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model

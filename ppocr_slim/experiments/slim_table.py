@@ -31,7 +31,7 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.evaluation.lines import evaluate, open_recognizer
+from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.experiments.runs import Outcome, derive, read_outcome, run_config
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.reports.provenance import provenance
@@ -41,6 +41,7 @@ from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_hei
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model, read_states
+from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.training.loop import BEST
 from ppocr_slim.training.recipe import stage_folders
 from ppocr_slim.training.runlog import read_log

@@ -23,8 +23,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.verification import PARITY_CHECKS, ParityCheck
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
-from ppocr_slim.models.fake_quant import strip
-from ppocr_slim.models.grids import quant_params_of
+from ppocr_slim.models.fake_quant import quant_params_of, strip
 from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8

@@ -35,22 +35,12 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.mobilenet_v3 import Add
+from ppocr_slim.quantization.qparams import MIN_RANGE, LayerQuantParams, QuantParams, activation_limit, weight_limit
 
 FINE_BITS = 7  # weights of fewer make products too coarse for integer biases
-SMALLEST = 1e-6  # a range that is learned never falls below
 
 
-def top_of(bits: int, zero_point: int) -> int:
-    """The largest number of a grid of activations, in scales."""
-    return 2**bits - 1 - zero_point
-
-
-def weight_top(bits: int) -> int:
-    """The largest number of a grid of weights, in scales."""
-    return 2 ** (bits - 1) - 1
-
-
-def rounded(x: paddle.Tensor) -> paddle.Tensor:
+def round_ste(x: paddle.Tensor) -> paddle.Tensor:
     """x rounded to integers, halves to the even one; the gradient passes as if it were not."""
     return x + (paddle.round(x) - x).detach()
 
@@ -70,7 +60,7 @@ class ActivationQuantizer(nn.Layer):
     def __init__(self, bits: int, zero_point: int):
         super().__init__()
         self.bits, self._zero_point = bits, zero_point
-        self.top = top_of(bits, zero_point)
+        self.top = activation_limit(bits, zero_point)
 
     def zero_point(self) -> int:
         return self._zero_point
@@ -102,7 +92,7 @@ class ClipQuantizer(ActivationQuantizer):
         self.clip.set_value(np.array([scale * self.top], np.float32))
 
     def bound(self) -> paddle.Tensor:
-        return paddle.clip(self.clip, min=SMALLEST)
+        return paddle.clip(self.clip, min=MIN_RANGE)
 
     def scale(self):
         return (self.bound() / self.top).detach()
@@ -174,7 +164,7 @@ class LsqQuantizer(ActivationQuantizer):
         return paddle.clip(self.offset, 0, 2**self.bits - 1)
 
     def bound(self) -> paddle.Tensor:
-        return paddle.clip(self.step, min=SMALLEST)
+        return paddle.clip(self.step, min=MIN_RANGE)
 
     def scale(self):
         return self.bound().detach()
@@ -191,8 +181,8 @@ class LsqQuantizer(ActivationQuantizer):
     def forward(self, x):
         share = self.share(x)
         step = grad_scale(self.bound(), share)
-        offset = 0.0 if self.offset is None else rounded(grad_scale(self.bound_offset(), share))
-        q = paddle.clip(rounded(x / step) + offset, 0, 2**self.bits - 1)
+        offset = 0.0 if self.offset is None else round_ste(grad_scale(self.bound_offset(), share))
+        q = paddle.clip(round_ste(x / step) + offset, 0, 2**self.bits - 1)
         return (q - offset) * step
 
 
@@ -206,7 +196,7 @@ class WeightQuantizer(nn.Layer):
     def __init__(self, bits: int, axis: int, channels: int):
         super().__init__()
         self.bits, self.axis = bits, axis
-        self.top = weight_top(bits)
+        self.top = weight_limit(bits)
         self.register_buffer("share", paddle.ones([channels]))
 
     def learned(self) -> list[paddle.Tensor]:
@@ -216,7 +206,7 @@ class WeightQuantizer(nn.Layer):
         """[channels]"""
         others = [i for i in range(weight.ndim) if i != self.axis]
         largest = paddle.amax(weight.detach().abs(), axis=others)
-        return paddle.clip(largest * self.share / self.top, min=SMALLEST / self.top)
+        return paddle.clip(largest * self.share / self.top, min=MIN_RANGE / self.top)
 
     @paddle.no_grad()
     def set_scale(self, weight, scale: np.ndarray) -> None:
@@ -247,7 +237,7 @@ class LsqWeightQuantizer(WeightQuantizer):
         return [self.step]
 
     def bound(self) -> paddle.Tensor:
-        return paddle.clip(self.step, min=SMALLEST / self.top)
+        return paddle.clip(self.step, min=MIN_RANGE / self.top)
 
     def scale(self, weight):
         return self.bound().detach()
@@ -259,7 +249,7 @@ class LsqWeightQuantizer(WeightQuantizer):
     def forward(self, weight):
         count = weight.size // weight.shape[self.axis]
         step = self.spread(grad_scale(self.bound(), 1 / np.sqrt(count * self.top)), weight).expand_as(weight)
-        return rounded(paddle.clip(weight / step, -self.top, self.top)) * step
+        return round_ste(paddle.clip(weight / step, -self.top, self.top)) * step
 
 
 class QuantizedAdd(Add):
@@ -315,17 +305,17 @@ class QuantizedLSTM(nn.LSTM):
         kept = {p: p.numpy().copy() for p in self.parameters() if len(p.shape) == 2}
         try:
             for tensor, value in kept.items():
-                tensor.set_value(rounded_rows(value))
+                tensor.set_value(round_matrix(value))
             yield
         finally:
             for tensor, value in kept.items():
                 tensor.set_value(value)
 
 
-def rounded_rows(weight: np.ndarray) -> np.ndarray:
+def round_matrix(weight: np.ndarray) -> np.ndarray:
     """A matrix [rows, columns] on symmetric grids of `SAFE_BITS`, one a row, that its largest weight ends."""
-    top = np.float32(weight_top(SAFE_BITS))
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(SMALLEST)) / top
+    top = np.float32(weight_limit(SAFE_BITS))
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(MIN_RANGE)) / top
     return np.rint(weight / scale) * scale
 
 
@@ -414,6 +404,23 @@ def quantized_layers(model: nn.Layer) -> dict[str, nn.Layer]:
     """The layers that `fake_quantize` made, by path."""
     kinds = (QuantizedConv2D, QuantizedLinear, QuantizedAdd, QuantizedLSTM)
     return {path: layer for path, layer in model.named_sublayers() if isinstance(layer, kinds)}
+
+
+def quant_params_of(model: nn.Layer) -> dict[str, LayerQuantParams]:
+    """Return the quantization parameters of a fake-quantized network's layers, by path; none of a float network."""
+    return {path: _quant_params(layer) for path, layer in quantized_layers(model).items()}
+
+
+def _quant_params(layer: nn.Layer) -> LayerQuantParams:
+    inputs = tuple(
+        QuantParams(quantizer.scale().numpy().reshape([]), quantizer.bits, quantizer.zero_point())
+        for quantizer in input_quantizers(layer)
+    )
+    if not isinstance(layer, (QuantizedConv2D, QuantizedLinear)):
+        return LayerQuantParams(inputs)
+    quantizer = layer._fake_quant_weight
+    weight = QuantParams(quantizer.scale(layer.weight).numpy(), quantizer.bits)
+    return LayerQuantParams(inputs, weight, layer.bias is None)
 
 
 def strip(model: nn.Layer) -> nn.Layer:

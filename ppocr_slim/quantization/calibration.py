@@ -13,9 +13,9 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
-from ppocr_slim.models.grids import LayerQuantParams, QuantParams, best_scale
 from ppocr_slim.quantization.onnx_graph import Graph, read_graph, weight_axis, weights_of
 from ppocr_slim.quantization.qdq_writer import SMALLEST, is_addition
+from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams, best_scale
 
 ACTIVATION_BITS = 8
 KEPT = 4_000  # values of each tensor in each input that its grid is chosen on

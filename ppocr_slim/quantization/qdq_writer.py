@@ -26,8 +26,8 @@ from onnx.helper import make_node, make_opsetid
 from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
-from ppocr_slim.models.grids import LayerQuantParams, QuantParams
 from ppocr_slim.quantization.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
+from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
 
 WEIGHT_BITS = (SAFE_BITS, 8)
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
@@ -42,8 +42,8 @@ def write_int8(
 
     Args:
         source: the FP32 file.
-        grids: by layer, from `models.grids.quant_params_of` or `quantization.calibration.calibrate`; other layers stay
-            float.
+        grids: by layer, from `models.fake_quant.quant_params_of` or `quantization.calibration.calibrate`; other layers
+            stay float.
         weight_bits: 7, or 8 for processors with VNNI alone; grids of more bits are made coarser. An LSTM has 7.
 
     Raises:

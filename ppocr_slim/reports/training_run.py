@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppocr_slim.config.loading import load_config
+from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.reports.provenance import commit as working_commit
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders

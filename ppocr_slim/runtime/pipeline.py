@@ -23,7 +23,7 @@ from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.types import TextLine
-from ppocr_slim.text.vietnamese.corrections import POST_PROCESSING, post_process
+from ppocr_slim.text.corrections import check_corrections, correct
 
 BATCH_SIZE = 8
 DROP_SCORE = 0.5
@@ -54,7 +54,7 @@ class Pipeline:
 
     Args:
         direction: None: every line is taken to be upright.
-        post: names of `POST_PROCESSING`, corrections of each text, in this order.
+        post: names of `CORRECTIONS`, corrections of each text, in this order.
         batch_size: crops that go through a network together; it changes speed and nothing else.
         drop_score: lines of less confidence are dropped; the name and the usual value are PaddleOCR's.
 
@@ -71,9 +71,7 @@ class Pipeline:
         batch_size: int = BATCH_SIZE,
         drop_score: float = DROP_SCORE,
     ):
-        unknown = [name for name in post if name not in POST_PROCESSING]
-        if unknown:
-            raise SlimError(f"unknown post-processing {unknown[0]!r}: known are {', '.join(POST_PROCESSING)}")
+        check_corrections(post)
         if batch_size < 1:
             raise SlimError(f"batches of {batch_size} lines cannot be read; give at least 1")
         if not 0 <= drop_score <= 1:
@@ -145,7 +143,7 @@ class Pipeline:
         lines = [
             replace(
                 line,
-                text=post_process(line.text, self.post),
+                text=correct(line.text, self.post),
                 box=tuple((float(x), float(y)) for x, y in quad),
                 score=box.score,
                 direction=direction,

@@ -11,7 +11,7 @@ from typing import Any
 from ppocr_slim.runtime.images import load_all
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.types import TextLine
-from ppocr_slim.text.vietnamese.corrections import post_process
+from ppocr_slim.text.corrections import correct
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read_files(
     """Read cropped rows from `paths`, in their order; a broken file gives a record with its error.
 
     Args:
-        post: names of corrections of `POST_PROCESSING`, which are applied to each text in this order.
+        post: names of corrections of `CORRECTIONS`, which are applied to each text in this order.
         drop_score: a text of less confidence gives "": nobody wrote there, or nobody can read it.
     """
     for start in range(0, len(paths), batch_size):
@@ -68,5 +68,5 @@ def read_files(
                 yield FileReading(path, error=error)
                 continue
             line = next(lines)
-            text = post_process(line.text, post) if line.confidence >= drop_score else ""
+            text = correct(line.text, post) if line.confidence >= drop_score else ""
             yield FileReading(path, replace(line, text=text), ms, read=line.text if post or drop_score else None)

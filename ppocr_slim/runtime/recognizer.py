@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.blank import is_blank
+from ppocr_slim.runtime.bundle import CARD, LANGUAGE, read_bundle
 from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.sessions import Predict
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.runtime.types import TextLine
 from ppocr_slim.text.ctc import Decode, greedy_decode
-from ppocr_slim.text.vietnamese.address import open_decoder
+from ppocr_slim.text.decoders import GREEDY, check_decoder, open_decoder
 
 
 class Recognizer(Network[RecSpec]):
@@ -40,9 +42,16 @@ class Recognizer(Network[RecSpec]):
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Recognizer:
-        """As `Network.from_bundle`; `decode` names a way of `address.DECODERS`. SlimError where the bundle lacks it."""
+        """Open an exported bundle as `Network.from_bundle` does.
+
+        Args:
+            decode: one of `text.decoders.DECODERS`.
+
+        Raises:
+            SlimError: as there, or the bundle has no language model and the decoder needs one.
+        """
         recognizer = super().from_bundle(folder, engine, threads, precision)
-        recognizer.decode = open_decoder(decode, folder)
+        recognizer.decode = open_bundle_decoder(decode, folder)
         return recognizer
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[TextLine]:
@@ -67,3 +76,24 @@ class Recognizer(Network[RecSpec]):
                 for index, decoded in zip(chunk, self.decode(probabilities, self.spec.classes)):
                     lines[index] = TextLine(*decoded)
         return [lines[index] for index in range(len(rows))]
+
+
+def open_bundle_decoder(name: str, bundle: str | Path, language: Path | None = None) -> Decode:
+    """Open a decoder with the language model of a bundle.
+
+    Args:
+        name: one of `text.decoders.DECODERS`.
+        language: the file of another language model, to be used instead.
+
+    Raises:
+        SlimError: an unknown name, or there is no language model.
+    """
+    check_decoder(name)
+    if language is None and name != GREEDY:
+        if not (Path(bundle) / CARD).is_file():
+            raise SlimError(f"{bundle} is no bundle, which would have a language model: name one (--language FILE)")
+        opened = read_bundle(bundle)
+        if LANGUAGE not in opened.sizes:
+            raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")
+        language = opened.file(LANGUAGE)
+    return open_decoder(name, language)

@@ -18,16 +18,15 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
 from ppocr_slim.config.schema import Lsq, Pact, Quantize
 from ppocr_slim.data.lines import Batch
 from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.evaluation.metrics import HIGHER_IS_BETTER
 from ppocr_slim.folders import write_json
 from ppocr_slim.layer_names import named
 from ppocr_slim.models.fake_quant import (
     QUANTIZABLE,
-    SMALLEST,
     WRAPPERS,
     ActivationQuantizer,
     PactQuantizer,
@@ -38,11 +37,9 @@ from ppocr_slim.models.fake_quant import (
     input_quantizers,
     layer_at,
     quantized_layers,
-    top_of,
-    weight_top,
 )
-from ppocr_slim.models.grids import best_scale, best_scales
 from ppocr_slim.models.state import name_parameters, training_only
+from ppocr_slim.quantization.qparams import MIN_RANGE, activation_limit, best_scale, best_scales, weight_limit
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.technique import Context, Technique, Transform
@@ -143,12 +140,12 @@ class QuantizationAwareTraining(Technique):
 
     def set_input(self, quantizer: ActivationQuantizer, tensor: Tensor) -> None:
         zero_point = quantizer.zero_point()
-        top = top_of(quantizer.bits, zero_point)
+        top = activation_limit(quantizer.bits, zero_point)
         quantizer.set_range(best_scale(tensor.values, tensor.largest / top, -zero_point, top), zero_point)
 
     def set_weight(self, quantizer: WeightQuantizer, weight: paddle.Tensor) -> None:
         rows = np.moveaxis(weight.numpy(), quantizer.axis, 0).reshape(weight.shape[quantizer.axis], -1)
-        top = weight_top(quantizer.bits)
+        top = weight_limit(quantizer.bits)
         quantizer.set_scale(weight, best_scales(rows, np.abs(rows).max(axis=1) / top, -top, top))
 
     def attach(self, model: nn.Layer, context: Context) -> None:
@@ -177,7 +174,7 @@ class PactQuantization(QuantizationAwareTraining):
             super().set_input(quantizer, tensor)
         else:
             zero_point = quantizer.zero_point()
-            quantizer.set_range(tensor.largest / top_of(quantizer.bits, zero_point), zero_point)
+            quantizer.set_range(tensor.largest / activation_limit(quantizer.bits, zero_point), zero_point)
 
     def attach(self, model, context):
         super().attach(model, context)
@@ -206,7 +203,7 @@ class LsqQuantization(QuantizationAwareTraining):
             return super().set_input(quantizer, tensor)
         levels = 2**quantizer.bits - 1
         low, high = min(tensor.smallest, 0.0), max(tensor.greatest, 0.0)
-        zero_point = int(np.rint(-low / max(high - low, SMALLEST) * levels))  # the same at all widths
+        zero_point = int(np.rint(-low / max(high - low, MIN_RANGE) * levels))  # the same at all widths
         scale = best_scale(tensor.values, (high - low) / levels, -zero_point, levels - zero_point)
         quantizer.set_range(scale, zero_point)
 

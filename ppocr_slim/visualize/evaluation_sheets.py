@@ -1,4 +1,4 @@
-"""What tools/eval.py prints and draws of a detector or a direction classifier."""
+"""Contact sheets of the worst pages of a detector and the worst crops of a direction classifier."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ import cv2
 import numpy as np
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.metrics import PageScores
-from ppocr_slim.evaluation.pages import (
-    DirectionEvaluation,
-    EvaluatedDirection,
-    EvaluatedPage,
-    PageEvaluation,
-    match_lines,
-)
+from ppocr_slim.evaluation.directions import EvaluatedDirection
+from ppocr_slim.evaluation.pages import EvaluatedPage, match_lines
 from ppocr_slim.folders import replacing
 from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
@@ -24,27 +18,6 @@ from ppocr_slim.runtime.preprocess import resize_to_height
 
 TILE, COLUMNS, ROW_HEIGHT, ROW_WIDTH = 640, 4, 64, 900  # pixels
 RED, ORANGE, GREEN, GREY = (30, 30, 220), (0, 140, 255), (60, 160, 40), (150, 150, 150)  # BGR
-
-
-def page_table(result: PageEvaluation) -> list[str]:
-    """The lines of a table: a line for each folder of pages, and one for all."""
-    lines = [f"{'folder':<16} {'pages':>6} {'lines':>6} {'hmean':>7} {'precision':>9} {'recall':>7}"]
-    every: list[tuple[str, PageScores]] = [*result.by_group.items(), ("all", result.scores)]
-    for name, s in every:
-        lines.append(f"{name:<16} {s.pages:>6} {s.lines:>6} {s.hmean:>7.4f} {s.precision:>9.4f} {s.recall:>7.4f}")
-    return lines + [f"counted as nothing found: {reason}" for _, reason in result.unreadable]
-
-
-def direction_table(result: DirectionEvaluation) -> list[str]:
-    """The figures of a direction classifier, a line each."""
-    s = result.scores
-    return [
-        f"{s.pictures} pictures, half of them upside down",
-        f"direction told        {s.accuracy:.4f}",
-        f"upright but turned    {s.wrongly_turned:.4f}",
-        f"upside down but left  {s.left:.4f}",
-        *(f"left out: {reason}" for _, reason in result.unreadable),
-    ]
 
 
 def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.bundle import CARD, LANGUAGE, read_bundle
 from ppocr_slim.text.beam import BeamSearch
-from ppocr_slim.text.ctc import Decode, greedy_decode, log_likelihoods
-from ppocr_slim.text.language_model import LanguageModel
+from ppocr_slim.text.ctc import log_likelihoods
 from ppocr_slim.text.vietnamese.lexicon import Lexicon
-
-DECODE_HELP = "beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)"
 
 
 @dataclass(frozen=True)
@@ -46,26 +40,3 @@ class AddressSearch(BeamSearch):
         ctc = log_likelihoods(probabilities, texts, classes)
         scores = [value + self.lm_score(text) + self.level_bonus * levels[text] for value, text in zip(ctc, texts)]
         return texts[int(np.argmax(scores))]
-
-
-DECODERS: dict[str, type[BeamSearch] | None] = {"greedy": None, "beam": BeamSearch, "address": AddressSearch}
-
-
-def open_decoder(name: str, bundle: str | Path, language: Path | None = None) -> Decode:
-    """A way of decoding, of `DECODERS`; all but "greedy" need the bundle's language model, or one in a file.
-
-    Raises SlimError for another name, or where there is no language model.
-    """
-    if name not in DECODERS:
-        raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
-    search = DECODERS[name]
-    if search is None:
-        return greedy_decode
-    if language is None:
-        if not (Path(bundle) / CARD).is_file():
-            raise SlimError(f"{bundle} is no bundle, which would have a language model: name one (--language FILE)")
-        opened = read_bundle(bundle)
-        if LANGUAGE not in opened.sizes:
-            raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")
-        language = opened.file(LANGUAGE)
-    return search(LanguageModel.load(language))

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
-from ppocr_slim.errors import SlimError
 from ppocr_slim.text.stable import until_stable
 from ppocr_slim.text.vietnamese.lexicon import Lexicon
 from ppocr_slim.text.vietnamese.place_names import KIND_WORDS, known_words, shipped_place_names, word_counts
@@ -36,12 +35,12 @@ def _syllables() -> tuple[frozenset[str], Mapping[str, str]]:
     return known_words(tree), spellings([*common, *KIND_WORDS])
 
 
-def mend_places(text: str) -> str:
+def correct_places(text: str) -> str:
     """Misread names of provinces, districts and wards, by the map; see `Lexicon`."""
     return _lexicon().correct(text)
 
 
-def mend_syllables(text: str) -> str:
+def correct_syllables(text: str) -> str:
     """Impossible syllables, where one that is common in place names is nearest; see `nearest_syllable`.
 
     Words of the map, kinds of places, abbreviations and what has a digit stay.
@@ -71,29 +70,3 @@ def place_tone_marks(text: str, style: str = "new") -> str:
 def place_tone_marks_old(text: str) -> str:
     """Tone marks in the old style: hòa, khỏe, thủy."""
     return place_tone_marks(text, "old")
-
-
-POST_PROCESSING: dict[str, Callable[[str], str]] = {
-    "lexicon": mend_places,
-    "syllables": mend_syllables,
-    "tone_marks": place_tone_marks,
-    "tone_marks_old": place_tone_marks_old,
-}
-
-
-def post_processing_names(text: str) -> tuple[str, ...]:
-    """The names in "lexicon,syllables", in their order. Raises SlimError at an unknown or repeated one."""
-    names = tuple(name.strip() for name in text.split(","))
-    for index, name in enumerate(names):
-        if name not in POST_PROCESSING:
-            raise SlimError(f"unknown post-processing {name!r}: known are {', '.join(POST_PROCESSING)}")
-        if name in names[:index]:
-            raise SlimError(f"post-processing {name!r} is named twice in {text!r}: once is enough")
-    return names
-
-
-def post_process(text: str, names: Sequence[str]) -> str:
-    """The text after each of the corrections, in their order; unchanged without any."""
-    for name in names:
-        text = POST_PROCESSING[name](text)
-    return text

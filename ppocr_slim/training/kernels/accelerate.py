@@ -17,7 +17,6 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from ppocr_slim.models.crnn import LineDropout, TimeSteps
 from ppocr_slim.models.fake_quant import (
-    SMALLEST,
     ClipQuantizer,
     LsqQuantizer,
     QuantizedLSTM,
@@ -25,6 +24,7 @@ from ppocr_slim.models.fake_quant import (
     WeightQuantizer,
 )
 from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual, SqueezeExcite
+from ppocr_slim.quantization.qparams import MIN_RANGE
 from ppocr_slim.training.kernels.ctc import ctc_loss
 from ppocr_slim.training.kernels.dense import DenseFunction
 from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
@@ -255,7 +255,7 @@ def _suits_weights(layer: nn.Layer) -> bool:
 
 
 def _weights(layer: WeightQuantizer) -> Callable:
-    return lambda weight: WeightFunction.apply(weight, layer.share, layer.top, SMALLEST / layer.top)
+    return lambda weight: WeightFunction.apply(weight, layer.share, layer.top, MIN_RANGE / layer.top)
 
 
 def _suits_squeeze(layer: nn.Layer) -> bool:

@@ -1,0 +1,28 @@
+"""Evaluations as tables of text."""
+
+from __future__ import annotations
+
+from ppocr_slim.evaluation.directions import DirectionEvaluation
+from ppocr_slim.evaluation.metrics import PageScores
+from ppocr_slim.evaluation.pages import PageEvaluation
+
+
+def page_table(result: PageEvaluation) -> list[str]:
+    """The lines of a table: a line for each folder of pages, and one for all."""
+    lines = [f"{'folder':<16} {'pages':>6} {'lines':>6} {'hmean':>7} {'precision':>9} {'recall':>7}"]
+    every: list[tuple[str, PageScores]] = [*result.by_group.items(), ("all", result.scores)]
+    for name, s in every:
+        lines.append(f"{name:<16} {s.pages:>6} {s.lines:>6} {s.hmean:>7.4f} {s.precision:>9.4f} {s.recall:>7.4f}")
+    return lines + [f"counted as nothing found: {reason}" for _, reason in result.unreadable]
+
+
+def direction_table(result: DirectionEvaluation) -> list[str]:
+    """The figures of a direction classifier, a line each."""
+    s = result.scores
+    return [
+        f"{s.pictures} pictures, half of them upside down",
+        f"direction told        {s.accuracy:.4f}",
+        f"upright but turned    {s.wrongly_turned:.4f}",
+        f"upside down but left  {s.left:.4f}",
+        *(f"left out: {reason}" for _, reason in result.unreadable),
+    ]

@@ -1,0 +1,52 @@
+"""Networks by their folders: exported bundles and checkpoints alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
+from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.detector import Detector
+from ppocr_slim.runtime.direction import DirectionClassifier
+from ppocr_slim.runtime.network import Network
+from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.runtime.sessions import open_bundle_session
+
+NETWORKS = {"det": Detector, "cls": DirectionClassifier, "rec": Recognizer}
+
+
+def open_network(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Network:
+    """Open the network of a bundle or a checkpoint, whichever lies in the folder.
+
+    Args:
+        engine, precision: of a bundle; see `open_bundle_session`.
+
+    Raises:
+        SlimError: the folder is neither, or damaged.
+    """
+    place = readable_folder(Path(folder))
+    if (place / BUNDLE_CARD).is_file():
+        bundle = read_bundle(place)
+        return NETWORKS[bundle.spec.task](open_bundle_session(bundle, engine, precision=precision), bundle.spec)
+    # Here, because they import paddle, which a bundle does not need.
+    from ppocr_slim.tasks.checkpoint import CARD, load_model
+    from ppocr_slim.tasks.table import task_for
+
+    if not (place / CARD).is_file():
+        raise SlimError(f"{folder} is neither a checkpoint (no {CARD}) nor a bundle (no {BUNDLE_CARD})")
+    model, card = load_model(place)
+    return NETWORKS[card.spec.task](task_for(card.spec).session(model), card.spec)
+
+
+def open_recognizer(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Recognizer:
+    """Open a recognizer as `open_network` does.
+
+    Raises:
+        SlimError: as there, or the folder holds a network of another task.
+    """
+    network = open_network(folder, engine, precision)
+    if not isinstance(network, Recognizer):
+        raise SlimError(f"{folder} holds a {network.spec.task} network: text lines are read with a rec one")
+    return network

@@ -1,0 +1,48 @@
+"""Corrections of a text that was read, by name. None is on by default, and each is loaded when it is asked for.
+
+Each takes any text and returns it in Unicode NFC: of a decomposed text (NFD) a letter without its marks would be
+corrected.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Sequence
+
+from ppocr_slim.errors import SlimError
+
+CORRECTIONS = {
+    "lexicon": "ppocr_slim.text.vietnamese.corrections:correct_places",
+    "syllables": "ppocr_slim.text.vietnamese.corrections:correct_syllables",
+    "tone_marks": "ppocr_slim.text.vietnamese.corrections:place_tone_marks",
+    "tone_marks_old": "ppocr_slim.text.vietnamese.corrections:place_tone_marks_old",
+}
+"""Name -> "module:function" of text to text."""
+
+
+def check_corrections(names: Sequence[str]) -> None:
+    """Raise SlimError unless all `names` are of `CORRECTIONS`."""
+    for name in names:
+        if name not in CORRECTIONS:
+            raise SlimError(f"unknown post-processing {name!r}: known are {', '.join(CORRECTIONS)}")
+
+
+def correction_names(text: str) -> tuple[str, ...]:
+    """Return the names in "lexicon,syllables", in their order.
+
+    Raises:
+        SlimError: an unknown or repeated name.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    for index, name in enumerate(names):
+        check_corrections([name])
+        if name in names[:index]:
+            raise SlimError(f"post-processing {name!r} is named twice in {text!r}: once is enough")
+    return names
+
+
+def correct(text: str, names: Sequence[str]) -> str:
+    """Return the text after each of the corrections, in their order; unchanged without any."""
+    for name in names:
+        text = pkgutil.resolve_name(CORRECTIONS[name])(text)
+    return text
