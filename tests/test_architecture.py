@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ppocr_slim.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ppocr_slim"
 
@@ -64,8 +66,8 @@ def test_imports_point_one_way(path: Path):
     room = path.relative_to(PACKAGE).parts[0]
     used = rooms_of(set(imported(ast.parse(path.read_text(encoding="utf-8")))))
     if path.parent == PACKAGE:
-        # __init__ is the front door: what it needs at once is the processor, for the environment that Paddle reads
-        allowed = {"engines"} if path.name == "__init__.py" else set()
+        # Two front doors: __init__ needs the processor at once, for the environment that Paddle reads
+        allowed = {"__init__.py": {"engines"}, "__main__.py": {"cli"}}.get(path.name, set())
         assert used <= allowed, f"{path.name} stands below all rooms"
     else:
         assert room in LEVEL, f"a new room: say in ORDER where {room} stands"
@@ -81,8 +83,8 @@ def test_there_are_modules_to_test():
 PROBE = """
 import importlib, json, pkgutil, sys
 import ppocr_slim, ppocr_slim.runtime as runtime
-for module in pkgutil.iter_modules(runtime.__path__):
-    importlib.import_module("ppocr_slim.runtime." + module.name)
+for module in pkgutil.walk_packages(runtime.__path__, "ppocr_slim.runtime."):
+    importlib.import_module(module.name)
 print(json.dumps(sorted(sys.modules)))
 """
 
@@ -93,6 +95,39 @@ def modules_after(code: str) -> set[str]:
     return set(done.stdout.replace('"', "").strip("[]\n").split(", "))
 
 
+def test_importing_the_package_loads_next_to_nothing():
+    """Every command would start seconds later, --help among them; its names are loaded when they are used."""
+    light = modules_after("import json, sys, ppocr_slim; print(json.dumps(sorted(sys.modules)))")
+    assert not {name.split(".")[0] for name in light} & {"numpy", "cv2", "onnxruntime", "paddle", "yaml", "pydantic"}
+    import ppocr_slim
+
+    assert all(getattr(ppocr_slim, name) for name in ppocr_slim.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Pipelin'"):
+        ppocr_slim.Pipelin  # noqa: B018
+
+
+# Of each of these, and of all that they import: what must not be loaded with them
+FREE_OF = {
+    "config": {"paddle", "matplotlib", "numba", "cv2"},
+    "engines": {"paddle", "onnxruntime", "openvino", "matplotlib", "cv2"},
+    "text": {"paddle", "onnxruntime", "matplotlib", "cv2"},
+    "reports": {"paddle", "onnxruntime", "cv2"},
+    "runtime": {"paddle", "onnxruntime", "openvino", "matplotlib", "albumentations", "pydantic", "onnx"},
+    "quantization": {"paddle", "openvino", "matplotlib", "albumentations"},
+    "data": {"paddle", "matplotlib", "numba"},
+    "synth": {"paddle", "matplotlib", "numba"},
+    "evaluation": {"paddle", "matplotlib", "numba", "albumentations"},
+    "visualize": {"paddle", "matplotlib", "numba", "albumentations"},
+}
+
+
+@pytest.mark.parametrize("room", FREE_OF)
+def test_a_room_loads_nothing_heavy(room: str):
+    """Who only reads, quantizes a file or makes data would wait seconds for Paddle, and could not without it."""
+    loaded = {name.split(".")[0] for name in modules_after(PROBE.replace("runtime", room))}
+    assert loaded & (FREE_OF[room] | {"torch", "tensorflow"}) == set()
+
+
 def test_the_runtime_loads_no_paddle_and_no_training_code():
     """Whoever only reads rows would otherwise wait seconds and carry a gigabyte for it."""
     loaded = modules_after(PROBE)
@@ -101,21 +136,28 @@ def test_the_runtime_loads_no_paddle_and_no_training_code():
     assert rooms_of(loaded) == {"engines", "runtime", "text"}
 
 
-def test_the_data_room_loads_no_paddle():
-    """The doctor and the converters answer at once, and on machines that cannot run Paddle."""
-    probe = PROBE.replace("ppocr_slim.runtime", "ppocr_slim.data")
-    assert not any(name.split(".")[0] == "paddle" for name in modules_after(probe))
-
-
 def test_tools_are_thin():
     """Logic in a command line cannot be imported, and soon has a twin elsewhere."""
-    tools = sorted((ROOT / "tools").glob("*.py"))
-    assert tools
-    for path in tools:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-        assert [getattr(node, "name", "lambda") for node in ast.walk(tree) if isinstance(node, definitions)] == ["main"]
-        assert "sys.exit(run_tool(main))" in path.read_text(encoding="utf-8"), path.name
+    tools = {path.stem: path for path in (ROOT / "tools").glob("*.py")}
+    assert set(tools) == {command.module for command in COMMANDS.values()}
+    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    for name, path in tools.items():
+        text = path.read_text(encoding="utf-8")
+        assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, definitions)], name
+        assert f"from ppocr_slim.cli.{name} import main" in text and "sys.exit(run_tool(main))" in text, name
+        module = ast.parse((PACKAGE / "cli" / f"{name}.py").read_text(encoding="utf-8"))
+        assert [node.name for node in ast.walk(module) if isinstance(node, definitions)] == ["main"], name
+
+
+def test_the_command_lists_and_runs_all_of_it(tmp_path: Path):
+    """Installed, the project has no tools/: what the one command lacks cannot be run at all."""
+    run = [sys.executable, str(PACKAGE / "__main__.py")]
+    listed = subprocess.run(run, capture_output=True, encoding="utf-8", cwd=str(tmp_path))
+    assert listed.returncode == 0 and all(f"  {name} " in listed.stdout for name in COMMANDS)
+    helped = subprocess.run([*run, "read", "--help"], capture_output=True, encoding="utf-8", cwd=str(tmp_path))
+    assert helped.stdout.startswith("usage: ppocr-slim read ")
+    wrong = subprocess.run([*run, "reed"], capture_output=True, encoding="utf-8", cwd=str(tmp_path))
+    assert wrong.returncode == 2 and "did you mean read?" in wrong.stderr
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.name)

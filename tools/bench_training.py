@@ -1,65 +1,13 @@
 #!/usr/bin/env python3
 """How fast training is, against stock Paddle: tools/bench_training.py [--cases crnn_x05,shipped] [--rounds N]"""
 
-from __future__ import annotations
-
-import argparse
-import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.benchmarks.training_speed import CASES, TrainingSpeedSettings, run_contender, run_training_benchmark
-from ppocr_slim.engines.cpu import usable_cores
+from ppocr_slim.cli.bench_training import main
 from ppocr_slim.errors import run_tool
-from ppocr_slim.reports.training_speed import table, write_figures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Compare training speeds: stock Paddle, this project, PyTorch.")
-    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=4, help="default: %(default)s; 0: only --curve and --memory")
-    parser.add_argument("--steps", type=int, default=5, help="of each contender in a round (default: %(default)s)")
-    parser.add_argument("--batch", type=int, help="images a step (default: the case's own)")
-    parser.add_argument("--processes", type=int, default=usable_cores(), help="of ours (default: one a core)")
-    parser.add_argument("--curve", type=int, default=0, metavar="STEPS", help="compare the losses of so many steps")
-    parser.add_argument("--memory", type=int, default=0, metavar="STEPS", help="watch our memory over so many steps")
-    parser.add_argument("--torch-python", metavar="PATH", help="an interpreter that has torch (default: this one)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("output/bench_training.json"),
-        help="figures; a page is written beside them (default: %(default)s)",
-    )
-    parser.add_argument("--contender", type=Path, help=argparse.SUPPRESS)  # how the benchmark starts its processes
-    options = parser.parse_args()
-    if options.contender:
-        return run_contender(options.contender)
-    names = [name.strip() for name in options.cases.split(",") if name.strip()]
-    unknown = [name for name in names if name not in CASES]
-    if unknown or not names:
-        parser.error(f"--cases: choose from {', '.join(CASES)}")
-    changes = {} if options.batch is None else {"batch": options.batch}
-    cases = [replace(CASES[name], **changes) for name in names]
-    settings = TrainingSpeedSettings(
-        cases=cases,
-        rounds=options.rounds,
-        steps=options.steps,
-        processes=options.processes,
-        curve=options.curve,
-        memory=options.memory,
-        torch_python=options.torch_python,
-    )
-    page = None
-    for figures in run_training_benchmark(settings, "python " + shlex.join(sys.argv)):
-        page = write_figures(options.out, figures)
-    if options.rounds:
-        print(table(figures))
-    print(f"wrote {options.out} and {page}")
-    return 0
-
 
 if __name__ == "__main__":
     sys.exit(run_tool(main))

@@ -1,28 +1,13 @@
+#!/usr/bin/env python3
 """Cut the lines out of labelled pages: crop_pages.py LABEL_FILE --out dataset/lines"""
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.data.line_crops import LABELS, cut_lines
+from ppocr_slim.cli.crop_pages import main
 from ppocr_slim.errors import run_tool
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Make a recognition set of a detection set.")
-    parser.add_argument("label_file", type=Path, help="path<TAB>[{transcription, points}, ...] a line")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--letters", type=int, default=0, help="leave out lines with fewer letters (default: none)")
-    parser.add_argument("--limit", type=int, help="at most so many pages")
-    options = parser.parse_args()
-    cut = cut_lines(options.label_file, options.out, options.letters, options.limit)
-    print(f"{options.out / LABELS}: {cut.lines} lines; {cut.left_out} left out (ignored, or too few letters)")
-    return 0
-
 
 if __name__ == "__main__":
     sys.exit(run_tool(main))

@@ -1,49 +1,13 @@
 #!/usr/bin/env python3
 """What knowledge of addresses gains, costs and breaks: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
 
-from __future__ import annotations
-
-import argparse
-import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.benchmarks.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page_text, table
-from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.errors import logger, run_tool
-from ppocr_slim.reports.results import write_results
-from ppocr_slim.reports.tables import text_lines
-from ppocr_slim.runtime.sessions import PRECISIONS
-from ppocr_slim.visualize.line_sheet import reading_sheet
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Decode labelled rows greedily and with knowledge of addresses.")
-    parser.add_argument("bundle", type=Path, help="exported bundle with a language model")
-    parser.add_argument("--data", type=Path, required=True, help="label file")
-    parser.add_argument("--language", type=Path, metavar="FILE", help="a language model; default: the bundle's")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
-    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md, e.g. docs/results/knowledge")
-    parser.add_argument(
-        "--worse-sheet", type=Path, metavar="PNG", help="draw the rows that the address search made worse"
-    )
-    options = parser.parse_args()
-    samples, findings = read_label_file(options.data)
-    for finding in findings:
-        logger.warning("left out: %s: %s", finding.where, finding.detail)
-    command = "python " + shlex.join(sys.argv)
-    figures, lines = compare_ways(options.bundle, samples, command, options.precision, options.language)
-    print(text_lines(HEADINGS, table(figures)))
-    if options.out:
-        print(f"wrote {write_results(options.out, figures, page_text)}")
-    if options.worse_sheet:
-        worse = made_worse(lines, WAYS[-1].name)
-        reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} rows that knowledge made worse")
-        print(f"wrote {options.worse_sheet}")
-    return 0
-
+from ppocr_slim.cli.knowledge_table import main
+from ppocr_slim.errors import run_tool
 
 if __name__ == "__main__":
     sys.exit(run_tool(main))

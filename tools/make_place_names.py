@@ -1,28 +1,13 @@
 #!/usr/bin/env python3
 """Write the place names that post-processing uses: tools/make_place_names.py [--out FILE]"""
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ppocr_slim.cli.make_place_names import main
 from ppocr_slim.errors import run_tool
-from ppocr_slim.synth.addresses import load_places
-from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES, save_place_names
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the place names of the package vietnamadminunits.")
-    parser.add_argument("--out", type=Path, default=PLACE_NAMES, help="default: where the runtime looks for them")
-    options = parser.parse_args()
-    places = [(place.province, place.district, place.ward) for place in load_places(all_letters=True)]
-    size = save_place_names(places, options.out)
-    print(f"wrote {options.out}: the names of {len(places)} wards, {size / 1000:.0f} kB")
-    return 0
-
 
 if __name__ == "__main__":
     sys.exit(run_tool(main))

@@ -1,36 +1,13 @@
+#!/usr/bin/env python3
 """Turn the Kalapa challenge's layout into label files: prepare_kalapa.py --source DIR --out dataset/kalapa"""
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppocr_slim.data.kalapa import prepare
+from ppocr_slim.cli.prepare_kalapa import main
 from ppocr_slim.errors import run_tool
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Kalapa's layout to train.txt, val.txt, fit.txt, dev.txt and characters.txt."
-    )
-    parser.add_argument("--source", type=Path, required=True, help="images/, annotations/, val_writers.txt")
-    parser.add_argument("--out", type=Path, default=Path("dataset/kalapa"), help="default: %(default)s")
-    arguments = parser.parse_args()
-    done = prepare(arguments.source, arguments.out)
-    print(f"train.txt: {done.train_lines} lines by {done.train_writers} writers")
-    print(f"val.txt: {done.val_lines} lines by {done.val_writers} other writers")
-    if done.dev_writers:
-        print(
-            f"dev.txt and fit.txt: the lines of {done.dev_writers} of the training writers, to choose by, and the rest"
-        )
-    print(f"characters.txt: {done.characters} characters, from the training labels")
-    for character, labels in done.unseen.items():
-        print(f"note: {character!r} is in {labels} validation label(s) and in no training label")
-    return 0
-
 
 if __name__ == "__main__":
     sys.exit(run_tool(main))

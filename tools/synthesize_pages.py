@@ -1,62 +1,13 @@
+#!/usr/bin/env python3
 """Make photographed forms and sheets with the boxes of their lines, for training and measuring a text detector."""
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import cv2
-
-from ppocr_slim.errors import SlimError, run_tool
-from ppocr_slim.synth.layouts import PAGE_KINDS
-from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
-from ppocr_slim.synth.pages import PageOptions
-
-DEFAULT_FONTS = Path("dataset/fonts")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=Path("dataset/pages"), help="folder to write (default: %(default)s)"
-    )
-    parser.add_argument("--count", type=int, default=2000, help="training pages (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=100, help="validation pages (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--fonts", type=Path, help=f"font folder (default: {DEFAULT_FONTS}, if it is there)")
-    parser.add_argument(
-        "--rows",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="LABEL_FILE",
-        help="real rows to set between the written lines",
-    )
-    parser.add_argument(
-        "--kinds", nargs="+", metavar="KIND", help=f"only these kinds of pages: {', '.join(PAGE_KINDS)}"
-    )
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of the first pages with boxes")
-    arguments = parser.parse_args()
-
-    fonts = arguments.fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
-    if fonts is None:
-        print("no fetched fonts: strokes and DejaVu only (tools/fetch_fonts.py gets handwriting and print)")
-    options = PageOptions(kinds=dict.fromkeys(arguments.kinds, 1.0)) if arguments.kinds else PageOptions()
-    recipe = Recipe(arguments.seed, options, fonts, tuple(arguments.rows))
-    summary = synthesize_pages(arguments.out, arguments.count, arguments.val, recipe, arguments.workers)
-    speed = f"{summary.seconds:.1f} s, {summary.per_second:.1f} pages/s"
-    print(f"{arguments.out}: {summary.pictures} pages with {summary.lines} lines in {speed}")
-    if arguments.sheet:
-        arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(arguments.sheet), page_sheet(recipe, min(12, arguments.count))):
-            raise SlimError(f"{arguments.sheet}: cannot be written; give a .png in a folder that can be")
-        print(f"contact sheet: {arguments.sheet}")
-    return 0
-
+from ppocr_slim.cli.synthesize_pages import main
+from ppocr_slim.errors import run_tool
 
 if __name__ == "__main__":
     sys.exit(run_tool(main))

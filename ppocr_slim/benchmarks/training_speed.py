@@ -30,7 +30,7 @@ from ppocr_slim.config.loading import load_config
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
-from ppocr_slim.reports.provenance import ROOT, provenance
+from ppocr_slim.reports.provenance import PROGRAM, ROOT, provenance
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize
 from ppocr_slim.training.launch import FIRST_LOG, end_with_parent, launch, launched
@@ -144,7 +144,7 @@ class Contender:
             # -I: what lies beside that file is not for other interpreters
             command = [python, "-I", str(ROOT / "ppocr_slim/benchmarks/torch_twin.py"), str(path)]
         else:
-            command = [python, str(ROOT / "tools/bench_training.py"), "--contender", str(path)]
+            command = [python, str(PROGRAM), "bench-training", "--contender", str(path)]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 command,

@@ -10,7 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+def _shipped(folder: Path) -> Path:
+    """Return a folder as it is, or the installed package's where it names a bundle that ships and is not here."""
+    parts = folder.parts
+    is_named = len(parts) == 3 and parts[:2] == ("ppocr_slim", "pretrained")
+    return PRETRAINED / parts[2] if is_named and not folder.exists() else folder
+
+
+# A checkpoint folder or a bundle; "ppocr_slim/pretrained/rec" is found from any folder
+ModelFolder = Annotated[Path, AfterValidator(_shipped)]
 
 
 class Section(BaseModel):
@@ -24,7 +37,7 @@ class Global(Section):
 
     output_dir: Path
     seed: int = Field(1, ge=0)
-    pretrained: Path | None = None  # checkpoint folder or exported bundle whose weights training starts from
+    pretrained: ModelFolder | None = None  # checkpoint folder or exported bundle whose weights training starts from
     pretrained_layers: list[str] = Field(default_factory=list)  # names or patterns; none: all layers start from there
     character_dict_path: Path | None = None  # a character a line; None: the characters of the training labels
     log_every_steps: int = Field(20, ge=1)
@@ -172,7 +185,7 @@ class DistillLoss(Section):
 class Distill(Section):
     """Learn from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters."""
 
-    teacher: Path
+    teacher: ModelFolder
     losses: list[DistillLoss] = Field(min_length=1)
     supervised_weight: float = Field(1.0, ge=0)
     cache: bool = False  # keep the teacher's outputs on disk; only where Train.augment is empty

@@ -94,7 +94,7 @@ def _bytes(path: Path) -> str:
 def code_digest(root: Path = ROOT) -> str:
     """Of the Python files that a training runs through."""
     package = root / "ppocr_slim"
-    files = [*package.glob("*.py"), root / "tools" / "train.py"]
+    files = [*package.glob("*.py"), package / "cli" / "train.py"]
     files += [file for room in ROOMS for file in (package / room).rglob("*.py")]
     digest = hashlib.sha256()
     for file in sorted(files):

@@ -19,7 +19,7 @@ from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import write_json
-from ppocr_slim.reports.provenance import ROOT, commit
+from ppocr_slim.reports.provenance import PROGRAM, commit
 from ppocr_slim.training.launch import end_with_parent
 
 RUN_CONFIG, RUN_LOG, DONE = "run.yml", "run.log", "done.json"
@@ -113,7 +113,7 @@ class Begun:
 
 
 def begin(config: Config) -> Begun:
-    """Prepare a config's output_dir for a run of its recipe by tools/train.py. SlimError if it cannot be written."""
+    """Prepare a config's output_dir for a run of its recipe by the command train. SlimError if it cannot be written."""
     folder, origins = config.run.output_dir, origins_of(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def begin(config: Config) -> Begun:
         said_before = log.stat().st_size if log.exists() else 0
     except OSError as error:
         raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str((folder / RUN_CONFIG).resolve())]
+    command = [sys.executable, str(PROGRAM), "train", "-c", str((folder / RUN_CONFIG).resolve())]
     return Begun(config, command, log, said_before, origins, commit())
 
 
@@ -166,7 +166,7 @@ def finish(begun: Begun, status: int) -> Outcome:
 
 
 def run_config(config: Config, title: str) -> Outcome:
-    """Run a config's recipe by tools/train.py in its output_dir, unless it is done; a run that was killed continues.
+    """Run a config's recipe by the command train in its output_dir, unless it is done; a run that was killed continues.
 
     What it says goes into run.log there. SIGINT (Ctrl-C) and the end of this process reach it as signals on which it
     saves. A run that fails is an `Outcome` with the reason, no exception.

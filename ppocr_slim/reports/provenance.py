@@ -15,6 +15,7 @@ import psutil
 from ppocr_slim.engines.cpu import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "ppocr_slim" / "__main__.py"  # what further processes run: a command and its arguments
 
 
 def commit() -> str:

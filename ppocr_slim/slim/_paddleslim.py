@@ -19,7 +19,7 @@ from paddle.nn.quant.quant_layers import FakeQuantMAOutputScaleLayer, MAOutputSc
 
 from ppocr_slim.errors import SlimError
 
-INSTALL = "pip install --no-deps -r requirements-no-deps.txt"
+INSTALL = "pip install --no-deps paddleslim==2.6.0"
 
 Cut = dict[str, dict[int, np.ndarray]]
 """What goes: tensor's name -> axis -> [size of that axis] bool, True where it stays."""

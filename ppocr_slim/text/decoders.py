@@ -9,7 +9,6 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.text.ctc import Decode, greedy_decode
 from ppocr_slim.text.language_model import LanguageModel
 
-DECODE_HELP = "beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)"
 GREEDY = "greedy"
 DECODERS = {
     GREEDY: "ppocr_slim.text.ctc:greedy_decode",

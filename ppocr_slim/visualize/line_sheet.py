@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
@@ -15,11 +14,10 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import EvaluatedLine
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height
+from ppocr_slim.visualize.fonts import FONT_FILE
 
 WIDTH, ROW_HEIGHT, FONT_SIZE, GAP = 1100, 64, 22, 10  # pixels
 BLACK, GREY, RED = (20, 20, 20), (110, 110, 110), (205, 25, 25)
-# Comes with matplotlib, and has all Vietnamese letters with their marks.
-FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 Span = tuple[str, bool]  # text, whether it is an error
 

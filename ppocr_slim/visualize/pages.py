@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,11 +15,10 @@ from ppocr_slim.folders import replacing
 from ppocr_slim.runtime.boxes import UPRIGHT
 from ppocr_slim.runtime.pipeline import PageReading
 from ppocr_slim.runtime.types import TextLine
+from ppocr_slim.visualize.fonts import FONT_FILE
 
 LONGER_SIDE = 1800  # pixels of a drawn page
 FOUND, EMPTY, PALE, INK = (40, 120, 20), (150, 150, 150), (215, 230, 210), (20, 20, 20)  # BGR
-# Comes with matplotlib, and has all Vietnamese letters with their marks.
-FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def reading_picture(image: np.ndarray, reading: PageReading) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from ppocr_slim.engines.session import ENGINES
+from ppocr_slim.runtime.sessions import PRECISIONS
+from ppocr_slim.text.corrections import CORRECTIONS, correction_names
+from ppocr_slim.text.decoders import DECODERS
+
+
+def shown_command() -> str:
+    """Return the command line as a user would type it, for reports."""
+    program, *arguments = sys.argv
+    if Path(program).name in ("ppocr-slim", "__main__.py"):
+        return shlex.join(["ppocr-slim", *arguments])
+    return shlex.join(["python", program, *arguments])
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add -c and -o: a config file and changes of single keys."""
+    parser.add_argument("-c", "--config", type=Path, required=True, help="YAML file, see configs/")
+    parser.add_argument(
+        "-o",
+        "--override",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change single keys, e.g. Optimizer.lr=7e-4",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
+    """Add what runs a bundle: --engine, --precision and --threads."""
+    parser.add_argument("--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime", help="runs the bundle")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
+    if threads:
+        parser.add_argument("--threads", type=int, help="default: one for each core")
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """Add --bundle: the network to be used."""
+    parser.add_argument("--bundle", type=Path, help="exported bundle; default: the one that comes with the project")
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add how texts are made of probabilities, and corrected: --decode and --post."""
+    parser.add_argument(
+        "--decode",
+        choices=DECODERS,
+        default="greedy",
+        help="beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--post",
+        type=correction_names,
+        default=(),
+        metavar="NAMES",
+        help=f"correct the texts; comma-separated, in order: {', '.join(CORRECTIONS)}",
+    )
+
+
+def add_drop_score(parser: argparse.ArgumentParser, default: float, help: str) -> None:
+    """Add --drop-score: the least confidence of a text."""
+    parser.add_argument("--drop-score", type=_fraction, default=default, metavar="CONFIDENCE", help=help)
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int, help: str) -> None:
+    """Add --batch-size: how much goes through a network together."""
+    parser.add_argument("--batch-size", type=positive, default=default, help=f"{help} (default %(default)s)")
+
+
+def add_json(parser: argparse.ArgumentParser, thing: str) -> None:
+    """Add --json: records instead of a table."""
+    parser.add_argument("--json", action="store_true", help=f"one JSON object a {thing} instead of a table")
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _fraction(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("is a confidence, 0 to 1")
+    return number

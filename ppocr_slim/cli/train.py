@@ -1,0 +1,29 @@
+"""Run a config's recipe: tools/train.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ppocr_slim.cli.options import add_config
+from ppocr_slim.config.loading import load_config
+from ppocr_slim.reports.provenance import PROGRAM
+from ppocr_slim.training.launch import launch, launched
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog=prog, description="Train and export a model as its config says.")
+    add_config(parser)
+    options = parser.parse_args(argv)
+    config = load_config(options.config, options.override)
+
+    if config.run.processes > 1 and not launched():
+        command = [str(PROGRAM), "train", *(sys.argv[1:] if argv is None else argv)]
+        return launch(config.run.processes, command, config.run.output_dir / "processes")
+    # Paddle takes seconds to import: only once the config is known to be right.
+    from ppocr_slim.training.recipe import run_recipe
+
+    run_recipe(config)
+    return 0
