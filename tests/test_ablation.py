@@ -36,6 +36,7 @@ from ppocr_slim.experiments.runs import begin, derive, start_process
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
 from ppocr_slim.reports.ablation import mean_std, table, text_table, write_ablation
 from ppocr_slim.reports.plots import pareto_front
+from ppocr_slim.reports.records import Ablation, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 PACT = {"pact": {"weight_bits": 8, "activation_bits": 8}}
@@ -510,13 +511,14 @@ def test_the_page_shows_means_spreads_and_what_is_missing(tmp_path):
         lost,
         variant_of("few", 0.3, note="4 bits"),
     )
-    assert str(mean_std(figures["variants"][0], "cer")) == "0.3000 ± 0.1414"
-    assert str(mean_std(figures["variants"][1], "cer")) == "0.1000" and mean_std(lost, "cer") is None
-    headings, rows, missing = table(figures)
+    record = read_record(Ablation, figures, "it")
+    assert str(mean_std(record.variants[0], "cer")) == "0.3000 ± 0.1414"
+    assert str(mean_std(record.variants[1], "cer")) == "0.1000" and mean_std(record.variants[2], "cer") is None
+    headings, rows, missing = table(record)
     assert headings == ["variant", "CER", "n", "WER", "parameters", "MFLOPs", "MB", "ms"]
     assert rows[0] == ["a", "0.3000 ± 0.1414", "2", "0.6000", "1.30 M", "160", "5.00", "3.00 (1.50x)"]
     assert rows[2][:3] == ["lost", "no teacher | here", "0"] and missing["few, MB and ms"] == "4 bits"
-    assert "not there: lost, seed 1: no teacher" in text_table(figures)
+    assert "not there: lost, seed 1: no teacher" in text_table(record)
     page = write_ablation(tmp_path / "docs" / "small.v1", figures).read_text(encoding="utf-8")
     assert "| a | 0.3000 ± 0.1414 | 2 |" in page and "no teacher \\| here" in page and "on 9 lines" in page
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {

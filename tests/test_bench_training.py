@@ -25,7 +25,8 @@ from ppocr_slim.benchmarks.training_speed import (
     summarize,
 )
 from ppocr_slim.errors import SlimError
-from ppocr_slim.reports.training_speed import table, write_figures
+from ppocr_slim.reports.records import TrainingSpeed, read_record
+from ppocr_slim.reports.training_speed import table, write_training_speed
 
 TINY = Case("tiny", "a tiny network", "crnn_mv3_slim", {"scale": 0.35, "height": 32, "hidden": 16}, 32, 480, 2)
 STOCK, OURS = ContenderPlan("stock", 1, 32, fast=False), ContenderPlan("ours", 2, 16, fast=True)
@@ -49,13 +50,25 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
     assert ours["rounds"] == [64, 20, 80]
 
 
+CASE = {"name": "tiny", "title": "a tiny network", "model": "m", "args": {}, "size": [32, 480], "batch": 2}
+HEADER = {
+    "command": "c",
+    "date": "d",
+    "commit": "e",
+    "machine": {"processor": "p", "cores": 2, "memory_gb": 8.0},
+    "versions": {"python": "3"},
+    "rounds": 0,
+    "steps": 8,
+}
+
+
 def test_waiting_that_is_not_known_stays_unknown():
     """Lost otherwise: a contender without data loading would seem never to wait for it."""
     rounds = [{"stock": turn(1.0), "torch": turn(1.0, None)}]
     torch = ContenderPlan("torch", 1, 32, fast=False, torch=True)
     found = summarize([STOCK, torch], rounds, {"stock": 1.0, "torch": 1.0})
     assert found[1]["waiting_share"] is None
-    assert table({"cases": [{"name": "tiny", "contenders": found}]}).splitlines()[2].endswith("-")
+    assert table(read_record(TrainingSpeed, {**HEADER, "cases": [{**CASE, "contenders": found}]}, "it")).endswith("-")
 
 
 def test_curves_are_compared_step_by_step():
@@ -132,7 +145,7 @@ def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
     commands = [child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process().children(recursive=True)]
     assert not [command for command in commands if "--contender" in (command or [])]
 
-    page = write_figures(tmp_path / "bench.json", figures)
+    page = write_training_speed(tmp_path / "bench.json", figures)
     figures = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert figures["command"] == "the command" and figures["machine"]["cores"] >= 1
     assert {"date", "commit", "rounds", "steps"} <= figures.keys()
@@ -142,26 +155,15 @@ def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
     assert [found["name"] for found in case["contenders"]] == ["stock", "ours"]
     for found in case["contenders"]:
         assert found["images_per_s"] > 0 and found["peak_mb"] > 100 and 0 <= found["waiting_share"] < 1
-    assert table(figures).splitlines()[0].split()[:2] == ["case", "contender"]
+    assert table(read_record(TrainingSpeed, figures, "it")).splitlines()[0].split()[:2] == ["case", "contender"]
     assert "| tiny | ours | 1 x 2 |" in page.read_text(encoding="utf-8")
 
 
 def test_the_page_shows_curves_and_memory(tmp_path: Path):
     """Lost otherwise: the proof that training is the same and memory flat would lie in the JSON unseen."""
     curve = {"steps": 2, "stock": [3.0, 2.0], "fast": [3.0, 2.1], "largest_difference": 0.1, "final_difference": 0.1}
-    case = {"name": "tiny", "title": "a tiny network", "size": [32, 480], "batch": 2, "curve": curve}
-    case["memory"] = {"steps": 100, "resident_mb": [[50, 900.0], [100, 901.0]]}
-    figures = {
-        "command": "c",
-        "date": "d",
-        "commit": "e",
-        "machine": {"processor": "p", "cores": 2, "memory_gb": 8.0},
-        "versions": {"python": "3"},
-        "rounds": 0,
-        "steps": 8,
-        "cases": [case],
-    }
-    text = write_figures(tmp_path / "b.json", figures).read_text(encoding="utf-8")
+    case = {**CASE, "curve": curve, "memory": {"steps": 100, "resident_mb": [[50, 900.0], [100, 901.0]]}}
+    text = write_training_speed(tmp_path / "b.json", {**HEADER, "cases": [case]}).read_text(encoding="utf-8")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"b.json", "b.md", "b_curve_tiny.png", "b_memory_tiny.png"}
     assert "(b_curve_tiny.png)" in text and "(b_memory_tiny.png)" in text and "| case |" not in text

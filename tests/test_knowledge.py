@@ -9,11 +9,13 @@ import pytest
 from drawing import write_rows
 from exported import TEXTS, save_lively_checkpoint
 
-from ppocr_slim.benchmarks.knowledge import WAYS, compare_ways, made_worse, page_text
+from ppocr_slim.benchmarks.decoding import WAYS, compare_ways, made_worse
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.export.bundle import export_bundle
+from ppocr_slim.reports.decoding import report
+from ppocr_slim.reports.records import Decoding, read_record
 from ppocr_slim.runtime.bundle import LANGUAGE, put_language
 from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.text.language_training import build_language_model
@@ -57,7 +59,7 @@ def test_what_a_way_costs_and_breaks_is_counted(compared):
 def test_the_page_has_every_way_and_no_text(compared):
     """Lost otherwise: a label of the data, which must not leave it, would stand in docs/results."""
     _, _, figures, _ = compared
-    page = page_text("knowledge", figures)
+    page = report("knowledge", read_record(Decoding, figures, "it"))
     assert all(way.name in page for way in WAYS)
     assert not any(text in page + json.dumps(figures, ensure_ascii=False) for text in TEXTS)
 

@@ -18,8 +18,8 @@ from ppocr_slim.evaluation.directions import evaluate_directions
 from ppocr_slim.evaluation.hmean import score_page
 from ppocr_slim.evaluation.pages import ReadingErrors, evaluate_pages, match_lines, score_reading
 from ppocr_slim.evaluation.tables import page_table
-from ppocr_slim.reports.pipeline import page_text
-from ppocr_slim.reports.results import write_results
+from ppocr_slim.reports.pipeline import report, write_pipeline
+from ppocr_slim.reports.records import LineScores, Pipeline, read_record
 from ppocr_slim.runtime.boxes import Box
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.specs import ClsSpec
@@ -158,6 +158,7 @@ def test_directions_are_scored_both_ways_up(tmp_path: Path):
 def figures() -> dict[str, Any]:
     pages = [page("Hà Nội", "Huế", path="forms/1.jpg"), page("Huế", path="notes/1.jpg")]
     side = score_side(pages, [[[A.tolist(), "Hà Nội"]], [[A.tolist(), "Huế"], [FAR.tolist(), "z"]]], None)
+    alone = {**dict.fromkeys(LineScores.model_fields, 0), "cer": 0.05}
     direction = {"accuracy": 0.99, "wrongly_turned": 0.01, "left": 0.02, "pictures": 6}
     ms = {"det": 100.0, "cls": 5.0, "rec": 50.0, "total": 160.0}
     against = {"ms": 160.0, "base_ms": 500.0, "ratio": 0.32}
@@ -173,7 +174,7 @@ def figures() -> dict[str, Any]:
             "fp32": {**side, "versions": {"numpy": "1"}, "sizes": {}},
             "rapidocr": {**side, "versions": {"numpy": "2"}, "sizes": {"det.onnx": 4_745_517}},
         },
-        "true_boxes": {"fp32": {"all": {"cer": 0.05}, "by_lines": {"1 to 7": {"cer": 0.05}}}},
+        "true_boxes": {"fp32": {"all": alone, "by_lines": {"1 to 7": alone}}},
         "direction": {"crops": direction, "rows": direction},
         "speed": {
             "pages": 2,
@@ -201,7 +202,7 @@ def test_a_side_is_scored_by_kind_and_by_number_of_lines():
 
 def test_the_page_has_the_figures_and_no_text_of_a_label(tmp_path: Path):
     """What people wrote must not be published with the figures; and these are what the page is for."""
-    path = write_results(tmp_path / "results" / "pipeline", figures(), page_text)
+    path = write_pipeline(tmp_path / "results" / "pipeline", figures())
     text = path.read_text(encoding="utf-8") + path.with_suffix(".json").read_text(encoding="utf-8")
     assert "Huế" not in text and "Hà Nội" not in text
     # 3 characters missed and 1 added of 12: 0.3333, 28.3 points more than on true boxes
@@ -213,5 +214,5 @@ def test_a_page_without_times_or_rivals_is_made(tmp_path: Path):
     """Figures without RapidOCR, or taken on a busy machine, would have no page."""
     some = figures()
     del some["sides"]["rapidocr"]
-    text = page_text("pipeline", {**some, "speed": {}, "only_rows": None})
+    text = report("pipeline", read_record(Pipeline, {**some, "speed": {}, "only_rows": None}, "it"))
     assert "Time and memory" not in text and "RapidOCR" not in text

@@ -11,7 +11,8 @@ import pytest
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError
-from ppocr_slim.reports.training_run import collect, write_page
+from ppocr_slim.experiments.training_run import collect
+from ppocr_slim.reports.training_run import write_training_run
 
 SCORES = {"cer": 0.25, "wer": 0.5, "line_accuracy": 0.5, "edit_similarity": 0.8, "kalapa_score": 0.6, "lines": 2}
 COUNTED = [
@@ -126,7 +127,7 @@ def test_files_of_another_kind_are_one_clear_line(run: Path, name: str, content:
 def test_the_page_has_the_figures_and_no_text_of_a_row(run: Path):
     """What people wrote would be published with the figures."""
     evaluation(run.parent / "eval.json", {"1.jpg": "Hà Nội", "2.jpg": "Huế"})
-    page = write_page(run.parent / "results", "first", figures_of(run, commit="abc"))
+    page = write_training_run(run.parent / "results", "first", figures_of(run, commit="abc"))
     text = page.read_text(encoding="utf-8")
     assert "40 steps, 300 images seen" in text and "| an | 2 | 0.2500 |" in text and "commit: abc" in text
     assert {path.name for path in page.parent.iterdir()} == {"first.md", "first.json", "first.png"}

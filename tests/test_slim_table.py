@@ -22,6 +22,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.experiments import runs
 from ppocr_slim.experiments.runs import Outcome, derive, read_outcome, run_config
 from ppocr_slim.experiments.slim_table import STEPS, bit_row, plan_rows, run_rows, slim_table
+from ppocr_slim.reports.records import LineScores, SlimTable, read_record
 from ppocr_slim.reports.slim_table import bit_table, table, text_table, write_slim_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,7 +229,7 @@ def row_figures(name: str, size: float, cer: float) -> dict:
         "flops": 160e6,
         "file": "model.onnx",
         "bytes": int(1e6 * size),
-        "scores": {"cer": cer, "lines": 9},
+        "scores": {**dict.fromkeys(LineScores.model_fields, 0), "cer": cer, "lines": 9},
         "checkpoint_cer": cer,
         "ms": {"onnxruntime": {"ms": 3.5, "base_ms": 3.5, "ratio": 1.0}},
     }
@@ -260,9 +261,10 @@ def test_the_page_shows_every_row_and_why_one_is_missing(tmp_path):
     bits = [{"bits": 8, "clip": 0.15, "noclip": 0.16}, {"bits": 2, "clip": 0.5, "noclip_reason": "NaN", "paper": 11.1}]
     lost = {"name": "fpgm", "title": "FPGM", "run_commit": "", "reason": "no step"}
     figures = figures_of(row_figures("fp32", 5.3, 0.14), lost, row_figures("pact", 1.5, 0.145), bits=bits)
-    assert [row[0] for row in table(figures)[1]] == ["FP32", "PACT"] and table(figures)[2] == {"FPGM": "no step"}
-    assert bit_table(figures)[1][2] == ["2", "0.5000", "-", "11.1", "-"]
-    assert "not there: 2 bits without a clip: NaN" in text_table(figures)
+    record = read_record(SlimTable, figures, "it")
+    assert [row[0] for row in table(record)[1]] == ["FP32", "PACT"] and table(record)[2] == {"FPGM": "no step"}
+    assert bit_table(record)[1][2] == ["2", "0.5000", "-", "11.1", "-"]
+    assert "not there: 2 bits without a clip: NaN" in text_table(record)
     page = write_slim_table(tmp_path / "docs" / "slim.v1", figures).read_text(encoding="utf-8")
     assert "| PACT | 1.30 M | 160 | model.onnx | 1.50 | 0.1450 | 3.50 (1.00x) |" in page and "no step" in page
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {

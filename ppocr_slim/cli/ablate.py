@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     from ppocr_slim.experiments.estimates import forecast, plan_text
     from ppocr_slim.experiments.executors import open_executor
     from ppocr_slim.reports.ablation import failures, text_table, write_ablation
+    from ppocr_slim.reports.records import Ablation, read_record
 
     planned = plan(options.config, options.any_code)
     if options.dry_run:
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     executor = None if options.read_only else open_executor(options.jobs, options.ray)
     command = shown_command()
     figures, stopped = ablate(planned, executor, command, options.rounds)
-    print(text_table(figures))
+    record = read_record(Ablation, figures, "the ablation")
+    print(text_table(record))
     if options.out and not stopped:
         print(f"wrote {write_ablation(options.out, figures)}")
-    return 128 + stopped if stopped else int(bool(failures(figures)))
+    return 128 + stopped if stopped else int(bool(failures(record)))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ppocr_slim.benchmarks.pipeline import RAPIDOCR, PipelineSettings, parse_range, run_pipeline_benchmark
 from ppocr_slim.cli.options import shown_command
-from ppocr_slim.reports.pipeline import page_text
-from ppocr_slim.reports.results import write_results
+from ppocr_slim.reports.pipeline import write_pipeline
 from ppocr_slim.runtime.bundle import shipped
 
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         rival_python=options.rival_python,
     )
     figures = run_pipeline_benchmark(settings, shown_command())
-    page = write_results(options.out, figures, page_text)
-    print(page.read_text(encoding="utf-8"))
-    print(f"wrote {options.out}.json and {page}")
+    report = write_pipeline(options.out, figures)
+    print(report.read_text(encoding="utf-8"))
+    print(f"wrote {options.out}.json and {report}")
     return 0

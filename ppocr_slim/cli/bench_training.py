@@ -10,7 +10,8 @@ from pathlib import Path
 from ppocr_slim.benchmarks.training_speed import CASES, TrainingSpeedSettings, run_contender, run_training_benchmark
 from ppocr_slim.cli.options import shown_command
 from ppocr_slim.engines.cpu import usable_cores
-from ppocr_slim.reports.training_speed import table, write_figures
+from ppocr_slim.reports.records import TrainingSpeed, read_record
+from ppocr_slim.reports.training_speed import table, write_training_speed
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--out",
         type=Path,
         default=Path("output/bench_training.json"),
-        help="figures; a page is written beside them (default: %(default)s)",
+        help="record; a report is written beside them (default: %(default)s)",
     )
     parser.add_argument("--contender", type=Path, help=argparse.SUPPRESS)  # how the benchmark starts its processes
     options = parser.parse_args(argv)
@@ -51,10 +52,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         memory=options.memory,
         torch_python=options.torch_python,
     )
-    page = None
+    report = None
     for figures in run_training_benchmark(settings, shown_command()):
-        page = write_figures(options.out, figures)
+        report = write_training_speed(options.out, figures)
     if options.rounds:
-        print(table(figures))
-    print(f"wrote {options.out} and {page}")
+        print(table(read_record(TrainingSpeed, figures, "the benchmark")))
+    print(f"wrote {options.out} and {report}")
     return 0

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppocr_slim.benchmarks.knowledge import HEADINGS, WAYS, compare_ways, made_worse, page_text, table
+from ppocr_slim.benchmarks.decoding import WAYS, compare_ways, made_worse
 from ppocr_slim.cli.options import shown_command
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import logger
-from ppocr_slim.reports.results import write_results
-from ppocr_slim.reports.tables import text_lines
+from ppocr_slim.reports.decoding import table, write_decoding
+from ppocr_slim.reports.records import Decoding, read_record
 from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.visualize.line_sheet import reading_sheet
 
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         logger.warning("left out: %s: %s", finding.where, finding.detail)
     command = shown_command()
     figures, lines = compare_ways(options.bundle, samples, command, options.precision, options.language)
-    print(text_lines(HEADINGS, table(figures)))
+    print(table(read_record(Decoding, figures, "the comparison")))
     if options.out:
-        print(f"wrote {write_results(options.out, figures, page_text)}")
+        print(f"wrote {write_decoding(options.out, figures)}")
     if options.worse_sheet:
         worse = made_worse(lines, WAYS[-1].name)
         reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} rows that knowledge made worse")

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppocr_slim.reports.training_run import collect, write_page
+from ppocr_slim.experiments.training_run import collect
+from ppocr_slim.reports.training_run import write_training_run
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -31,5 +32,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         options.predictions,
         options.commit,
     )
-    print(f"wrote {write_page(options.out, options.name, figures)}")
+    print(f"wrote {write_training_run(options.out, options.name, figures)}")
     return 0

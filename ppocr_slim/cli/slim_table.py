@@ -29,10 +29,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     rows = [name.strip() for name in options.rows.split(",") if name.strip()]
     # Paddle takes seconds to import: only once the config is known to be right.
     from ppocr_slim.experiments.slim_table import slim_table
+    from ppocr_slim.reports.records import SlimTable, read_record
     from ppocr_slim.reports.slim_table import text_table, write_slim_table
 
     figures = slim_table(config, shown_command(), rows, options.bits, options.read_only, options.rounds)
-    print(text_table(figures))
+    print(text_table(read_record(SlimTable, figures, "the slim table")))
     if options.out:
         print(f"wrote {write_slim_table(options.out, figures)}")
     return 0

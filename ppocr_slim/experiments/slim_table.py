@@ -35,6 +35,7 @@ from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.experiments.runs import Outcome, derive, read_outcome, run_config
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.reports.provenance import provenance
+from ppocr_slim.reports.slim_table import ENGINE_TITLES, FP32
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_height
@@ -46,7 +47,6 @@ from ppocr_slim.training.loop import BEST
 from ppocr_slim.training.recipe import stage_folders
 from ppocr_slim.training.runlog import read_log
 
-FP32 = "fp32"
 TITLES = {
     FP32: "FP32",
     "distill": "+ distillation",
@@ -65,7 +65,6 @@ STEPS = {
 }
 USUAL_STEPS = {"fpgm": Step(fpgm=Fpgm(max_flops=0.7)), "pact": Step(pact=Pact())}  # where the config names none
 BITS = (8, 5, 4, 3, 2)
-ENGINE_TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 REFERENCE = "onnxruntime"  # the engine whose readings are scored
 PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "numpy")
 # Error in % on CIFAR-10, ResNet-20, weights and activations of so many bits: PACT's authors (arXiv:1805.06085) and a

@@ -1,4 +1,4 @@
-"""An ablation for people: text, a page, CSV and a plot. All from its figures alone."""
+"""The report of an ablation: text, Markdown, CSV and a plot."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ppocr_slim.reports.plots import FAINT, INK, PALETTE, label_places, pareto_front, style
+from ppocr_slim.reports.records import Ablation, AblationVariant
 from ppocr_slim.reports.results import write_results
-from ppocr_slim.reports.tables import markdown, shortened, text_lines, write_csv
+from ppocr_slim.reports.tables import markdown, not_there, shortened, text_lines, write_csv
 
 COUNTS = ("lines", "pages", "pictures", "characters")  # among the scores: of what they were measured on
 LONGEST = 44  # characters of a name beside its bar
@@ -32,114 +33,114 @@ class MeanStd(NamedTuple):
         return f"{self.mean:.4f}{around}"
 
 
-def mean_std(variant: Mapping[str, Any], name: str) -> MeanStd | None:
-    """A score of a variant's runs that are there; None where none is."""
-    values = tuple(run["scores"][name] for run in variant["runs"] if name in run.get("scores", {}))
+def mean_std(variant: AblationVariant, name: str) -> MeanStd | None:
+    """Return a score over the runs of a variant that have it; None where none has."""
+    values = tuple(run.scores[name] for run in variant.runs if name in run.scores)
     if not values:
         return None
     return MeanStd(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, values)
 
 
-def other_scores(figures: Mapping[str, Any]) -> list[str]:
-    """The scores beside the metric, in their order."""
-    every = [name for variant in figures["variants"] for run in variant["runs"] for name in run.get("scores", {})]
-    return [name for name in dict.fromkeys(every) if name not in (figures["metric"], *COUNTS)]
+def other_scores(record: Ablation) -> list[str]:
+    """Return the names of the scores beside the metric, in their order."""
+    every = [name for variant in record.variants for run in variant.runs for name in run.scores]
+    return [name for name in dict.fromkeys(every) if name not in (record.metric, *COUNTS)]
 
 
-def table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], dict[str, str]]:
-    """Headings, a row of cells for each variant, and why runs and figures are not there."""
-    metric, others = figures["metric"], other_scores(figures)
+def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """Return headings, a row of cells for each variant, and why runs and measurements are missing."""
+    metric, others = record.metric, other_scores(record)
     headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
     rows, missing = [], {}
-    for variant in figures["variants"]:
+    for variant in record.variants:
         main = mean_std(variant, metric)
         found = [mean_std(variant, name) for name in others]
-        cells = [variant["name"], str(main or shortened(_why(variant), LONGEST)), str(len(main.values) if main else 0)]
+        cells = [variant.name, str(main or shortened(_why(variant), LONGEST)), str(len(main.values) if main else 0)]
         cells += [f"{one.mean:.4f}" if one else "" for one in found]
-        cells.append(f"{variant['parameters'] / 1e6:.2f} M" if "parameters" in variant else "")
-        cells.append(f"{variant['flops'] / 1e6:.0f}" if "flops" in variant else "")
-        cells.append(f"{variant['bytes'] / 1e6:.2f}" if "bytes" in variant else "")
-        cells.append(f"{variant['ms']['ms']:.2f} ({variant['ms']['ratio']:.2f}x)" if "ms" in variant else "")
+        cells.append("" if variant.parameters is None else f"{variant.parameters / 1e6:.2f} M")
+        cells.append("" if variant.flops is None else f"{variant.flops / 1e6:.0f}")
+        cells.append("" if variant.bytes is None else f"{variant.bytes / 1e6:.2f}")
+        cells.append("" if variant.ms is None else f"{variant.ms.ms:.2f} ({variant.ms.ratio:.2f}x)")
         rows.append(cells)
-        for run in variant["runs"]:
-            if "reason" in run:
-                missing[f"{variant['name']}, seed {run['seed']}"] = run["reason"]
-        if "note" in variant:
-            missing[f"{variant['name']}, MB and ms"] = variant["note"]
+        for run in variant.runs:
+            if run.reason is not None:
+                missing[f"{variant.name}, seed {run.seed}"] = run.reason
+        if variant.note is not None:
+            missing[f"{variant.name}, MB and ms"] = variant.note
     return headings, rows, missing
 
 
-def _why(variant: Mapping[str, Any]) -> str:
-    """Why a variant is not there: what its first run says."""
-    return next((run["reason"] for run in variant["runs"] if "reason" in run), "it has no score")
+def _why(variant: AblationVariant) -> str:
+    """Return why a variant is not there: what its first run says."""
+    return next((run.reason for run in variant.runs if run.reason is not None), "it has no score")
 
 
 def _title(name: str) -> str:
     return name.upper() if name in ("cer", "wer") else name.replace("_", " ")
 
 
-def failures(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Why runs are not there, by title."""
+def failures(record: Ablation) -> dict[str, str]:
+    """Return why runs are not there, by title."""
     return {
-        f"{variant['name']}, seed {run['seed']}": run["reason"]
-        for variant in figures["variants"]
-        for run in variant["runs"]
-        if "reason" in run
+        f"{variant.name}, seed {run.seed}": run.reason
+        for variant in record.variants
+        for run in variant.runs
+        if run.reason is not None
     }
 
 
-def text_table(figures: Mapping[str, Any]) -> str:
-    """The table as it is printed."""
-    headings, rows, missing = table(figures)
+def text_table(record: Ablation) -> str:
+    """Return the table as text."""
+    headings, rows, missing = table(record)
     return "\n".join([text_lines(headings, rows), *(f"not there: {title}: {why}" for title, why in missing.items())])
 
 
 def write_ablation(out: Path, figures: Mapping[str, Any]) -> Path:
-    """Write OUT.json, OUT.csv, OUT.png and OUT.md, made from the figures; gives the page."""
-    return write_results(out, figures, _page, csv=_write_csv, png=draw)
+    """Write OUT.json, OUT.csv, OUT.png and OUT.md; return the path of the last."""
+    return write_results(out, figures, Ablation, report, csv=_write_csv, png=draw)
 
 
-def _write_csv(path: Path, figures: Mapping[str, Any]) -> None:
-    """A line a run; what was measured of a variant stands in each of its lines."""
+def _write_csv(path: Path, record: Ablation) -> None:
+    """Write a line a run; what was measured of a variant stands in each of its lines."""
     lines = []
-    for variant in figures["variants"]:
-        measured = {key: variant.get(key) for key in ("parameters", "flops", "file", "bytes")}
-        time = variant.get("ms", {})
-        for run in variant["runs"]:
-            line = {"variant": variant["name"], "seed": run["seed"], **run.get("scores", {})}
-            line.update(steps=sum(run.get("steps", [])) or None, minutes=run.get("minutes"), commit=run.get("commit"))
-            line.update(measured, ms=time.get("ms"), ms_ratio=time.get("ratio"))
-            lines.append({**line, "reason": run.get("reason")})
+    for variant in record.variants:
+        measured = {key: getattr(variant, key) for key in ("parameters", "flops", "file", "bytes")}
+        time = variant.ms
+        for run in variant.runs:
+            line = {"variant": variant.name, "seed": run.seed, **run.scores}
+            line.update(steps=sum(run.steps) or None, minutes=run.minutes, commit=run.commit)
+            line.update(measured, ms=time and time.ms, ms_ratio=time and time.ratio)
+            lines.append({**line, "reason": run.reason})
     write_csv(path, lines)
 
 
-def draw(path: Path, figures: Mapping[str, Any]) -> None:
-    """Bars of all variants; accuracy against size and against time, by the variants' numbers."""
-    variants = figures["variants"]
+def draw(path: Path, record: Ablation) -> None:
+    """Draw bars of all variants; accuracy against size and against time, by the variants' numbers."""
+    variants = record.variants
     height = max(4.6, 1.6 + 0.42 * len(variants))
     figure = Figure(figsize=(16.5, height), facecolor="white", layout="constrained")
     bars, sizes, times = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
-    _draw_bars(bars, figures)
+    _draw_bars(bars, record)
     # to kilobytes: names within an ONNX file differ by some bytes
-    sized = {str(n): (round(one["bytes"] / 1e6, 3), one) for n, one in enumerate(variants, 1) if "bytes" in one}
-    timed = {str(n): (one["ms"]["ms"], one) for n, one in enumerate(variants, 1) if "ms" in one}
-    _draw_costs(sizes, figures, "Against size", "model file, MB", sized)
-    _draw_costs(times, figures, "Against time", "ONNX Runtime, ms", timed)
+    sized = {str(n): (round(one.bytes / 1e6, 3), one) for n, one in enumerate(variants, 1) if one.bytes is not None}
+    timed = {str(n): (one.ms.ms, one) for n, one in enumerate(variants, 1) if one.ms is not None}
+    _draw_costs(sizes, record, "Against size", "model file, MB", sized)
+    _draw_costs(times, record, "Against time", "ONNX Runtime, ms", timed)
     figure.savefig(path, dpi=120, format="png")
 
 
-def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
-    """One below the other, so that long names can be read; single seeds are dots."""
-    variants, metric = figures["variants"], figures["metric"]
-    spreads = [mean_std(variant, metric) for variant in variants]
-    means = [100 * one.mean for one in spreads if one]
-    longest = max([100 * max(one.values) for one in spreads if one], default=1.0)
-    shortest = min([100 * min(one.values) for one in spreads if one], default=0.0)
+def _draw_bars(axes: Axes, record: Ablation) -> None:
+    """Draw a bar a variant, one below the other, so that long names can be read; single seeds are dots."""
+    variants, metric = record.variants, record.metric
+    scores = [mean_std(variant, metric) for variant in variants]
+    means = [100 * one.mean for one in scores if one]
+    longest = max([100 * max(one.values) for one in scores if one], default=1.0)
+    shortest = min([100 * min(one.values) for one in scores if one], default=0.0)
     begin = max(0.0, shortest - 0.5 * (longest - shortest)) if means and shortest > CUT * longest else 0.0
     cut = f"  (bars begin at {begin:.1f})" if begin else ""
-    style(axes, f"{figures['name']}: {_title(metric)}", f"{_title(metric)}, %, {_direction(figures)}{cut}", "")
+    style(axes, f"{record.name}: {_title(metric)}", f"{_title(metric)}, %, {_direction(record)}{cut}", "")
     span = max(longest - begin, 1e-6)
-    for place, found in enumerate(spreads):
+    for place, found in enumerate(scores):
         color = PALETTE[place % len(PALETTE)]
         if not found:
             why = f"not there: {shortened(_why(variants[place]), LONGEST)}"
@@ -156,25 +157,25 @@ def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
         around = f" ± {deviation:.2f}" if found.deviation is not None else ""
         label = {"textcoords": "offset points", "va": "center", "color": INK, "fontsize": 9}
         axes.annotate(f"{mean:.2f}{around}", (end, place), (7, 0), **label)
-    names = [f"{shortened(variant['name'], LONGEST)}   {number}" for number, variant in enumerate(variants, 1)]
+    names = [f"{shortened(variant.name, LONGEST)}   {number}" for number, variant in enumerate(variants, 1)]
     axes.set_yticks(range(len(variants)), names)
     axes.set_ylim(len(variants) - 0.4, -0.6)
     axes.set_xlim(begin, begin + 1.28 * span)
     axes.grid(visible=False, axis="y")
 
 
-def _direction(figures: Mapping[str, Any]) -> str:
-    return "higher is better" if figures["higher_is_better"] else "lower is better"
+def _direction(record: Ablation) -> str:
+    return "higher is better" if record.higher_is_better else "lower is better"
 
 
 def _draw_costs(
-    axes: Axes, figures: Mapping[str, Any], title: str, cost: str, found: Mapping[str, tuple[float, Mapping[str, Any]]]
+    axes: Axes, record: Ablation, title: str, cost: str, found: Mapping[str, tuple[float, AblationVariant]]
 ) -> None:
-    """The metric against a cost, with the front of those that nothing beats in both; points carry variants' numbers."""
-    metric = figures["metric"]
+    """Draw the metric against a cost, with the Pareto front; points carry the variants' numbers."""
+    metric = record.metric
     style(axes, title, cost, f"{_title(metric)}, %")
-    spreads = {name: mean_std(variant, metric) for name, (_, variant) in found.items()}
-    points = {name: (found[name][0], 100 * one.mean) for name, one in spreads.items() if one}
+    scores = {name: mean_std(variant, metric) for name, (_, variant) in found.items()}
+    points = {name: (found[name][0], 100 * one.mean) for name, one in scores.items() if one}
     if not points:
         axes.annotate("nothing was measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
         return
@@ -182,7 +183,7 @@ def _draw_costs(
     bottom, top = _limits([y for _, y in points.values()])
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-    front = pareto_front(points, figures["higher_is_better"])
+    front = pareto_front(points, record.higher_is_better)
     corners = [points[name] for name in front]
     corners.append((right, corners[-1][1]))
     axes.step(*zip(*corners), where="post", color=FAINT, linewidth=2.2, zorder=1, label="Pareto front")
@@ -192,8 +193,8 @@ def _draw_costs(
     for name, point in points.items():
         color = PALETTE[(int(name) - 1) % len(PALETTE)]
         axes.plot(*zip(point, places[name]), color=color, linewidth=0.8, zorder=2)
-        if spreads[name].deviation:
-            axes.errorbar(*point, yerr=100 * spreads[name].deviation, color=color, capsize=3, linewidth=1, zorder=2)
+        if scores[name].deviation:
+            axes.errorbar(*point, yerr=100 * scores[name].deviation, color=color, capsize=3, linewidth=1, zorder=2)
         axes.scatter(*point, s=85, color=color, edgecolor="white", linewidth=1.3, zorder=3)
         weight = "bold" if name in front else "normal"
         axes.annotate(
@@ -202,55 +203,57 @@ def _draw_costs(
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis, with room at both; it begins at zero where the values come near it."""
+    """Return the ends of an axis, with room at both; it begins at zero where the values come near it."""
     low, high = min(values), max(values)
     room = 0.15 * ((high - low) or abs(high) or 1.0)
     return (0.0 if low - room < 0.25 * high else low - room), high + 1.4 * room
 
 
-def _page(name: str, figures: Mapping[str, Any]) -> str:
-    headings, rows, missing = table(figures)
-    changes = "adds to the one before it" if figures["cumulative"] else "changes"
-    seeds = ", ".join(map(str, figures["seeds"]))
+def report(name: str, record: Ablation) -> str:
+    """Return the report in Markdown."""
+    headings, rows, missing = table(record)
+    changes = "adds to the one before it" if record.cumulative else "changes"
+    seeds = ", ".join(map(str, record.seeds))
     lines = [
         f"# {name}",
         "",
-        f"- command: `{figures['command']}`",
-        f"- commit: {figures['commit']}, {figures['date']}{_commits(figures)}",
-        f"- {figures['machine']['processor']}, {figures['machine']['cores']} cores, {figures['threads']} threads",
-        "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
-        f"- every run: {figures['budget']}; seeds {seeds}",
-        f"- {_title(figures['metric'])} ({_direction(figures)}): of the last evaluation of a run, not of its best; "
-        f"mean ± standard deviation over n seeds{_evaluated(figures)}",
+        f"- command: `{record.command}`",
+        f"- commit: {record.commit}, {record.date}{_commits(record)}",
+        f"- {record.machine.processor}, {record.machine.cores} cores, {record.threads} threads",
+        f"- {record.version_list}",
+        f"- every run: {record.budget}; seeds {seeds}",
+        f"- {_title(record.metric)} ({_direction(record)}): of the last evaluation of a run, not of its best; "
+        f"mean ± standard deviation over n seeds{_evaluated(record)}",
         "- parameters, MFLOPs (multiply-adds of the network's typical input), MB and ms: of the first seed's ONNX "
         "file, INT8 where a variant is quantized for it; ms in ONNX Runtime, all variants in turns, in brackets "
-        f"the median of the rounds' own ratios to {figures['reference'] or 'the first'}",
+        f"the median of the rounds' own ratios to {record.reference or 'the first'}",
         "",
-        f"![{_title(figures['metric'])} of all variants, against size and against time]({name}.png)",
+        f"![{_title(record.metric)} of all variants, against size and against time]({name}.png)",
         "",
-        *markdown(headings, rows, missing),
+        *markdown(headings, rows),
+        *not_there(missing),
         "",
         f"What each variant {changes}:",
         "",
     ]
-    for number, variant in enumerate(figures["variants"], 1):
-        said = "; ".join(f"`{change}`" for change in variant["changes"]) or "nothing"
-        lines.append(f"{number}. {variant['name']}: {said}")
+    for number, variant in enumerate(record.variants, 1):
+        said = "; ".join(f"`{change}`" for change in variant.changes) or "nothing"
+        lines.append(f"{number}. {variant.name}: {said}")
     return "\n".join(lines) + "\n"
 
 
-def _commits(figures: Mapping[str, Any]) -> str:
-    """Which variants were trained by which commit, where that is not the page's."""
+def _commits(record: Ablation) -> str:
+    """Return which variants were trained by which commit, where that is not the report's."""
     made: dict[str, list[str]] = {}
-    for variant in figures["variants"]:
-        for one in dict.fromkeys(run["commit"] for run in variant["runs"] if "commit" in run):
-            made.setdefault(one, []).append(variant["name"])
-    if not made or list(made) == [figures["commit"]]:
+    for variant in record.variants:
+        for one in dict.fromkeys(run.commit for run in variant.runs if run.commit is not None):
+            made.setdefault(one, []).append(variant.name)
+    if not made or list(made) == [record.commit]:
         return ""
     return "; trained by " + ", ".join(f"{one} ({', '.join(names)})" for one, names in made.items())
 
 
-def _evaluated(figures: Mapping[str, Any]) -> str:
-    scores = [run["scores"] for variant in figures["variants"] for run in variant["runs"] if "scores" in run]
-    told = [f"{int(scores[0][name])} {name}" for name in COUNTS[:3] if scores and name in scores[0]]
-    return f", on {' with '.join(told)}" if told else ""
+def _evaluated(record: Ablation) -> str:
+    scores = [run.scores for variant in record.variants for run in variant.runs if run.scores]
+    counts = [f"{int(scores[0][name])} {name}" for name in COUNTS[:3] if scores and name in scores[0]]
+    return f", on {' with '.join(counts)}" if counts else ""

@@ -1,119 +1,130 @@
-"""The pipeline's page for docs/results, made from its figures alone. No text of a label."""
+"""The report of the end-to-end benchmark. No text of a label is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ppocr_slim.reports.records import Pipeline
+from ppocr_slim.reports.results import write_results
+from ppocr_slim.reports.tables import markdown
+
 TITLES = {"fp32": "this project, FP32", "int8": "this project, INT8", "rapidocr": "RapidOCR"}
+OURS = ("fp32", "int8")
 MEGABYTE = 1_000_000
 
 
-def page_text(name: str, figures: Mapping[str, Any]) -> str:
-    """The page in Markdown."""
-    pages, sides, machine = figures["pages"], figures["sides"], figures["machine"]
+def write_pipeline(out: Path, figures: Mapping[str, Any]) -> Path:
+    """Write OUT.json and OUT.md; return the path of the report."""
+    return write_results(out, figures, Pipeline, report)
+
+
+def report(name: str, record: Pipeline) -> str:
+    """Return the report in Markdown."""
     lines = [
         f"# {name}",
         "",
         "The whole pipeline: lines found on a page, turned upright, and read.",
         "",
-        f"- command: `{figures['command']}`",
-        f"- commit: {figures['commit']}, {figures['date']}",
-        f"- {machine['processor']}, {machine['cores']} cores, {figures['threads']} threads a side",
-        f"- {pages['count']} pages of {pages['file']}, {pages['lines']} lines",
+        f"- command: `{record.command}`",
+        f"- commit: {record.commit}, {record.date}",
+        f"- {record.machine.processor}, {record.machine.cores} cores, {record.threads} threads a side",
+        f"- {record.pages.count} pages of {record.pages.file}, {record.pages.lines} lines",
         *(
-            f"- {_title(side)}: " + ", ".join(f"{package} {version}" for package, version in found["versions"].items())
-            for side, found in sides.items()
+            f"- {_title(side)}: " + ", ".join(f"{package} {version}" for package, version in found.versions.items())
+            for side, found in record.sides.items()
         ),
-        "",
-        "## Found",
-        "",
-        "At an IoU of 0.5 (ICDAR 2015's protocol). Of other engines those boxes that their own limits leave.",
-        "",
     ]
+    sections = {
+        "Found": _detection(record),
+        "Turned": _direction(record),
+        "Read": _reading(record),
+        "Time and memory": _speed(record),
+        "Size": _sizes(record),
+    }
+    for title, section in sections.items():
+        if section:
+            lines += ["", f"## {title}", "", *section]
+    return "\n".join(lines) + "\n"
+
+
+def _detection(record: Pipeline) -> list[str]:
     rows = []
-    for side, found in sides.items():
-        kinds = [("all", found["detection"]["all"])]
-        kinds += found["detection"]["by_kind"].items()
-        kinds += [(f"{lines_} lines", some) for lines_, some in found["detection"]["by_lines"].items()]
-        for kind, some in kinds:
-            scores = [f"{some[key]:.4f}" for key in ("hmean", "precision", "recall")]
-            rows.append([_title(side), kind, str(some["pages"]), str(some["lines"]), *scores])
-    lines += _table(["", "pages", "number", "lines", "hmean", "precision", "recall"], rows)
-    lines += ["", "## Turned", "", "Each line shown upright and upside down.", ""]
+    for side, found in record.sides.items():
+        kinds = {"all": found.detection.all, **found.detection.by_kind}
+        kinds.update({f"{count} lines": some for count, some in found.detection.by_lines.items()})
+        for kind, some in kinds.items():
+            scores = [f"{score:.4f}" for score in (some.hmean, some.precision, some.recall)]
+            rows.append([_title(side), kind, str(some.pages), str(some.lines), *scores])
+    said = "At an IoU of 0.5 (ICDAR 2015's protocol). Of other engines those boxes that their own limits leave."
+    return [said, "", *markdown(["", "pages", "number", "lines", "hmean", "precision", "recall"], rows)]
+
+
+def _direction(record: Pipeline) -> list[str]:
+    titles = {"crops": "lines cut out of the pages", "rows": "text lines of the label file"}
+    rows = [
+        [titles[name], str(some.pictures)] + [f"{x:.4f}" for x in (some.accuracy, some.wrongly_turned, some.left)]
+        for name, some in record.direction.items()
+    ]
+    headings = ["", "pictures", "right", "upright but turned", "upside down but left"]
+    return ["Each line shown upright and upside down.", "", *markdown(headings, rows)]
+
+
+def _reading(record: Pipeline) -> list[str]:
     rows = []
-    for what, some in figures["direction"].items():
-        title = {"crops": "lines cut out of the pages", "rows": "rows of the label file"}[what]
-        shares = [f"{some[key]:.4f}" for key in ("accuracy", "wrongly_turned", "left")]
-        rows.append([title, str(some["pictures"]), *shares])
-    lines += _table(["", "pictures", "direction told", "upright but turned", "upside down but left"], rows)
-    lines += ["", "## Read", ""]
-    lines.append(
+    for side, found in record.sides.items():
+        parts = {"all": found.reading.all}
+        parts.update({count: some for count, some in found.reading.by_lines.items() if some.lines})
+        for part, reading in parts.items():
+            fractions = [x / max(1, reading.characters) for x in (reading.wrong, reading.missed, reading.added)]
+            row = [_title(side), part if part == "all" else f"{part} lines"]
+            row += [f"{reading.found} of {reading.lines}", f"{reading.cer:.4f}", *(f"{x:.4f}" for x in fractions)]
+            if side in record.true_boxes:
+                alone = record.true_boxes[side]
+                cer = (alone.all if part == "all" else alone.by_lines[part]).cer
+                rows.append([*row, f"{cer:.4f}", f"{100 * (reading.cer - cer):+.1f}"])
+            else:
+                rows.append([*row, "-", "-"])
+    said = [
         "Character error rate over all true lines: a line that was not found is wrong in all its characters, what is "
         "read where there is no line is too much. Beside it that of the recognizer alone, on the true lines cut out."
-    )
-    if figures["only_rows"]:
-        lines.append(f"Only lines that say what a row of {figures['only_rows']} says; the others count neither way.")
-    lines.append("")
-    rows = []
-    for side, found in sides.items():
-        parts = [("all", found["reading"]["all"])]
-        parts += [(f"{count} lines", some) for count, some in found["reading"]["by_lines"].items() if some["lines"]]
-        for kind, reading in parts:
-            alone = figures["true_boxes"].get(side)
-            if alone:
-                alone = alone["all"] if kind == "all" else alone["by_lines"][kind[: -len(" lines")]]
-            shares = [reading[key] / max(1, reading["characters"]) for key in ("wrong", "missed", "added")]
-            rows.append(
-                [_title(side), kind, f"{reading['found']} of {reading['lines']}", f"{reading['cer']:.4f}"]
-                + [f"{share:.4f}" for share in shares]
-                + ([f"{alone['cer']:.4f}", f"{100 * (reading['cer'] - alone['cer']):+.1f}"] if alone else ["-", "-"])
-            )
-    headings = [
-        "",
-        "pages",
-        "lines found",
-        "CER",
-        "misread",
-        "missed",
-        "too much",
-        "CER on true boxes",
-        "difference, points",
     ]
-    lines += _table(headings, rows)
-    if figures["speed"]:
-        speed = figures["speed"]
-        lines += ["", "## Time and memory", ""]
-        lines.append(
-            f"Milliseconds a page, without decoding its file: {speed['pages']} pages of {speed['median_lines']:g} "
-            f"lines (median), all sides in turns, page by page, the median of {speed['rounds']} rounds. The ratio is "
-            "the median of the rounds' own."
-        )
-        lines.append("")
-        rivals = [side for side in speed["sides"] if side not in ("fp32", "int8")]
-        rows = []
-        for side, found in speed["sides"].items():
-            row = [_title(side), *(f"{found['ms'][stage]:.0f}" for stage in ("det", "cls", "rec", "total"))]
-            ratios = [found.get(f"against_{rival}") for rival in rivals]
-            row += [f"{ratio['ratio']:.2f}" if ratio else "-" for ratio in ratios]
-            rows.append(row + [f"{found['peak_mb']:.0f}"])
-        ratios = [f"ratio to {_title(rival)}" for rival in rivals]
-        lines += _table(["", "det", "cls", "rec", "page", *ratios, "peak memory, MB"], rows)
-    lines += ["", "## Size", ""]
+    if record.only_rows:
+        said.append(f"Only lines that say what a line of {record.only_rows} says; the others count neither way.")
+    headings = ["", "pages", "lines found", "CER", "misread", "missed", "too much", "CER on true boxes"]
+    return [*said, "", *markdown([*headings, "difference, points"], rows)]
+
+
+def _speed(record: Pipeline) -> list[str]:
+    speed = record.speed
+    if speed is None:
+        return []
+    peers = [side for side in speed.sides if side not in OURS]
     rows = []
-    for task, sizes in figures["bundles"].items():
-        rows += [[f"{task}: {file}", f"{size / MEGABYTE:.2f}"] for file, size in sizes.items()]
-    for side, found in sides.items():
-        if side not in ("fp32", "int8"):
-            rows += [[f"{_title(side)}: {file}", f"{size / MEGABYTE:.2f}"] for file, size in found["sizes"].items()]
-    lines += _table(["file", "MB"], rows)
-    return "\n".join(lines) + "\n"
+    for side, found in speed.sides.items():
+        ratios = [found.against(peer) for peer in peers]
+        rows.append(
+            [_title(side), *(f"{found.ms[stage]:.0f}" for stage in ("det", "cls", "rec", "total"))]
+            + [f"{ratio.ratio:.2f}" if ratio else "-" for ratio in ratios]
+            + [f"{found.peak_mb:.0f}"]
+        )
+    said = (
+        f"Milliseconds a page, without decoding its file: {speed.pages} pages of {speed.median_lines:g} "
+        f"lines (median), all sides in turns, page by page, the median of {speed.rounds} rounds. The ratio is "
+        "the median of the rounds' own."
+    )
+    ratios = [f"ratio to {_title(peer)}" for peer in peers]
+    return [said, "", *markdown(["", "det", "cls", "rec", "page", *ratios, "peak memory, MB"], rows)]
+
+
+def _sizes(record: Pipeline) -> list[str]:
+    sizes = {f"{task}: {file}": size for task, files in record.bundles.items() for file, size in files.items()}
+    for side, found in record.sides.items():
+        if side not in OURS:
+            sizes.update({f"{_title(side)}: {file}": size for file, size in found.sizes.items()})
+    return markdown(["file", "MB"], [[file, f"{size / MEGABYTE:.2f}"] for file, size in sizes.items()])
 
 
 def _title(side: str) -> str:
     return TITLES.get(side, side)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]

@@ -1,4 +1,7 @@
-"""What comes of an experiment, for docs/results: figures as JSON, and a page, tables and plots made from them."""
+"""Results of an experiment or a benchmark in docs/results: a record as JSON, and a report with tables and plots.
+
+The report is made from the record alone, never by hand.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,45 @@ from pathlib import Path
 from typing import Any
 
 from ppocr_slim.folders import replacing
-
-Figures = Mapping[str, Any]
+from ppocr_slim.reports.records import RecordT, read_record
 
 
 def write_results(
-    out: Path, figures: Figures, page: Callable[[str, Figures], str], **others: Callable[[Path, Figures], None]
+    out: Path,
+    figures: Mapping[str, Any],
+    kind: type[RecordT],
+    report: Callable[[str, RecordT], str],
+    **others: Callable[[Path, RecordT], None],
 ) -> Path:
-    """Write OUT.json, then OUT.md made by `page` of OUT's name, and by each of `others` a file OUT.<its name>; gives
-    the page's path.
+    """Write OUT.json, then OUT.md and what goes with it, made from the record that the JSON is.
 
-    The figures come first: a page or a plot that fails takes nothing with it. SlimError where they cannot be written.
+    The JSON comes first: a report or a plot that fails takes nothing with it.
+
+    Args:
+        figures: the record as plain dicts and lists.
+        kind: of record.
+        report: makes the Markdown of OUT's name and the record.
+        others: by ending, each writes a file OUT.<ending>.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        SlimError: a file cannot be written, or the figures are no such record.
     """
     _write(out, "json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    for kind, write in others.items():
-        with replacing(_named(out, kind)) as new:
-            write(new, figures)
-    return _write(out, "md", page(out.name, figures))
+    record = read_record(kind, figures, str(_named(out, "json")))
+    for ending, write in others.items():
+        with replacing(_named(out, ending)) as new:
+            write(new, record)
+    return _write(out, "md", report(out.name, record))
 
 
-def _write(out: Path, kind: str, text: str) -> Path:
-    with replacing(_named(out, kind)) as new:
+def _write(out: Path, ending: str, text: str) -> Path:
+    with replacing(_named(out, ending)) as new:
         new.write_text(text, encoding="utf-8")
-    return _named(out, kind)
+    return _named(out, ending)
 
 
-def _named(out: Path, kind: str) -> Path:
-    return out.with_name(f"{out.name}.{kind}")  # not with_suffix: the name may have a dot of its own
+def _named(out: Path, ending: str) -> Path:
+    return out.with_name(f"{out.name}.{ending}")  # not with_suffix: the name may have a dot of its own

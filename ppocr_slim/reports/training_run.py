@@ -1,11 +1,7 @@
-"""A run's page for docs/results: figures as JSON, a short page made from them, and the curve. No text of a label.
-
-The page is made from the JSON alone, and the JSON from what the run and its evaluations left behind.
-"""
+"""The report of a finished run: its scores by writer, and the curve."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
-from ppocr_slim.config.schema import Config, TrainStage
-from ppocr_slim.errors import SlimError
-from ppocr_slim.reports.provenance import commit as working_commit
+from ppocr_slim.reports.records import TrainingRun
 from ppocr_slim.reports.results import write_results
-from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders
-from ppocr_slim.training.runlog import LOG_FILE, read_log
+from ppocr_slim.reports.tables import markdown
 
-WARM_UP_ROWS = 3  # of predictions, whose times do not count
 TITLES = {
     "cer": "CER",
     "wer": "WER",
@@ -34,108 +25,18 @@ TITLES = {
 }
 
 
-def collect(
-    run: Path,
-    command: str,
-    note: str,
-    evaluation: Path,
-    other_evaluation: Path | None = None,
-    predictions: Path | None = None,
-    commit: str | None = None,
-) -> dict[str, Any]:
-    """The figures of a finished run.
-
-    Args:
-        run: the run's folder, with config.yml and, in the folder of its last training stage, log.jsonl.
-        command: what was run.
-        evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
-        other_evaluation: the same rows with another engine: how many texts differ is counted.
-        predictions: what `tools/predict_rec.py --json` printed for the rows, for the time a row.
-        commit: what the run was made from; by default the working tree's.
-
-    Raises:
-        SlimError: a file is missing or has no such figures, the two evaluations are of different rows, or there
-            are too few predictions.
-    """
-    try:
-        config = load_config(run / CONFIG_FILE)
-        trained = [folder for stage, folder in stage_folders(config.recipe, run) if isinstance(stage, TrainStage)]
-        records = read_log(trained[-1])
-        scored = json.loads(evaluation.read_text(encoding="utf-8"))
-        other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
-        rows = [json.loads(line) for line in _lines(predictions)] if predictions else None
-        metric = config.metric.name if config.metric else "cer"  # older runs had no other task
-        checks: dict[str, Any] = {}
-        if other is not None:
-            checks.update(_compared(scored, other, evaluation, other_evaluation))
-        if rows is not None:
-            checks.update(_times(rows, predictions))
-        return {
-            "command": command,
-            "commit": commit or working_commit(),
-            "note": note,
-            **_progress(records, config),
-            "scores": scored["scores"],
-            "by_writer": scored.get("by_group", {}),
-            "checks": checks,
-            "curve": {
-                "train_loss": [[r["step"], r["loss"]] for r in records if "loss" in r],
-                f"eval_{metric}": [[r["step"], r[f"eval/{metric}"]] for r in records if f"eval/{metric}" in r],
-            },
-        }
-    except (OSError, ValueError) as error:
-        raise SlimError(f"the report of {run} cannot be made: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise SlimError(f"the report of {run} cannot be made: a file of it is of another kind ({error!r})") from error
+def write_training_run(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
+    """Write NAME.json, NAME.png (the curve) and NAME.md; return the path of the report."""
+    return write_results(folder / name, figures, TrainingRun, report, png=_draw_curve)
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
-
-
-def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """Steps, rows seen and minutes of training. A log that does not count rows is taken to have had full batches."""
-    batch = config.train.batch_size * config.run.processes
-    step, images, seconds = 0, 0, 0.0
-    for record in records:
-        if "loss" in record:
-            seen = record.get("images", images + (record["step"] - step) * batch)
-            seconds += (seen - images) / record["images_per_s"]
-            step, images = record["step"], seen
-    if not step:
-        raise ValueError(f"its {LOG_FILE} has no training step")
-    return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
-
-
-def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> dict[str, Any]:
-    pairs = list(zip(scored["lines"], other["lines"]))
-    if len(scored["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
-        raise SlimError(f"{evaluation} and {other_evaluation} are of different rows: evaluate both on one label file")
-    differing = sum(a["reading"] != b["reading"] for a, b in pairs)
-    return {"texts that differ between backends": differing, "rows compared": len(pairs)}
-
-
-def _times(rows: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any]:
-    times = [row["ms"] for row in rows if "ms" in row][WARM_UP_ROWS:]
-    if not times:
-        raise SlimError(f"{predictions} has no more than {WARM_UP_ROWS} rows that were read: the first ones warm up")
-    median, high = np.percentile(times, [50, 95]).round(1).tolist()
-    return {"median ms a row": median, "95th percentile, ms": high}
-
-
-def write_page(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
-    """Write NAME.json, NAME.png (the curve) and NAME.md; gives the page."""
-    return write_results(folder / name, figures, _page, png=_draw_curve)
-
-
-def _draw_curve(path: Path, figures: Mapping[str, Any]) -> None:
-    curve = figures["curve"]
+def _draw_curve(path: Path, record: TrainingRun) -> None:
     figure = Figure(figsize=(7.5, 3.8))
     left = figure.add_subplot()
     right = left.twinx()
-    evaluated = next(key for key in curve if key.startswith("eval_"))
+    evaluated = next(key for key in record.curve if key.startswith("eval_"))
     metric = evaluated[len("eval_") :]
-    title, losses, values = TITLES.get(metric, metric), curve["train_loss"], curve[evaluated]
+    title, losses, values = TITLES.get(metric, metric), record.curve["train_loss"], record.curve[evaluated]
     left.plot(*zip(*losses), color="tab:blue", linewidth=0.8, label="training loss")
     right.plot(*zip(*values), color="tab:red", marker=".", label=f"{title}, evaluation data")
     left.set_xlabel("step")
@@ -151,24 +52,27 @@ def _draw_curve(path: Path, figures: Mapping[str, Any]) -> None:
     figure.savefig(path, dpi=100, format="png")
 
 
-def _page(name: str, figures: Mapping[str, Any]) -> str:
+def report(name: str, record: TrainingRun) -> str:
+    """Return the report in Markdown."""
+    counted = next(key for key in ("lines", "pictures") if key in record.scores)
+    columns = [key for key, value in record.scores.items() if isinstance(value, float)]
+    rows = [
+        [writer, str(scores[counted]), *(f"{scores[key]:.4f}" for key in columns)]
+        for writer, scores in [("**all**", record.scores), *record.by_writer.items()]
+    ]
     lines = [
         f"# {name}",
         "",
-        figures["note"],
+        record.note,
         "",
-        f"- command: `{figures['command']}`",
-        f"- commit: {figures['commit']}",
-        f"- {figures['steps']} steps, {figures['images_seen']} images seen, "
-        f"{figures['training_minutes']} minutes of training steps",
+        f"- command: `{record.command}`",
+        f"- commit: {record.commit}",
+        f"- {record.steps} steps, {record.images_seen} images seen, "
+        f"{record.training_minutes} minutes of training steps",
+        *(f"- {key}: {value}" for key, value in record.checks.items()),
+        "",
+        f"![curve]({name}.png)",
+        "",
+        *markdown(["writer", counted, *(TITLES.get(key, key) for key in columns)], rows),
     ]
-    lines += [f"- {key}: {value}" for key, value in figures["checks"].items()]
-    lines += ["", f"![curve]({name}.png)", ""]
-    counted = next(key for key in ("lines", "pictures") if key in figures["scores"])
-    columns = [key for key, value in figures["scores"].items() if isinstance(value, float)]
-    lines.append(f"| writer | {counted} | " + " | ".join(TITLES.get(key, key) for key in columns) + " |")
-    lines.append("|---|---|" + "---|" * len(columns))
-    for writer, scores in [("**all**", figures["scores"]), *figures["by_writer"].items()]:
-        cells = " | ".join(f"{scores[key]:.4f}" for key in columns)
-        lines.append(f"| {writer} | {scores[counted]} | {cells} |")
     return "\n".join(lines) + "\n"

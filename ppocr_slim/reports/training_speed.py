@@ -1,74 +1,68 @@
-"""What the training benchmark found, for people: a table to print, a page, plots. All from its figures alone."""
+"""The report of the training benchmark: a table to print, Markdown, plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from ppocr_slim.reports.records import TrainingSpeed
 from ppocr_slim.reports.results import write_results
+from ppocr_slim.reports.tables import markdown, text_lines
 
 HEADINGS = ("case", "contender", "processes x batch", "images/s", "ratio to stock", "peak MB", "waiting")
 
 
-def table_rows(figures: Mapping[str, Any]) -> list[list[str]]:
-    """A row of cells, under `HEADINGS`, for each contender of each case."""
-    rows = []
-    for case in figures["cases"]:
-        for found in case.get("contenders", ()):
-            waiting = found["waiting_share"]
-            rows.append(
-                [
-                    case["name"],
-                    found["name"],
-                    f"{found['processes']} x {found['batch']}",
-                    f"{found['images_per_s']:.1f}",
-                    f"{found['ratio']:.2f}",
-                    f"{found['peak_mb']:.0f}",
-                    "-" if waiting is None else f"{waiting:.1%}",
-                ]
-            )
-    return rows
+def table_rows(record: TrainingSpeed) -> list[list[str]]:
+    """Return a row of cells, under `HEADINGS`, for each contender of each case."""
+    return [
+        [
+            case.name,
+            found.name,
+            f"{found.processes} x {found.batch}",
+            f"{found.images_per_s:.1f}",
+            f"{found.ratio:.2f}",
+            f"{found.peak_mb:.0f}",
+            "-" if found.waiting_share is None else f"{found.waiting_share:.1%}",
+        ]
+        for case in record.cases
+        for found in case.contenders
+    ]
 
 
-def table(figures: Mapping[str, Any]) -> str:
-    """The table as it is printed."""
-    rows = [list(HEADINGS), *table_rows(figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = []
-    for row in rows:
-        words = [f"{cell:<{width}}" for cell, width in zip(row[:2], widths)]
-        numbers = [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:])]
-        lines.append("  ".join(words + numbers))
-    return "\n".join(lines)
+def table(record: TrainingSpeed) -> str:
+    """Return the table as text."""
+    return text_lines(HEADINGS, table_rows(record), right_from=2)
 
 
-def write_figures(path: Path, figures: Mapping[str, Any]) -> Path:
-    """Write NAME.json at `path`, and beside it NAME.md with its plots; gives the page."""
-    draw = partial(_draw_plots, path.parent)
-    return write_results(path.with_suffix(""), figures, lambda name, figures: _page(name, figures, draw(name, figures)))
+def write_training_speed(path: Path, figures: Mapping[str, Any]) -> Path:
+    """Write NAME.json at `path`, and beside it NAME.md with its plots; return the path of the report."""
+
+    def draw_and_report(name: str, record: TrainingSpeed) -> str:
+        return report(name, record, _draw_plots(path.parent, name, record))
+
+    return write_results(path.with_suffix(""), figures, TrainingSpeed, draw_and_report)
 
 
-def _draw_plots(folder: Path, page: str, figures: Mapping[str, Any]) -> dict[str, str]:
-    """Draw what there is; gives caption -> file name."""
+def _draw_plots(folder: Path, name: str, record: TrainingSpeed) -> dict[str, str]:
+    """Draw the curves that there are; return caption -> file name."""
     plots = {}
-    for case in figures["cases"]:
-        if "curve" in case:
-            curve, name = case["curve"], f"{page}_curve_{case['name']}.png"
-            steps = range(1, curve["steps"] + 1)
-            _draw(folder / name, "loss", {key: (steps, curve[key]) for key in ("stock", "fast")})
+    for case in record.cases:
+        if case.curve is not None:
+            curve, file = case.curve, f"{name}_curve_{case.name}.png"
+            steps = range(1, curve.steps + 1)
+            _draw(folder / file, "loss", {"stock": (steps, curve.stock), "fast": (steps, curve.fast)})
             caption = (
-                f"{case['title']}: loss of {curve['steps']} steps from one seed; largest difference "
-                f"{curve['largest_difference']:.2g}, at the end {curve['final_difference']:.2g}"
+                f"{case.title}: loss of {curve.steps} steps from one seed; largest difference "
+                f"{curve.largest_difference:.2g}, at the end {curve.final_difference:.2g}"
             )
-            plots[caption] = name
-        if "memory" in case:
-            held, name = case["memory"]["resident_mb"], f"{page}_memory_{case['name']}.png"
-            _draw(folder / name, "resident memory, MB", {"ours": tuple(zip(*held))})
-            plots[f"{case['title']}: memory over {case['memory']['steps']} steps"] = name
+            plots[caption] = file
+        if case.memory is not None:
+            file = f"{name}_memory_{case.name}.png"
+            _draw(folder / file, "resident memory, MB", {"ours": tuple(zip(*case.memory.resident_mb))})
+            plots[f"{case.title}: memory over {case.memory.steps} steps"] = file
     return plots
 
 
@@ -86,35 +80,41 @@ def _draw(path: Path, label: str, lines: Mapping[str, Any]) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _page(name: str, figures: Mapping[str, Any], plots: Mapping[str, str]) -> str:
-    machine = figures["machine"]
+def report(name: str, record: TrainingSpeed, plots: Mapping[str, str]) -> str:
+    """Return the report in Markdown.
+
+    Args:
+        plots: caption -> file name.
+    """
+    machine = record.machine
     lines = [
         f"# {name}",
         "",
-        "Images a second in training. The contenders take turns, round by round; a figure is the median of the rounds, "
+        "Images a second in training. The contenders take turns, round by round; a number is the median of the rounds, "
         "a ratio the median of the rounds' own ratios.",
         "",
         "- stock: Paddle in a single process with nothing set, through the same training loop and data",
         "- ours: this project's kernels, the same batch of a step shared out to the processes; also with the whole "
         "batch for each of them, and in one process",
         "- torch: the same network in PyTorch, channels_last, a thread a core, batches ready in memory",
-        "- peak MB: the sum over all processes of a contender; waiting: for data, as a share of the time",
+        "- peak MB: the sum over all processes of a contender; waiting: for data, as a fraction of the time",
         "",
-        f"- command: `{figures['command']}`",
-        f"- commit: {figures['commit']}, {figures['date']}",
-        f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB",
-        "- " + ", ".join(f"{name} {version}" for name, version in figures["versions"].items()),
-        *([f"- {figures['rounds']} rounds of {figures['steps']} steps"] if figures["rounds"] else []),
+        f"- command: `{record.command}`",
+        f"- commit: {record.commit}, {record.date}",
+        f"- {machine.processor}, {machine.cores} cores, {machine.memory_gb} GB",
+        f"- {record.version_list}",
+        *([f"- {record.rounds} rounds of {record.steps} steps"] if record.rounds else []),
         "",
     ]
-    for case in figures["cases"]:
-        height, width = case["size"]
-        million = f", {case['parameters'] / 1e6:.2f} M parameters" if "parameters" in case else ""
-        lines.append(f"- {case['name']}: {case['title']}, {height} x {width}, batch {case['batch']}{million}")
-    rows = table_rows(figures)
+    for case in record.cases:
+        height, width = case.size
+        million = "" if case.parameters is None else f", {case.parameters / 1e6:.2f} M parameters"
+        lines.append(f"- {case.name}: {case.title}, {height} x {width}, batch {case.batch}{million}")
+    rows = table_rows(record)
     if rows:
-        lines += ["", "| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines += ["", *markdown(HEADINGS, rows, texts=2)]
     for caption, file in plots.items():
         lines += ["", f"{caption}:", "", f"![{caption}]({file})"]
+    if record.note:
+        lines += ["", record.note]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,6 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.lines import EvaluatedLine, scores_of
 from ppocr_slim.evaluation.metrics import normal_form
 from ppocr_slim.reports.provenance import provenance
-from ppocr_slim.reports.tables import markdown
 from ppocr_slim.runtime.bundle import LANGUAGE, read_bundle
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer, open_bundle_decoder
@@ -163,53 +162,3 @@ def made_worse(lines: dict[str, list[EvaluatedLine]], name: str) -> list[Evaluat
     pairs = zip(lines[WAYS[0].name], lines[name])
     worse = [(line.distance - plain.distance, line) for plain, line in pairs if line.distance > plain.distance]
     return [line for _, line in sorted(worse, key=lambda pair: -pair[0])]
-
-
-HEADINGS = [
-    "decoding",
-    "CER",
-    "WER",
-    "exact",
-    "Kalapa",
-    "changed",
-    "better",
-    "worse",
-    "numbers changed",
-    "kB",
-    "ms a row",
-]
-
-
-def table(figures: dict[str, Any]) -> list[list[str]]:
-    """The cells below `HEADINGS`, a row for each way."""
-    rows = []
-    for way in figures["ways"]:
-        s = way["scores"]
-        cells = [f"{s[key]:.4f}" for key in ("cer", "wer", "line_accuracy", "kalapa_score")]
-        counts = [str(way[key]) for key in ("changed", "better", "worse", "numbers_changed")]
-        rows.append(
-            [way["name"], *cells, *counts, f"{way['bytes'] / 1000:.0f}", f"{way['ms']:.1f} ({way['ms_95']:.1f})"]
-        )
-    return rows
-
-
-def page_text(name: str, figures: dict[str, Any]) -> str:
-    """The page in Markdown."""
-    lines = [
-        f"# {name}",
-        "",
-        "What knowledge of addresses is worth: the same rows and the same network, decoded in several ways. Changed, "
-        "better and worse are rows, against greedy decoding. Words with a digit or a slash are never rewritten: the "
-        "column counts the rows in which they are not as they were read.",
-        "",
-        f"- command: `{figures['command']}`",
-        f"- commit: {figures['commit']}, {figures['date']}",
-        f"- {figures['machine']['processor']}, {figures['machine']['cores']} cores",
-        "- " + ", ".join(f"{package} {version}" for package, version in figures["versions"].items()),
-        f"- {figures['bundle']}, {figures['rows']} rows; of a row's time {figures['network_ms']:.1f} ms are the "
-        "network and the picture; in brackets the 95th percentile",
-        "- kB: of the language model and of the map",
-        "",
-        *markdown(HEADINGS, table(figures), {}),
-    ]
-    return "\n".join(lines) + "\n"
