@@ -20,15 +20,15 @@ from ppocr_slim.tasks.networks import open_recognizer
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 STAGES = ("train", "prune", "quantize")
 EPOCHS = 8  # of each stage: long enough to be killed in
-STEPS = EPOCHS * len(TEXTS) // 4  # batches of 4
+TECHNIQUES = EPOCHS * len(TEXTS) // 4  # batches of 4
 
 
 def recipe(teacher):
     teach = {"distill": {"teacher": str(teacher), "losses": [{"name": "mean_logits"}]}}
     return [
-        {"stage": "train", "epochs": EPOCHS, "steps": [teach]},
-        {"stage": "prune", "epochs": EPOCHS, "lr": 1e-5, "steps": [{"fpgm": {"max_flops": 0.8}}, teach]},
-        {"stage": "quantize", "epochs": EPOCHS, "lr": 1e-5, "steps": [{"pact": {"max_drop": 10}}]},
+        {"stage": "train", "epochs": EPOCHS, "techniques": [teach]},
+        {"stage": "prune", "epochs": EPOCHS, "lr": 1e-5, "techniques": [{"fpgm": {"max_flops": 0.8}}, teach]},
+        {"stage": "quantize", "epochs": EPOCHS, "lr": 1e-5, "techniques": [{"pact": {"max_drop": 10}}]},
         {"stage": "export", "formats": ["paddle", "onnx", "onnx_int8"], "budget_mb": 5},
     ]
 
@@ -55,7 +55,7 @@ def test_one_command_from_nothing_to_a_slim_bundle_survives_a_kill_in_every_stag
             process.send_signal(kind)
             process.communicate()
             assert process.returncode == -kind
-            assert read_states(tmp_path / name / stage / "last")["step"] < STEPS
+            assert read_states(tmp_path / name / stage / "last")["step"] < TECHNIQUES
         done = run(command)
         assert done.returncode == 0, done.stderr
         results[name] = [read_arrays(tmp_path / name / stage / "best" / "model.pdparams") for stage in STAGES]
@@ -86,7 +86,7 @@ def test_two_processes_slim_one_network(tmp_path):
         Global={"pretrained": str(start), "processes": 2, "eval_every_steps": 2},
         Architecture={"args": ARGS},
         Optimizer={"lr": 1e-5},
-        Recipe=[{"stage": name, "epochs": 2, "steps": steps} for name, steps in stages.items()],
+        Recipe=[{"stage": name, "epochs": 2, "techniques": steps} for name, steps in stages.items()],
     )
     done = run(train_command(tmp_path, raw))
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -125,7 +126,7 @@ def test_a_contender_that_would_not_fit_is_refused():
 
 def test_a_contender_that_dies_is_one_error_with_its_last_words(tmp_path: Path):
     """Lost otherwise: the benchmark would wait for ever, or not say why there are no figures."""
-    training.make_rows(tmp_path / "rows", 4)
+    training.make_lines(tmp_path / "rows", 4)
     wrong = Case("wrong", "", "no_such_network", {}, 32, 480, 2)
     with Contender(
         ContenderPlan("stock", 1, 2, False), wrong, tmp_path / "stock", tmp_path / "rows" / "train.txt"
@@ -138,7 +139,7 @@ def test_a_contender_that_dies_is_one_error_with_its_last_words(tmp_path: Path):
 
 def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
     """Lost otherwise: any part of it could be broken, and be found after an hour of rounds."""
-    monkeypatch.setattr(training, "ROWS", 8)
+    monkeypatch.setattr(training, "LINES", 8)
     monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
     settings = TrainingSpeedSettings([TINY], rounds=1, steps=1, warm_up=1, processes=1)
     (figures,) = run_training_benchmark(settings, "the command")
@@ -167,3 +168,20 @@ def test_the_page_shows_curves_and_memory(tmp_path: Path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"b.json", "b.md", "b_curve_tiny.png", "b_memory_tiny.png"}
     assert "(b_curve_tiny.png)" in text and "(b_memory_tiny.png)" in text and "| case |" not in text
+
+
+def test_a_detector_is_timed_as_it_trains(tmp_path: Path):
+    """Lost otherwise: the detector's row would say how fast random maps and another loss are."""
+    case = Case("tiny", "", "db_mv3_slim", {"scale": 0.35}, 96, 96, 2, "configs/kalapa/det_pretrain.yml")
+    pages = training.make_pages(tmp_path / "pages", 2)
+    with Contender(ContenderPlan("ours", 1, 2, True), case, tmp_path / "ours", pages, tmp_path / "shared") as contender:
+        contender.ready()
+        turn = contender.go(1)
+    assert turn["images"] == 2 and turn["seconds"] > 0
+    assert set(json.loads((tmp_path / "shared" / "network.json").read_text(encoding="utf-8"))["loss"]) == {
+        "alpha",
+        "beta",
+        "negatives",
+    }
+    with np.load(tmp_path / "shared" / "batches.npz") as arrays:
+        assert arrays["shrink_mask0"].shape == (2, 96, 96)

@@ -256,3 +256,58 @@ def test_a_config_made_in_code_has_no_file_to_blame(base: Path):
     """The message must come out all the same."""
     made = Config.model_validate(load_config(base).model_dump(by_alias=True))
     assert locate(made, "Architecture.name") == "the config"
+
+
+OLD = """
+Global: {output_dir: out}
+Architecture: {name: crnn_mv3_slim}
+Train: {label_files: [{path: a.txt}]}
+Eval: {label_files: [{path: b.txt}]}
+Recipe:
+  - stage: train
+    epochs: 1
+    steps: [{distill: {teacher: t, losses: [{name: features}, {name: readings}, {name: maps}, {name: logits}]}}]
+  - {stage: prune, epochs: 1, steps: [{fpgm: {max_flops: 0.7, calibration_rows: 8}}]}
+  - {stage: quantize, epochs: 1, steps: [{pact: {calibration_rows: 9}}]}
+  - {stage: quantize, epochs: 1, steps: [{lsq: {calibration_rows: 10}}]}
+"""
+NEW = {
+    "steps": "techniques",
+    "calibration_rows": "calibration_samples",
+    "features": "feature_mse",
+    "readings": "pseudo_labels",
+    "maps": "map_distillation",
+    "name: logits": "name: kl_div",
+}
+
+
+def test_old_names_keep_working_and_the_new_ones_are_said_once(tmp_path: Path, caplog):
+    """A config that somebody has, or that a run saved, would be refused, or its run not be resumed."""
+    old, new = tmp_path / "old.yml", tmp_path / "new.yml"
+    old.write_text(OLD, encoding="utf-8")
+    text = OLD
+    for before, after in NEW.items():
+        text = text.replace(before, after)
+    new.write_text(text, encoding="utf-8")
+    wanted = load_config(new)
+    assert not caplog.messages
+    assert load_config(old) == wanted and load_config(old) == wanted
+    for before, after in NEW.items():
+        said = [m for m in caplog.messages if before in m and f"is called {after.split()[-1]} now" in m]
+        assert said and len(set(said)) == len(said) and str(old) in said[0], before
+    caplog.clear()
+    overrides = ["Recipe.1.steps.0.fpgm.calibration_rows=5", "Recipe.0.steps.0.distill.losses.0.name=readings"]
+    with pytest.raises(SlimError, match="the loss pseudo_labels stands here twice"):
+        load_config(new, overrides)
+    changed = load_config(new, overrides[:1])
+    assert changed.recipe[1].techniques[0].fpgm.calibration_samples == 5
+    assert any(m.startswith("-o Recipe.1.steps") and "techniques" in m for m in caplog.messages)
+    assert load_config(new, [], [("Recipe.3.steps.0.lsq.calibration_rows", 3)])
+
+
+def test_of_an_old_and_a_new_name_together_the_old_one_is_an_unknown_key(tmp_path: Path):
+    """One of the two would silently win."""
+    path = tmp_path / "both.yml"
+    path.write_text(OLD.replace("steps: [{lsq", "techniques: [], steps: [{lsq"), encoding="utf-8")
+    with pytest.raises(SlimError, match="unknown key Recipe.3.steps"):
+        load_config(path)

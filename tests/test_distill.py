@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from test_training import assert_same, config_dict
 
 from ppocr_slim.config.schema import Config, Distill, Guide, Mutual, Tones
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.labels import CheckedSample, read_label_file
 from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import score_lines
@@ -347,7 +348,8 @@ def train(folder: Path, name: str, *steps: Technique) -> dict:
     raw = config_dict(folder, Global={"output_dir": str(folder / name)}, Train={"augment": []})
     config, card = check_config(Config.model_validate(raw)), student_card()
     samples, _ = read_label_file(folder / "train.txt")
-    rows = TrainingLines(samples, [1.0] * len(samples), CHARSET, HEIGHT, time_steps_for_width, 4, [], seed=3)
+    checked = [CheckedSample(sample) for sample in samples]
+    rows = TrainingLines(checked, CHARSET, HEIGHT, time_steps_for_width, LoaderSettings(4, seed=3))
     paddle.seed(3)
     model, task = card.build("Architecture"), RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     stage = folder / name / "train"

@@ -10,14 +10,14 @@ import pytest
 
 from ppocr_slim.slim import losses
 
-ROWS, STEPS, CLASSES = 3, 12, 6
+ROWS, TECHNIQUES, CLASSES = 3, 12, 6
 LABELS = np.array([[1, 2, 3, 0], [4, 4, 5, 1], [2, 0, 0, 0]], np.int32)
 LENGTHS = np.array([3, 4, 1])
 REAL = np.array([12, 10, 7])
 
 
 def logits(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 2, shape or (ROWS, STEPS, CLASSES)).astype(np.float32)
+    return np.random.default_rng(seed).normal(0, 2, shape or (ROWS, TECHNIQUES, CLASSES)).astype(np.float32)
 
 
 def probabilities(values: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_a_student_that_says_what_its_teacher_says_loses_nothing(name, temperatu
     """Lost otherwise: a constant in the loss would hide how near the student is."""
     same = logits(1)
     assert loss_of(name, same, same, temperature) == pytest.approx(0, abs=1e-6)
-    constants = np.linspace(-3, 3, ROWS * STEPS, dtype=np.float32).reshape(ROWS, STEPS, 1)
+    constants = np.linspace(-3, 3, ROWS * TECHNIQUES, dtype=np.float32).reshape(ROWS, TECHNIQUES, 1)
     assert loss_of(name, same + constants, same, temperature) == pytest.approx(0, abs=1e-5)
     assert loss_of(name, logits(2), same, temperature) > 0.01
 
@@ -79,11 +79,11 @@ def test_frames_by_hand():
     student, teacher = logits(6), logits(7)
     teacher[:, 4:, 0] += 20  # letters at most at the first four steps
     letters = 1 - probabilities(teacher)[:, :, 0]
-    weights = np.stack([letters[:, max(0, t - 1) : t + 2].max(axis=1) for t in range(STEPS)], axis=1)
+    weights = np.stack([letters[:, max(0, t - 1) : t + 2].max(axis=1) for t in range(TECHNIQUES)], axis=1)
     expected = (divergence(teacher, student, 2.0) * weights).sum() / weights.sum()
     assert loss_of("frames", student, teacher, 2.0) == pytest.approx(expected, rel=1e-4)
     elsewhere = student.copy()
-    elsewhere[:, 5:] = logits(8, ROWS, STEPS - 5, CLASSES)
+    elsewhere[:, 5:] = logits(8, ROWS, TECHNIQUES - 5, CLASSES)
     assert loss_of("frames", elsewhere, teacher, 2.0) == pytest.approx(expected, rel=1e-4)
 
 
@@ -103,7 +103,7 @@ def test_mean_logits_by_hand():
 
 def spikes(*places: int, seed: int = 9) -> np.ndarray:
     """One row [1, T, K] with the letters 1, 2, 3 at these steps and blanks elsewhere."""
-    row = np.zeros((1, STEPS, CLASSES), np.float32)
+    row = np.zeros((1, TECHNIQUES, CLASSES), np.float32)
     row[:, :, 0] = 9
     for letter, (place, values) in enumerate(zip(places, logits(seed, 3, CLASSES)), 1):
         row[0, place] = values
@@ -173,14 +173,14 @@ def test_features_do_not_depend_on_the_teachers_scale():
     teacher = logits(1, 20, 32)
     centred = (teacher - teacher.mean(axis=1, keepdims=True)) / teacher.std(axis=1, keepdims=True)
     for scale in (1, 100):
-        assert float(losses.features(paddle.zeros([20, 32]), teacher * scale + 3)) == pytest.approx(1, abs=1e-3)
-        assert float(losses.features(paddle.to_tensor(centred), teacher * scale + 3)) == pytest.approx(0, abs=1e-6)
+        assert float(losses.feature_mse(paddle.zeros([20, 32]), teacher * scale + 3)) == pytest.approx(1, abs=1e-3)
+        assert float(losses.feature_mse(paddle.to_tensor(centred), teacher * scale + 3)) == pytest.approx(0, abs=1e-6)
 
 
 def test_readings_by_hand():
     """Lost otherwise: doubled letters would be learned as one, or blanks as letters."""
     paths = np.array([[0, 1, 1, 0, 1, 2], [0, 0, 0, 0, 0, 0], [3, 3, 3, 2, 2, 0]])
-    labels, lengths = losses.readings(np.eye(4, dtype=np.float32)[paths])
+    labels, lengths = losses.pseudo_labels(np.eye(4, dtype=np.float32)[paths])
     assert labels.tolist() == [[1, 1, 2], [0, 0, 0], [3, 2, 0]] and lengths.tolist() == [3, 0, 2]
 
 
@@ -193,15 +193,15 @@ def test_maps_by_hand():
     student = probabilities(logits(3, 1, 4, 4, 2))[..., 0][:, None]
     dice = 1 - 2 * (student * wide).sum() / (student.sum() + wide.sum())
     entropy = -(wide * np.log(student) + (1 - wide) * np.log(1 - student)).mean()
-    own = float(losses.maps(paddle.to_tensor(student), teacher))
+    own = float(losses.map_distillation(paddle.to_tensor(student), teacher))
     assert own == pytest.approx(dice + 5 * entropy, rel=1e-4)
-    assert float(losses.maps(paddle.to_tensor(wide), teacher)) == pytest.approx(0, abs=1e-5)
-    assert np.isfinite(float(losses.maps(paddle.zeros([1, 1, 4, 4]), np.zeros((1, 1, 4, 4), np.float32))))
+    assert float(losses.map_distillation(paddle.to_tensor(wide), teacher)) == pytest.approx(0, abs=1e-5)
+    assert np.isfinite(float(losses.map_distillation(paddle.zeros([1, 1, 4, 4]), np.zeros((1, 1, 4, 4), np.float32))))
 
 
 def test_classifier_logits_by_hand():
     """Lost otherwise: the direction classifier's student would learn from another quantity than it logs."""
     student, teacher = logits(1, 5, 2), logits(2, 5, 2)
-    own = float(losses.logits(paddle.to_tensor(student), teacher, 4.0))
+    own = float(losses.kl_div(paddle.to_tensor(student), teacher, 4.0))
     assert own == pytest.approx(divergence(teacher, student, 4.0).mean(), rel=1e-4)
-    assert float(losses.logits(paddle.to_tensor(teacher), teacher, 4.0)) == 0
+    assert float(losses.kl_div(paddle.to_tensor(teacher), teacher, 4.0)) == 0

@@ -19,8 +19,7 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import CARD, ModelCard
-from ppocr_slim.tasks.checks import check_config
-from ppocr_slim.tasks.checks import diagnose as diagnose_config
+from ppocr_slim.tasks.checks import check_config, prepare_data
 
 ROOT = Path(__file__).resolve().parents[1]
 CHARSET = Charset.from_texts(["abc 123"])
@@ -254,10 +253,10 @@ def test_the_doctor_asks_what_the_configs_own_model_can_carry(tmp_path: Path):
     label_file(tmp_path, ["w1/1.png\tabcabcabcabc"], "train.txt")  # 12 steps; 10 at a height of 40, 12 at 48
     label_file(tmp_path, ["w2/1.png\tab"], "val.txt")
     path = config_file(tmp_path)
-    _, train, _ = diagnose_config(load_config(path))
+    _, train, _ = prepare_data(check_config(load_config(path)))
     assert kinds(train.findings) == [("label too long", 1)]
     teacher = ["Architecture.name=crnn_teacher", "Architecture.args={}"]  # its own height is 48
-    _, train, _ = diagnose_config(load_config(path, teacher))
+    _, train, _ = prepare_data(check_config(load_config(path, teacher)))
     assert train.is_clean
 
 
@@ -268,22 +267,22 @@ def test_the_characters_are_those_of_the_weights_that_training_starts_from(tmp_p
     label_file(tmp_path, ["w1/1.png\tab"], "train.txt")
     label_file(tmp_path, ["w2/1.png\tc1"], "val.txt")
     path = config_file(tmp_path)
-    spec, _, evaluation = diagnose_config(load_config(path))
+    spec, _, evaluation = prepare_data(check_config(load_config(path)))
     assert spec.characters == ("a", "b") and kinds(evaluation.notes) == [("unknown character", 1)]
     start = tmp_path / "start"
     start.mkdir()
     card = ModelCard("crnn_mv3_slim", {}, RecSpec(40, CHARSET.classes)).to_dict()
     (start / CARD).write_text(yaml.safe_dump(card), encoding="utf-8")
     started = f"Global.pretrained={start}"
-    spec, _, evaluation = diagnose_config(load_config(path, [started]))
+    spec, _, evaluation = prepare_data(check_config(load_config(path, [started])))
     assert spec == RecSpec(40, CHARSET.classes) and evaluation.is_clean
     (tmp_path / "own.txt").write_text("a\nb\nz\n", encoding="utf-8")
     named = [started, f"Global.character_dict_path={tmp_path / 'own.txt'}"]
-    assert diagnose_config(load_config(path, named))[0].characters == ("a", "b", "z")
+    assert prepare_data(check_config(load_config(path, named)))[0].characters == ("a", "b", "z")
     label_file(tmp_path, ["w1/1.png\tabz"], "train.txt")
-    assert diagnose_config(load_config(path, [started]))[0].characters == ("a", "b", "z")
+    assert prepare_data(check_config(load_config(path, [started])))[0].characters == ("a", "b", "z")
     with pytest.raises(SlimError, match="there is no folder .*nowhere"):
-        diagnose_config(load_config(path, ["Global.pretrained=nowhere"]))
+        prepare_data(check_config(load_config(path, ["Global.pretrained=nowhere"])))
 
 
 @pytest.mark.parametrize(

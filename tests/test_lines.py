@@ -10,9 +10,10 @@ from drawing import draw_row, write_rows
 
 from ppocr_slim.config.schema import Augmentation
 from ppocr_slim.data.augment import TRANSFORMS, Augmenter, LineImage, check_names
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.ink import ink_columns, percentile, split_words
-from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.labels import CheckedSample, read_label_file
 from ppocr_slim.data.lines import ImageCache, TrainingLines
 from ppocr_slim.errors import SlimError
 
@@ -33,9 +34,9 @@ def rows_of(folder, ratios=None, workers=1, augment=ALL, steps=lambda width: wid
     assert not findings
     ratios = ratios or [1.0] * len(samples)
     charset = Charset.from_texts(TEXTS)
-    return TrainingLines(
-        samples, ratios, charset, 32, steps, 3, augment, seed=5, workers=workers, one_writer=one_writer
-    )
+    flags = one_writer or [True] * len(samples)
+    checked = [CheckedSample(*each) for each in zip(samples, ratios, flags)]
+    return TrainingLines(checked, charset, 32, steps, LoaderSettings(3, augment, seed=5, workers=workers))
 
 
 def lines_of_epoch(rows, epoch):

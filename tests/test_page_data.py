@@ -13,9 +13,10 @@ import pytest
 from drawing import draw_row, write_rows
 
 from ppocr_slim.config.schema import Augmentation, Config
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.directions import TrainingCrops
 from ppocr_slim.data.doctor import diagnose_crops, diagnose_pages
-from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.labels import CheckedSample, read_label_file
 from ppocr_slim.data.page_labels import read_page_file
 from ppocr_slim.data.pages import PageBatch, TrainingPages
 from ppocr_slim.errors import SlimError
@@ -64,7 +65,8 @@ def pages_of(path: Path, augment=(), workers=1, part=(0, 1), crop=CROP, batch_si
     samples, findings = read_page_file(path)
     assert not findings
     spec = DetSpec(longer_side)
-    return TrainingPages(samples, [1.0] * len(samples), spec, crop, batch_size, augment, 5, workers, part)
+    checked = [CheckedSample(sample) for sample in samples]
+    return TrainingPages(checked, spec, crop, LoaderSettings(batch_size, augment, 5, workers, part))
 
 
 def assert_equal(one: PageBatch, other: PageBatch) -> None:
@@ -336,7 +338,8 @@ SPEC = ClsSpec(height=32, width=96)
 def crops_of(path: Path, augment=(), workers=1, part=(0, 1), cache_mb=10):
     samples, findings = read_label_file(path)
     assert not findings
-    return TrainingCrops(samples, [1.0] * len(samples), SPEC, 2, augment, 5, workers, part, cache_mb)
+    checked = [CheckedSample(sample) for sample in samples]
+    return TrainingCrops(checked, SPEC, LoaderSettings(2, augment, 5, workers, part, cache_mb))
 
 
 def test_crops_are_turned_as_their_labels_say(tmp_path):

@@ -21,16 +21,21 @@ from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.experiments import runs
 from ppocr_slim.experiments.runs import Outcome, derive, read_outcome, run_config
-from ppocr_slim.experiments.slim_table import STEPS, bit_row, plan_rows, run_rows, slim_table
+from ppocr_slim.experiments.slim_table import TECHNIQUES, bit_row, plan_rows, run_rows, slim_table
 from ppocr_slim.reports.records import LineScores, SlimTable, read_record
 from ppocr_slim.reports.slim_table import bit_table, table, text_table, write_slim_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTILL = {"distill": {"teacher": "teacher", "losses": [{"name": "dkd"}]}}
 RECIPE = [
-    {"stage": "train", "epochs": 4, "steps": [DISTILL]},
-    {"stage": "prune", "epochs": 3, "lr": 5e-4, "steps": [{"fpgm": {"max_flops": 0.7}}, DISTILL]},
-    {"stage": "quantize", "epochs": 2, "lr": 1e-4, "steps": [{"pact": {"weight_bits": 8, "clip_lr": 2.0}}, DISTILL]},
+    {"stage": "train", "epochs": 4, "techniques": [DISTILL]},
+    {"stage": "prune", "epochs": 3, "lr": 5e-4, "techniques": [{"fpgm": {"max_flops": 0.7}}, DISTILL]},
+    {
+        "stage": "quantize",
+        "epochs": 2,
+        "lr": 1e-4,
+        "techniques": [{"pact": {"weight_bits": 8, "clip_lr": 2.0}}, DISTILL],
+    },
     {"stage": "export", "budget_mb": 6.5},
 ]
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
@@ -41,12 +46,12 @@ def config_of(folder: Path, recipe=RECIPE, **sections) -> Config:
 
 
 def kinds(row) -> list:
-    return [(stage.stage, [step.name for step in stage.steps]) for stage in row.stages]
+    return [(stage.stage, [step.name for step in stage.techniques]) for stage in row.stages]
 
 
 def test_every_row_trains_for_the_same_epochs_at_the_same_rates(tmp_path):
     """Lost otherwise: a technique would look good because its row was trained longer than FP32's."""
-    rows = plan_rows(config_of(tmp_path), [*STEPS, bit_row(4, True), bit_row(4, False)])
+    rows = plan_rows(config_of(tmp_path), [*TECHNIQUES, bit_row(4, True), bit_row(4, False)])
     assert len(rows) == 8
     for row in rows.values():
         assert [(stage.epochs, stage.lr) for stage in row.stages] == [(4, None), (3, 5e-4), (2, 1e-4)]
@@ -64,7 +69,7 @@ def test_every_row_trains_for_the_same_epochs_at_the_same_rates(tmp_path):
 
 def test_what_rows_have_in_common_is_trained_once(tmp_path):
     """Lost otherwise: the table would take several times as long, for the very same weights."""
-    rows = plan_rows(config_of(tmp_path), STEPS)
+    rows = plan_rows(config_of(tmp_path), TECHNIQUES)
     place = tmp_path / "run" / "slim_table"
     starts = {name: row.config.run.pretrained for name, row in rows.items()}
     assert starts == {
@@ -86,9 +91,9 @@ def test_bits_change_nothing_but_the_bits_and_the_clip(tmp_path):
     """Lost otherwise: the bit table would compare other settings than the config's; or eight bits would train twice."""
     names = ["pact", bit_row(8, True), bit_row(3, True), bit_row(3, False)]
     rows = plan_rows(config_of(tmp_path), names)
-    own = RECIPE[2]["steps"][0]["pact"]
+    own = RECIPE[2]["techniques"][0]["pact"]
     for name, clip in ((names[2], True), (names[3], False)):
-        settings = rows[name].stages[-1].steps[0].settings
+        settings = rows[name].stages[-1].techniques[0].settings
         assert (settings.weight_bits, settings.activation_bits, settings.clip) == (3, 3, clip)
         assert settings.clip_lr == own["clip_lr"] and settings.edge_bits == 8
         assert settings.max_drop is None  # three bits start from nonsense
@@ -98,7 +103,7 @@ def test_bits_change_nothing_but_the_bits_and_the_clip(tmp_path):
 
 def test_a_row_that_the_config_cannot_make_says_so_and_the_others_stay(tmp_path):
     """Lost otherwise: no table at all for a config without a teacher."""
-    rows = plan_rows(config_of(tmp_path, [{"stage": "train", "epochs": 2}]), STEPS)
+    rows = plan_rows(config_of(tmp_path, [{"stage": "train", "epochs": 2}]), TECHNIQUES)
     problems = {name: row.problem for name, row in rows.items() if row.problem}
     assert problems.keys() == {"distill", "all"} and "no step distill" in problems["distill"]
     assert kinds(rows["fpgm"]) == [("prune", ["fpgm"])]
@@ -115,7 +120,7 @@ def test_a_row_that_the_config_cannot_make_says_so_and_the_others_stay(tmp_path)
 
 def test_rows_that_start_from_a_failed_one_are_not_run(tmp_path, monkeypatch):
     """Lost otherwise: they would fail with words that hide the reason, or start from the weights of an earlier run."""
-    rows = plan_rows(config_of(tmp_path), STEPS)
+    rows = plan_rows(config_of(tmp_path), TECHNIQUES)
     asked = []
 
     def run(config: Config, title: str) -> Outcome:

@@ -14,14 +14,15 @@ from test_training import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_
 
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, DistillLoss
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.labels import CheckedSample, read_label_file
 from ppocr_slim.data.lines import TrainingLines
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models import build_model
 from ppocr_slim.runtime.preprocess import time_steps_for_width
 from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.slim import STEPS
+from ppocr_slim.slim import TECHNIQUES
 from ppocr_slim.slim.technique import Technique
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
 from ppocr_slim.tasks.checks import check_config
@@ -117,11 +118,17 @@ def test_losses_are_weighted_and_logged_by_name(tmp_path):
     "stage, problem",
     [
         ({"stage": "prune", "epochs": 1}, "needs one step fpgm"),
-        ({"stage": "quantize", "epochs": 1, "steps": [{"pact": {}}, {"lsq": {}}]}, "needs one step pact or lsq"),
-        ({"stage": "train", "epochs": 1, "steps": [{"pact": {}}]}, "belongs in a stage 'quantize'"),
-        ({"stage": "train", "epochs": 1, "steps": [{}]}, "exactly one of"),
-        ({"stage": "train", "epochs": 1, "steps": [{"mutual": {}}, {"mutual": {}}]}, "stands here twice"),
-        ({"stage": "quantize", "epochs": 1, "steps": [{"pact": {"weight_bits": 1}}]}, "greater than or equal to 2"),
+        (
+            {"stage": "quantize", "epochs": 1, "techniques": [{"pact": {}}, {"lsq": {}}]},
+            "needs one technique pact or lsq",
+        ),
+        ({"stage": "train", "epochs": 1, "techniques": [{"pact": {}}]}, "belongs in a stage 'quantize'"),
+        ({"stage": "train", "epochs": 1, "techniques": [{}]}, "exactly one of"),
+        ({"stage": "train", "epochs": 1, "techniques": [{"mutual": {}}, {"mutual": {}}]}, "stands here twice"),
+        (
+            {"stage": "quantize", "epochs": 1, "techniques": [{"pact": {"weight_bits": 1}}]},
+            "greater than or equal to 2",
+        ),
     ],
 )
 def test_a_stage_whose_steps_do_not_fit_is_refused(tmp_path, stage, problem):
@@ -130,24 +137,16 @@ def test_a_stage_whose_steps_do_not_fit_is_refused(tmp_path, stage, problem):
         Config.model_validate(config_dict(tmp_path, Recipe=[stage]))
 
 
-def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
+def test_calibration_samples_are_plain_and_the_same_for_every_process(tmp_path):
     """Lost otherwise: each process would choose other ranges, and the networks would drift apart."""
     write_rows(tmp_path, TEXTS, "train.txt")
     samples, _ = read_label_file(tmp_path / "train.txt")
     config = Config.model_validate(config_dict(tmp_path))
 
     def plain(part):
-        rows = TrainingLines(
-            samples,
-            [1.0] * 8,
-            Charset.from_texts(TEXTS),
-            32,
-            time_steps_for_width,
-            2,
-            config.train.augment,
-            1,
-            part=part,
-        )
+        checked = [CheckedSample(sample) for sample in samples]
+        loader = LoaderSettings(2, config.train.augment, part=part)
+        rows = TrainingLines(checked, Charset.from_texts(TEXTS), 32, time_steps_for_width, loader)
         return rows.plain(5)
 
     first, second = plain((0, 2)), plain((1, 2))
@@ -166,9 +165,9 @@ def test_a_saved_config_with_every_step_reads_back_equal(tmp_path):
         "quantize": [{"pact": {}}],
         "share": [{"share": {}}],
     }
-    recipe = [{"stage": name, "epochs": 1, "steps": given} for name, given in steps.items()]
-    recipe.append({"stage": "quantize", "epochs": 1, "steps": [{"lsq": {}}]})
+    recipe = [{"stage": name, "epochs": 1, "techniques": given} for name, given in steps.items()]
+    recipe.append({"stage": "quantize", "epochs": 1, "techniques": [{"lsq": {}}]})
     config = Config.model_validate(config_dict(tmp_path, Recipe=recipe))
-    assert {step.name for stage in config.recipe for step in stage.steps} == set(STEPS)
+    assert {step.name for stage in config.recipe for step in stage.techniques} == set(TECHNIQUES)
     dump_config(config, tmp_path / "saved.yml")
     assert load_config(tmp_path / "saved.yml") == config

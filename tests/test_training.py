@@ -21,8 +21,9 @@ from drawing import draw_row, write_rows
 from tensorboardX.event_file_writer import EventsWriter
 
 from ppocr_slim.config.schema import Config, Optimizer
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.labels import read_label_file
+from ppocr_slim.data.labels import CheckedSample, read_label_file
 from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate
@@ -238,7 +239,8 @@ def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
     charset = Charset.from_texts(TEXTS)
 
     def sources(part):
-        rows = TrainingLines(samples, [1.0] * 8, charset, 32, lambda width: width, 2, [], seed=1, part=part)
+        checked = [CheckedSample(sample) for sample in samples]
+        rows = TrainingLines(checked, charset, 32, lambda width: width, LoaderSettings(2, part=part))
         return [batch.sources for batch in islice(rows.batches(0), len(rows))]
 
     dealt = [source for rank in range(2) for batch in sources((rank, 2)) for source in batch]

@@ -14,31 +14,35 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
-from paddle.nn import functional
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.charset import Charset, needed_time_steps
-from ppocr_slim.data.labels import read_label_file
-from ppocr_slim.data.lines import Batch, TrainingLines
+from ppocr_slim.data.labels import CheckedSample, read_label_file
+from ppocr_slim.data.lines import TrainingLines
+from ppocr_slim.data.page_labels import read_page_file
+from ppocr_slim.data.pages import TrainingPages
 from ppocr_slim.evaluation.metrics import Scores
-from ppocr_slim.models import build_model
+from ppocr_slim.models import MODELS, bind_model
 from ppocr_slim.models.cost import parameter_count
 from ppocr_slim.models.crnn import CRNN
-from ppocr_slim.models.db import DB, db_mv3_slim
+from ppocr_slim.models.db import DB
 from ppocr_slim.models.mobilenet_v3 import InvertedResidual, MobileNetV3
-from ppocr_slim.models.state import name_parameters
 from ppocr_slim.runtime.preprocess import time_steps_for_width
-from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.runtime.specs import DetSpec, RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard
+from ppocr_slim.tasks.db_loss import DBLoss
+from ppocr_slim.tasks.detection import DetectionTask
 from ppocr_slim.tasks.recognition import RecognitionTask
+from ppocr_slim.tasks.task import Task
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
 
@@ -46,7 +50,6 @@ from ppocr_slim.training.processes import Processes
 KEEP_WIDTH = ("perspective", "distort", "color", "blur", "noise", "erase")
 NEVER = 10**9  # steps
 SHARED_BATCHES = 4  # that the twin in another framework gets
-THRESHOLD_WEIGHT, BINARY_WEIGHT = 10.0, 1.0  # alpha and beta of DB's loss (arXiv:1911.08947, equation 5)
 
 
 class Gate:
@@ -96,16 +99,22 @@ class Gate:
         self._waited += waited
 
 
-class PausedRows(TrainingLines):
-    """Training rows whose threads stand still while the gate is closed."""
+class Paused:
+    """Mixed into training data: its threads stand still while the gate is closed."""
 
-    def __init__(self, gate: Gate, **arguments):
-        super().__init__(**arguments)
-        self._gate = gate
+    gate: Gate
 
     def _item(self, index: int, rng: np.random.Generator):
-        self._gate.open.wait()
+        self.gate.open.wait()
         return super()._item(index, rng)
+
+
+class PausedLines(Paused, TrainingLines):
+    """Text lines for a recognizer."""
+
+
+class PausedPages(Paused, TrainingPages):
+    """Page crops for a detector."""
 
 
 class GatedBatches:
@@ -126,104 +135,43 @@ class GatedBatches:
                 yield batch
 
 
-@dataclass(frozen=True)
-class Pages:
-    """image [N, 3, S, S] float32; maps [N, 2, S, S] float32: 1 where text is, and the threshold wanted there."""
-
-    image: np.ndarray
-    maps: np.ndarray
-    sources: tuple[str, ...]
-
-
-class MadePages:
-    """Random pages with random boxes of text, in memory: what a detector is timed on. Endless, as rows are."""
-
-    digest = "made"
-
-    def __init__(self, side: int, batch_size: int, seed: int, rank: int):
-        rng = np.random.default_rng([seed, rank])
-        self._batches = [self._make(rng, side, batch_size) for _ in range(SHARED_BATCHES)]
-
-    @staticmethod
-    def _make(rng: np.random.Generator, side: int, count: int) -> Pages:
-        maps = np.zeros((count, 2, side, side), np.float32)
-        maps[:, 1] = 0.3
-        for page in maps:
-            for _ in range(10):
-                height, width = rng.integers(side // 32, side // 4, 2)
-                top, left = rng.integers(0, side - height), rng.integers(0, side - width)
-                page[:, top : top + height, left : left + width] = [[[1.0]], [[0.7]]]
-        image = rng.uniform(-1, 1, (count, 3, side, side)).astype(np.float32)
-        return Pages(image, maps, ("made",) * count)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def batches(self, first: int) -> Iterator[Pages]:
-        while True:
-            yield self._batches[first % len(self)]
-            first += 1
-
-
-class DetectionLoss:
-    """DB's loss in plain form: cross entropy of probability and binary map, L1 of the threshold map."""
-
-    def __init__(self) -> None:
-        self.criterion = nn.BCELoss()
-
-    def outputs(self, model: nn.Layer, batch: Pages) -> dict[str, paddle.Tensor]:
-        """{"maps": [N, 3, S, S]}: probability, threshold and binary map."""
-        return {"maps": model(paddle.to_tensor(batch.image))}
-
-    def loss(self, outputs: Mapping[str, paddle.Tensor], batch: Pages) -> dict[str, paddle.Tensor]:
-        """{"maps": mean over pixels}, float32."""
-        probability, threshold, binary = outputs["maps"].split(3, axis=1)
-        text, level = paddle.to_tensor(batch.maps).split(2, axis=1)
-        loss = self.criterion(probability, text)
-        loss += BINARY_WEIGHT * self.criterion(binary, text)
-        return {"maps": loss + THRESHOLD_WEIGHT * functional.l1_loss(threshold, level)}
-
-
 def contend(spec: Mapping[str, Any]) -> None:
     """Train as `spec` (see `benchmarks.training_speed.Contender`) says, until the benchmark ends."""
     processes = Processes()
     config = _config(spec)
     gate = Gate(spec["socket"], spec["trim"])
     paddle.seed(config.run.seed)
-    if spec["model"] == "db_mv3_slim":
-        model, card, task = db_mv3_slim(**spec["args"]), None, DetectionLoss()  # no card: nothing is saved
-        name_parameters(model)
-        rows: Any = MadePages(spec["width"], config.train.batch_size, config.run.seed, processes.rank)
-    else:
-        samples, _ = read_label_file(spec["rows"])
-        samples = [s for s in samples if needed_time_steps(s.text) <= time_steps_for_width(spec["width"])]
-        charset = Charset.from_texts(sample.text for sample in samples)
-        model = build_model(spec["model"], spec["args"], len(charset.classes))
-        rec = RecSpec(model.height, charset.classes)
-        card, task = ModelCard(spec["model"], spec["args"], rec), RecognitionTask(rec)
-        rows = PausedRows(
-            gate,
-            samples=samples,
-            ratios=[1.0] * len(samples),
-            charset=charset,
-            height=model.height,
-            steps=time_steps_for_width,
-            batch_size=config.train.batch_size,
-            augment=config.train.augment,
-            seed=config.run.seed,
-            workers=config.train.workers,
-            part=(processes.rank, processes.count),
-            cache_mb=config.train.cache_mb / processes.count,
-            one_writer=[False] * len(samples),
-        )
+    model, card, task, data = _task(spec, config, processes)
+    data.gate = gate
     if spec["shared"]:
         gate.open.set()
-        _share(Path(spec["shared"]), model, rows)
+        _share(Path(spec["shared"]), model, data)
         gate.open.clear()
-    length = -(-spec["steps"] // len(rows)) * len(rows)
+    length = -(-spec["steps"] // len(data)) * len(data)
     gate.say({"rank": processes.rank, "parameters": parameter_count(model)})
-    job = Job(config.run.output_dir, config, length, model, card, task, GatedBatches(rows, gate), _unscored, processes)
+    job = Job(config.run.output_dir, config, length, model, card, task, GatedBatches(data, gate), _unscored, processes)
     fit(job)
+
+
+def _task(
+    spec: Mapping[str, Any], config: Config, processes: Processes
+) -> tuple[nn.Layer, ModelCard, Task, PausedLines | PausedPages]:
+    """Return what is trained: the network, its card, its task, and its data in batches of one shape."""
+    loader = LoaderSettings.from_config(config, (processes.rank, processes.count))
+    if MODELS[spec["model"]].task == "det":
+        pages, _ = read_page_file(Path(spec["data"]))
+        task = DetectionTask(DetSpec())
+        card = ModelCard(spec["model"], spec["args"], task.spec)
+        checked = [CheckedSample(page) for page in pages]
+        return card.build("the case"), card, task, PausedPages(checked, task.spec, spec["width"], loader)
+    samples, _ = read_label_file(Path(spec["data"]))
+    samples = [s for s in samples if needed_time_steps(s.text) <= time_steps_for_width(spec["width"])]
+    charset = Charset.from_texts(sample.text for sample in samples)
+    height = bind_model(spec["model"], spec["args"]).arguments["height"]
+    task = RecognitionTask(RecSpec(height, charset.classes))
+    card = ModelCard(spec["model"], spec["args"], task.spec)
+    checked = [CheckedSample(sample, one_writer=False) for sample in samples]
+    return card.build("the case"), card, task, PausedLines(checked, charset, height, time_steps_for_width, loader)
 
 
 def _config(spec: Mapping[str, Any]) -> Config:
@@ -257,7 +205,7 @@ def _share(folder: Path, model: nn.Layer, rows: Any) -> None:
     with closing(rows.batches(0)) as batches:
         for number in range(SHARED_BATCHES):
             batch = next(batches)
-            for name in ("image", "labels", "lengths") if isinstance(batch, Batch) else ("image", "maps"):
+            for name in (field.name for field in fields(batch) if field.name != "sources"):
                 arrays[f"{name}{number}"] = getattr(batch, name)
     np.savez(folder / "batches.npz", **arrays)
 
@@ -273,7 +221,8 @@ def layer_table(model: nn.Layer) -> dict[str, Any]:
         table["dropout"] = model.dropout.p
     elif isinstance(model, DB):
         table["channels"] = int(model.neck.lateral[0].weight.shape[0])
-        table["weights"] = [BINARY_WEIGHT, THRESHOLD_WEIGHT]
+        loss = DBLoss()
+        table["loss"] = {"alpha": loss.alpha, "beta": loss.beta, "negatives": loss.negatives}
     return table
 
 

@@ -157,12 +157,21 @@ def recognition_loss(model, batch):
     return functional.ctc_loss(logits.log_softmax(2), batch["labels"].long(), steps, batch["lengths"])
 
 
-def detection_loss(model, batch, binary_weight, threshold_weight):
-    probability, threshold, binary = model(batch["image"])
-    text, level = batch["maps"].split(1, dim=1)
-    loss = functional.binary_cross_entropy(probability, text)
-    loss = loss + binary_weight * functional.binary_cross_entropy(binary, text)
-    return loss + threshold_weight * functional.l1_loss(threshold, level)
+def detection_loss(model, batch, alpha, beta, negatives):
+    """DB's loss as `tasks.db_loss.DBLoss` has it: the hardest pixels without text, Dice, L1 within the border."""
+    probability, threshold, binary = (maps.squeeze(1) for maps in model(batch["image"]))
+    shrink, mask = batch["shrink"], batch["shrink_mask"]
+    losses = functional.binary_cross_entropy(probability, shrink, reduction="none")
+    text, paper = shrink * mask, (1 - shrink) * mask
+    positives = int(text.sum())
+    count = min(int(paper.sum()), int(negatives * positives) if positives else int(0.01 * losses.numel()) + 1)
+    total = (losses * text).sum() + (losses * paper).flatten().topk(count, sorted=False)[0].sum()
+    entropy = total / max(positives + count, 1)
+    common, sizes = (binary * mask * shrink).sum(), (binary * mask).sum() + text.sum()
+    dice = 1 - (2 * common + 1) / (sizes + 1)
+    border = batch["threshold_mask"]
+    distance = ((threshold - batch["threshold"]).abs() * border).sum() / border.sum().clip(min=1)
+    return alpha * entropy + dice + beta * distance
 
 
 def read_batches(path):
@@ -186,7 +195,7 @@ def main():
     with open(os.path.join(spec["shared"], "network.json"), encoding="utf-8") as file:
         table = json.load(file)
     batches = read_batches(os.path.join(spec["shared"], "batches.npz"))
-    detects = "maps" in batches[0]
+    detects = "shrink" in batches[0]
     model = (Detector if detects else Recognizer)(table).to(memory_format=torch.channels_last)
     values = spec["optimizer"]
     kernels = [p for p in model.parameters() if sum(n > 1 for n in p.shape) > 1]
@@ -211,7 +220,7 @@ def main():
                 since, images = time.monotonic(), 0
             batch = batches[done % len(batches)]
             if detects:
-                loss = detection_loss(model, batch, *table["weights"])
+                loss = detection_loss(model, batch, **table["loss"])
             else:
                 loss = recognition_loss(model, batch)
             if not np.isfinite(loss.item()):

@@ -1,4 +1,4 @@
-"""The training benchmark: stock Paddle, this project and PyTorch take turns at the same networks on the same rows.
+"""The training benchmark: stock Paddle, this project and PyTorch take turns at the same networks on the same data.
 
 Every contender is a process of its own (or several, as in a training) that trains for a few steps when told and waits
 otherwise. Rounds go stock, ours, torch, stock, ours, torch: what slows the machine down for a while meets all of them.
@@ -30,14 +30,18 @@ from ppocr_slim.config.loading import load_config
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
+from ppocr_slim.models import MODELS
 from ppocr_slim.reports.provenance import PROGRAM, ROOT, provenance
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize
+from ppocr_slim.synth.page_set import Recipe, synthesize_pages
+from ppocr_slim.synth.pages import PageOptions
 from ppocr_slim.training.launch import FIRST_LOG, end_with_parent, launch, launched
 from ppocr_slim.training.runlog import read_log
 
-ROWS = 128  # made for the recognizers; after some epochs all are decoded, as in a training
-ROW_SIZE = (960, 64)  # pixels; every recognizer of a case reads rows 15 times as wide as high
+LINES = 128  # made for the recognizers; after some epochs all are decoded, as in a training
+LINE_SIZE = (960, 64)  # pixels; every recognizer of a case reads lines 15 times as wide as high
+PAGES = 24  # made for the detector, which decodes each anew, as in a training
 MANY = 10**9  # steps: a contender never gets to the end of its training
 STOCK = "stock"
 SETTLE = 1  # steps at the start of a turn that do not count
@@ -68,7 +72,7 @@ CASES = {
         Case("crnn_x05", "crnn_mv3_slim x0.5", "crnn_mv3_slim", {"scale": 0.5, "height": 32}, 32, 480, 32),
         Case("shipped", "crnn_mv3_slim x0.75", "crnn_mv3_slim", {}, 40, 600, 32),
         Case("teacher", "crnn_teacher", "crnn_teacher", {}, 48, 720, 32, "configs/rec_teacher.yml", trim=True),
-        Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8),
+        Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8, "configs/kalapa/det_pretrain.yml"),
     )
 }
 
@@ -100,7 +104,7 @@ class Contender:
     """A running contender. It starts with `ready`, trains with `go`, and leaves nothing behind after `close`."""
 
     def __init__(
-        self, plan: ContenderPlan, case: Case, folder: Path, rows: Path, shared: Path | None = None, **changes
+        self, plan: ContenderPlan, case: Case, folder: Path, data: Path, shared: Path | None = None, **changes
     ):
         """`shared`: where stock describes the network and torch reads it; `changes` of what it is told."""
         self.plan, self.case, self.folder = plan, case, folder
@@ -116,7 +120,7 @@ class Contender:
         self.spec = {
             "socket": f"{self._place.name}/s",
             "folder": str(folder.resolve()),
-            "rows": str(rows.resolve()),
+            "data": str(data.resolve()),
             "shared": str(shared.resolve()) if shared else None,
             "config": str(ROOT / case.config),
             "model": case.model,
@@ -343,10 +347,12 @@ def run_training_benchmark(settings: TrainingSpeedSettings, command: str) -> Ite
     }
     with _ended_alike(), tempfile.TemporaryDirectory(prefix="bench_training") as place:
         folder = Path(place)
-        rows = folder / "rows" / "train.txt"
-        if any(case.model.startswith("crnn") for case in settings.cases):
-            make_rows(rows.parent, ROWS)
+        made: dict[str, Path] = {}
         for case in settings.cases:
+            task = MODELS[case.model].task
+            if task not in made:
+                made[task] = make_pages(folder / task, PAGES) if task == "det" else make_lines(folder / task, LINES)
+            data = made[task]
             contenders = everybody[case.name]
             results: dict[str, Any] = {
                 "name": case.name,
@@ -357,13 +363,13 @@ def run_training_benchmark(settings: TrainingSpeedSettings, command: str) -> Ite
                 "batch": case.batch,
             }
             if settings.rounds:
-                results.update(_compare(case, contenders, settings, folder / case.name, rows, torch_python))
+                results.update(_compare(case, contenders, settings, folder / case.name, data, torch_python))
                 figures["versions"].update(results.pop("versions"))
             if settings.curve:
-                results["curve"] = _curve(case, settings.curve, folder / case.name, rows)
+                results["curve"] = _curve(case, settings.curve, folder / case.name, data)
             if settings.memory:
                 ours = next(plan for plan in contenders if plan.name == "ours")
-                results["memory"] = _memory(case, ours, settings, folder / case.name, rows)
+                results["memory"] = _memory(case, ours, settings, folder / case.name, data)
             figures["cases"].append(results)
             yield figures
 
@@ -389,13 +395,28 @@ def find_torch(python: str | None) -> str | None:
     return (python or sys.executable) if found else None
 
 
-def make_rows(folder: Path, count: int) -> None:
-    """Rows of the project's own making, all of one size: no batch has padding, and every batch has one shape."""
+def make_lines(folder: Path, count: int) -> Path:
+    """Generate text lines of one size: no batch has padding, and every batch has one shape.
+
+    Returns:
+        The label file.
+    """
     synthesize(folder, count, workers=1, progress=False)
     samples, _ = read_label_file(folder / "train.txt")
     for sample in samples:
-        image = cv2.resize(load_image(sample.path), ROW_SIZE, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(load_image(sample.path), LINE_SIZE, interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(sample.path), image)
+    return folder / "train.txt"
+
+
+def make_pages(folder: Path, count: int) -> Path:
+    """Generate photographed pages with their boxes.
+
+    Returns:
+        The label file.
+    """
+    synthesize_pages(folder, count, 0, Recipe(1, PageOptions()), workers=1, progress=False)
+    return folder / "train.txt"
 
 
 def _compare(
@@ -403,7 +424,7 @@ def _compare(
     contenders: Sequence[ContenderPlan],
     settings: TrainingSpeedSettings,
     folder: Path,
-    rows: Path,
+    data: Path,
     torch_python: str | None,
 ) -> dict[str, Any]:
     """The rounds of a case: what `summarize` makes of them, with parameters and versions."""
@@ -418,7 +439,7 @@ def _compare(
             if running:
                 require_memory(case, plan, running[0].memory("VmHWM"))
             shared = folder if plan.torch or (plan.name == STOCK and torch_python) else None
-            contender = stack.enter_context(Contender(plan, case, folder / str(number), rows, shared))
+            contender = stack.enter_context(Contender(plan, case, folder / str(number), data, shared))
             hello = contender.ready(torch_python if plan.torch else sys.executable)
             parameters = parameters or hello["parameters"]
             if hello["parameters"] != parameters:
@@ -480,14 +501,14 @@ def summarize(
     return found
 
 
-def _curve(case: Case, steps: int, folder: Path, rows: Path) -> dict[str, Any]:
+def _curve(case: Case, steps: int, folder: Path, data: Path) -> dict[str, Any]:
     """The losses of the same steps with Paddle's kernels and with ours, and how far they are apart."""
     losses: list[list[float]] = []
     for name, fast in ((STOCK, False), ("fast", True)):
         place = folder / f"curve_{name}"
         plan = ContenderPlan(name, 1, case.batch, fast)
         # One step more than is trained: the last one of a training would be evaluated and saved.
-        with Contender(plan, case, place, rows, steps=steps + 1, log_every_steps=1) as contender:
+        with Contender(plan, case, place, data, steps=steps + 1, log_every_steps=1) as contender:
             contender.ready()
             for _ in tqdm(range(steps), desc=f"{case.name}, curve of {name}", unit="step", dynamic_ncols=True):
                 contender.go(1)
@@ -502,11 +523,11 @@ def apart(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
 
 
 def _memory(
-    case: Case, plan: ContenderPlan, settings: TrainingSpeedSettings, folder: Path, rows: Path
+    case: Case, plan: ContenderPlan, settings: TrainingSpeedSettings, folder: Path, data: Path
 ) -> dict[str, Any]:
     """What our contender holds while it trains: [step, megabytes of all its processes]."""
     held: list[tuple[int, float]] = []
-    with Contender(plan, case, folder / "memory", rows, trim=False) as contender:
+    with Contender(plan, case, folder / "memory", data, trim=False) as contender:
         contender.ready()
         with tqdm(total=settings.memory, desc=f"{case.name}, memory", unit="step", dynamic_ncols=True) as bar:
             for done in range(0, settings.memory, MEMORY_EVERY):

@@ -16,9 +16,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.override)
     # Paddle takes seconds to import: only once the config is known to be right.
-    from ppocr_slim.tasks.checks import diagnose
+    from ppocr_slim.tasks.checks import check_config, prepare_data
 
-    _, train, evaluation = diagnose(config)
+    _, train, evaluation = prepare_data(check_config(config))
     print(train.report("train", shown=None))
     print(evaluation.report("eval", shown=None))
     return 0 if train.is_clean and evaluation.is_clean else 1

@@ -11,11 +11,13 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
+from ppocr_slim.config.aliases import with_new_names
 from ppocr_slim.config.schema import Config, Origins, Section
 from ppocr_slim.errors import SlimError
 
 # Who sets something ("configs/a.yml", "-o A.b=c", "set A.b"), and the tree of what it sets
 Layer = tuple[str, Any]
+_NO_BASE = object()
 NO_FILE = ("-o ", "set ")  # how the names of layers begin that are no files
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -35,7 +37,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
         raw = _merge(raw, tree)
     changed = [_read_override(override) for override in overrides]
     changed += [(f"set {target}", _keys(target, f"set {target}"), value) for target, value in changes]
-    for origin, keys, value in changed:
+    for origin, old_keys, value in changed:
+        keys, value = _renamed(old_keys, value, origin)
         raw = _replace(raw, keys, 0, value, origin)
         for key in reversed(keys):
             value = {key: value}
@@ -43,6 +46,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
     config = _checked(Config, raw, layers)
     config._origins = Origins(tuple(layers))
     return config
+
+
+def _renamed(keys: Sequence[str], value: Any, origin: str) -> tuple[list[str], Any]:
+    """Return a changed key's path and value with new names in the place of old ones."""
+    for key in reversed(keys):
+        value = {key: value}
+    tree, renamed = with_new_names(value, origin), []
+    for _ in keys:
+        ((key, tree),) = tree.items()
+        renamed.append(key)
+    return renamed, tree
 
 
 def load_section(path: str | Path, section: type[SectionT]) -> SectionT:
@@ -81,11 +95,15 @@ def locate(config: Config, path: str) -> str:
     return _setter(config._origins.layers, location)
 
 
-def dump_config(config: Config, path: str | Path) -> None:
-    """Write the whole config, defaults included, as YAML that `load_config` reads back equal."""
+def config_text(config: Config) -> str:
+    """Return the whole config, defaults included, as YAML that `load_config` reads back equal."""
     tree = config.model_dump(mode="json", by_alias=True)
-    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dump_config(config: Config, path: str | Path) -> None:
+    """Write `config_text` into a file."""
+    Path(path).write_text(config_text(config), encoding="utf-8")
 
 
 class _Loader(yaml.SafeLoader):
@@ -138,9 +156,10 @@ def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
     if path.resolve() in chain:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
     tree = _read_tree(path, f", the _BASE_ of {chain[-1]}" if chain else "", "sections such as Global, Train and Eval")
-    if "_BASE_" not in tree:
+    base = tree.pop("_BASE_", None) if "_BASE_" in tree else _NO_BASE
+    tree = with_new_names(tree, str(path))
+    if base is _NO_BASE:
         return [(str(path), tree)]
-    base = tree.pop("_BASE_")
     if not isinstance(base, str):
         raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
     return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), tree)]

@@ -11,24 +11,51 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
-from ppocr_slim.config.schema import Augmentation
+from ppocr_slim.config.schema import Augmentation, Config
 from ppocr_slim.data.augment import Augmenter
+from ppocr_slim.data.labels import CheckedSample
 
 
-class TrainingData(ABC):
-    """What the loop trains on. A kind of data says how a sample becomes an item and items become a batch.
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How samples become batches.
 
-    Args:
-        samples: usable samples, checked before (see `data.doctor`).
-        ratios: how often each sample is seen in an epoch (see `TrainFile.ratio`).
+    Attributes:
+        batch_size: samples in a batch.
+        augment: transforms of each sample, in their order.
+        seed: of the order and the augmentation.
         workers: threads that make groups of batches ahead of their use.
         part: (k, n): every n-th sample of each epoch's order from the k-th on, for the k-th of n processes. All parts
             have as many batches; the order's first samples fill up what is missing at its end.
+        cache_mb: megabytes for images that are decoded and resized already; the others are decoded each time.
+    """
+
+    batch_size: int
+    augment: Sequence[Augmentation] = ()
+    seed: int = 1
+    workers: int = 1
+    part: tuple[int, int] = (0, 1)
+    cache_mb: float = 0
+
+    @classmethod
+    def from_config(cls, config: Config, part: tuple[int, int]) -> LoaderSettings:
+        """Return what a config says, for one of the processes of a training."""
+        data = config.train
+        return cls(data.batch_size, data.augment, config.run.seed, data.workers, part, data.cache_mb / part[1])
+
+
+class TrainingData(ABC):
+    """Training samples as batches. A kind of data says how a sample becomes an item and items become a batch.
+
+    Args:
+        samples: usable samples, checked before (see `data.doctor`).
+        loader: how they become batches.
 
     Attributes:
         group_batches: so many batches are made together.
@@ -38,24 +65,20 @@ class TrainingData(ABC):
 
     def __init__(
         self,
-        samples: Sequence[Any],
-        ratios: Sequence[float],
-        batch_size: int,
-        augment: Sequence[Augmentation],
-        seed: int,
-        workers: int = 1,
-        part: tuple[int, int] = (0, 1),
+        samples: Sequence[CheckedSample],
+        loader: LoaderSettings,
     ):
-        self.samples, self.ratios, self.batch_size = list(samples), np.asarray(ratios), batch_size
-        self.augment, self.seed, self.workers, self.part = list(augment), seed, workers, part
+        self.samples = [checked.sample for checked in samples]
+        self.ratios = np.array([checked.ratio for checked in samples])
+        self.loader = loader
         self._local = threading.local()
-        self._length = -(-len(self._order(0)) // batch_size)
+        self._length = -(-len(self._order(0)) // loader.batch_size)
 
     @property
     def _augmenter(self) -> Augmenter:
         """The calling thread's own."""
         if not hasattr(self._local, "augmenter"):
-            self._local.augmenter = Augmenter(self.augment)
+            self._local.augmenter = Augmenter(self.loader.augment)
         return self._local.augmenter
 
     @abstractmethod
@@ -90,14 +113,14 @@ class TrainingData(ABC):
 
     def _order(self, epoch: int) -> np.ndarray:
         """The sample indices of this part of an epoch in random order."""
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.loader.seed, epoch])
         chosen = []
         for ratio in np.unique(self.ratios):
             members = np.flatnonzero(self.ratios == ratio)
             whole, rest = divmod(max(1, round(ratio * len(members))), len(members))
             chosen += [np.tile(members, whole), rng.permutation(members)[:rest]]
         order = rng.permutation(np.concatenate(chosen))
-        rank, count = self.part
+        rank, count = self.loader.part
         return np.resize(order, -(-len(order) // count) * count)[rank::count]
 
     def plain(self, count: int) -> list[Any]:
@@ -114,10 +137,10 @@ class TrainingData(ABC):
         group, skipped = divmod(skipped, self.group_batches)
         ahead: deque = deque()
         cv2.setNumThreads(1)  # the network has the other cores
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(self.loader.workers) as pool:
             try:
                 while True:
-                    while len(ahead) < 1 + self.workers:
+                    while len(ahead) < 1 + self.loader.workers:
                         ahead.append(pool.submit(self._make_group, epoch, group))
                         group += 1
                         if group * self.group_batches >= len(self):
@@ -129,16 +152,18 @@ class TrainingData(ABC):
                     job.cancel()
 
     def _make_group(self, epoch: int, group: int) -> list[Any]:
-        size = self.group_batches * self.batch_size
+        size = self.group_batches * self.loader.batch_size
         start = group * size
-        rank, count = self.part
+        rank, count = self.loader.part
         items = [
-            self._item(int(index), np.random.default_rng([self.seed, epoch, place * count + rank]))
+            self._item(int(index), np.random.default_rng([self.loader.seed, epoch, place * count + rank]))
             for place, index in enumerate(self._order(epoch)[start : start + size], start)
         ]
         batches = self._cut(self._arranged(items))
-        order = np.random.default_rng([self.seed, epoch, start]).permutation(len(batches))
+        order = np.random.default_rng([self.loader.seed, epoch, start]).permutation(len(batches))
         return [batches[i] for i in order]
 
     def _cut(self, items: list[Any]) -> list[Any]:
-        return [self._batch(items[i : i + self.batch_size]) for i in range(0, len(items), self.batch_size)]
+        return [
+            self._batch(items[i : i + self.loader.batch_size]) for i in range(0, len(items), self.loader.batch_size)
+        ]

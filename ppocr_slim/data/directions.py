@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.batches import TrainingData
-from ppocr_slim.data.labels import Sample
+from ppocr_slim.data.batches import LoaderSettings, TrainingData
+from ppocr_slim.data.labels import CheckedSample
 from ppocr_slim.data.lines import WORK_SCALE, ImageCache
 from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
@@ -30,24 +29,13 @@ class TrainingCrops(TrainingData):
     """Upright rows as batches, every other one of which is turned by 180 degrees, by chance.
 
     Args:
-        samples, ratios, batch_size, augment, seed, workers, part: see `TrainingData`.
-        cache_mb: megabytes for rows that are decoded and resized already; the others are decoded each time.
+        spec: the size that the classifier sees.
+        samples, loader: see `TrainingData`.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        ratios: Sequence[float],
-        spec: ClsSpec,
-        batch_size: int,
-        augment: Sequence[Augmentation],
-        seed: int,
-        workers: int = 1,
-        part: tuple[int, int] = (0, 1),
-        cache_mb: float = 0,
-    ):
-        super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
-        self.spec, self._cache = spec, ImageCache(cache_mb)
+    def __init__(self, samples: Sequence[CheckedSample], spec: ClsSpec, loader: LoaderSettings):
+        super().__init__(samples, loader)
+        self.spec, self._cache = spec, ImageCache(loader.cache_mb)
 
     def _item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, int, str]:
         image = self._augmenter.picture(self._image(index), rng)

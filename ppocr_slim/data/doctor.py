@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ppocr_slim.config.schema import Config, EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset, needed_time_steps
-from ppocr_slim.data.labels import Finding, Sample, read_label_file
+from ppocr_slim.data.labels import CheckedSample, Finding, Sample, read_label_file
 from ppocr_slim.data.page_labels import PageSample, read_page_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.images import load_image
@@ -24,15 +24,6 @@ BLANK_LINE = "blank row"  # the one kind of line that is left out of training wi
 Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
 Read = Callable[[Path, Path | None], tuple[list[Any], list[Finding]]]  # a label file, the folder of its images
 Problem = Callable[[Any, int, int], Finding | None]  # a sample, width and height of its image in pixels
-
-
-@dataclass(frozen=True)
-class CheckedSample:
-    """A sample that can be used, and what the config says of its label file (see `TrainFile`)."""
-
-    sample: Any  # `Sample` or `PageSample`
-    ratio: float = 1.0
-    one_writer: bool = True  # its folder holds the rows of one writer
 
 
 @dataclass
@@ -150,14 +141,14 @@ def diagnose_samples(
 
 
 def diagnose_lines(
-    config: Config, charset: Charset, steps: Steps, progress: bool = True
+    config: Config, charset: Charset, steps: Steps, progress: bool = True, read: Read = read_label_file
 ) -> tuple[Diagnosis, Diagnosis]:
     """A recognizer's training and evaluation data; what both share is among the evaluation's notes.
 
     Wrong with a row is, for training, that it is blank (which is legal, see `Diagnosis.bad`), or a label with
     characters outside the dictionary or longer than the model's output.
     """
-    return _diagnose_both(config, read_label_file, line_problem(charset, steps), progress)
+    return _diagnose_both(config, read, line_problem(charset, steps), progress)
 
 
 def diagnose_crops(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
@@ -236,14 +227,14 @@ def compare(train: Diagnosis, evaluation: Diagnosis, writers: bool = True) -> li
     return findings
 
 
-def config_charset(config: Config) -> Charset:
+def config_charset(config: Config, read: Read = read_label_file) -> Charset:
     """The dictionary that a config names or, where it names none, the characters of its training labels."""
     if config.run.character_dict_path is not None:
         return Charset.load(config.run.character_dict_path)
     texts = [
         sample.text
         for label_file in config.train.label_files
-        for sample in read_label_file(label_file.path, label_file.image_root)[0]
+        for sample in read(label_file.path, label_file.image_root)[0]
     ]
     if not any(texts):
         paths = ", ".join(str(label_file.path) for label_file in config.train.label_files)

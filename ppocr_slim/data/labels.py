@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ppocr_slim.errors import SlimError
 
@@ -30,6 +31,21 @@ class Finding:
     kind: str
     where: str
     detail: str
+
+
+@dataclass(frozen=True)
+class CheckedSample:
+    """A sample that can be used, and what the config says of its label file (see `TrainFile`).
+
+    Attributes:
+        sample: a `Sample`, or a `page_labels.PageSample`.
+        ratio: how often it is seen in an epoch.
+        one_writer: whether its folder holds the text lines of one writer.
+    """
+
+    sample: Any
+    ratio: float = 1.0
+    one_writer: bool = True
 
 
 def read_label_file(path: str | Path, image_root: str | Path | None = None) -> tuple[list[Sample], list[Finding]]:

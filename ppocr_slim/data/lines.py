@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ppocr_slim.config.schema import Augmentation
 from ppocr_slim.data.augment import LineImage
-from ppocr_slim.data.batches import TrainingData
+from ppocr_slim.data.batches import LoaderSettings, TrainingData
 from ppocr_slim.data.charset import Charset, needed_time_steps
-from ppocr_slim.data.labels import Sample
+from ppocr_slim.data.labels import CheckedSample
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 
@@ -59,38 +58,31 @@ class TrainingLines(TrainingData):
     differ by themselves: unsorted, a third of a batch was padding.
 
     Args:
-        samples, ratios, batch_size, augment, seed, workers, part: see `TrainingData`.
-        steps: output steps of the model for an image width.
-        cache_mb: megabytes for rows that are decoded and resized already; the others are decoded each time.
-        one_writer: for each sample whether its folder holds the rows of one writer (see `TrainFile.writer_folders`);
-            None: all do. Words are glued within a writer's rows, otherwise within the row.
+        samples: words are glued within the lines of one writer, otherwise within the line.
+        charset: of the model.
+        height: of the model's input, pixels.
+        time_steps: output steps of the model for an image width.
+        loader: see `LoaderSettings`.
     """
 
     group_batches = 8
 
     def __init__(
         self,
-        samples: Sequence[Sample],
-        ratios: Sequence[float],
+        samples: Sequence[CheckedSample],
         charset: Charset,
         height: int,
-        steps: Callable[[int], int],
-        batch_size: int,
-        augment: Sequence[Augmentation],
-        seed: int,
-        workers: int = 1,
-        part: tuple[int, int] = (0, 1),
-        one_writer: Sequence[bool] | None = None,
-        cache_mb: float = 0,
+        time_steps: Callable[[int], int],
+        loader: LoaderSettings,
     ):
-        super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
-        self.charset, self.height, self.steps = charset, height, steps
-        self.one_writer = [True] * len(self.samples) if one_writer is None else list(one_writer)
+        super().__init__(samples, loader)
+        self.charset, self.height, self.time_steps = charset, height, time_steps
+        self.one_writer = [checked.one_writer for checked in samples]
         self._by_folder: dict[Path, list[int]] = {}  # the rows of each writer
         for index, sample in enumerate(self.samples):
             if self.one_writer[index]:
                 self._by_folder.setdefault(sample.path.parent, []).append(index)
-        self._cache = ImageCache(cache_mb)
+        self._cache = ImageCache(loader.cache_mb)
 
     def _item(self, index: int, rng: np.random.Generator) -> _Made:
         return self._made(self._augmenter(self._row(index), rng, self._fits), index)
@@ -124,5 +116,5 @@ class TrainingLines(TrainingData):
     def _fits(self, row: LineImage) -> bool:
         """Whether the model's output steps can still carry the row's text."""
         height, width = row.image.shape[:2]
-        steps = self.steps(max(1, round(width * self.height / height)))
+        steps = self.time_steps(max(1, round(width * self.height / height)))
         return 0 < len(row.text) and needed_time_steps(row.text) <= steps

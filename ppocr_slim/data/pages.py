@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ppocr_slim.config.schema import Augmentation
-from ppocr_slim.data.batches import TrainingData
+from ppocr_slim.data.batches import LoaderSettings, TrainingData
+from ppocr_slim.data.labels import CheckedSample
 from ppocr_slim.data.maps import Maps, db_maps
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.runtime.images import load_image
@@ -41,24 +41,13 @@ class TrainingPages(TrainingData):
     stay text: on a page that is photographed in part, half a line is a line, too.
 
     Args:
-        samples, ratios, batch_size, augment, seed, workers, part: see `TrainingData`.
         spec: says at what size the detector sees a page, and by how much regions are shrunk.
         crop: side S of a crop, pixels.
+        samples, loader: see `TrainingData`.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[PageSample],
-        ratios: Sequence[float],
-        spec: DetSpec,
-        crop: int,
-        batch_size: int,
-        augment: Sequence[Augmentation],
-        seed: int,
-        workers: int = 1,
-        part: tuple[int, int] = (0, 1),
-    ):
-        super().__init__(samples, ratios, batch_size, augment, seed, workers, part)
+    def __init__(self, samples: Sequence[CheckedSample], spec: DetSpec, crop: int, loader: LoaderSettings):
+        super().__init__(samples, loader)
         self.spec, self.crop = spec, crop
 
     def _told_by(self, sample: PageSample) -> tuple[Any, ...]:

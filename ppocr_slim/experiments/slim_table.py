@@ -23,7 +23,7 @@ from ppocr_slim.config.schema import (
     Pact,
     Quantize,
     Share,
-    Step,
+    TechniqueEntry,
     TrainStage,
 )
 from ppocr_slim.data.labels import Sample, read_label_file
@@ -55,7 +55,7 @@ TITLES = {
     "share": "+ weight sharing",
     "all": "all together",
 }
-STEPS = {
+TECHNIQUES = {
     FP32: (),
     "distill": ("distill", "mutual"),
     "fpgm": ("fpgm",),
@@ -63,7 +63,10 @@ STEPS = {
     "share": ("share",),
     "all": ("distill", "mutual", "fpgm", "pact", "lsq"),
 }
-USUAL_STEPS = {"fpgm": Step(fpgm=Fpgm(max_flops=0.7)), "pact": Step(pact=Pact())}  # where the config names none
+USUAL = {
+    "fpgm": TechniqueEntry(fpgm=Fpgm(max_flops=0.7)),
+    "pact": TechniqueEntry(pact=Pact()),
+}  # where the config names none
 BITS = (8, 5, 4, 3, 2)
 REFERENCE = "onnxruntime"  # the engine whose readings are scored
 PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "numpy")
@@ -109,7 +112,7 @@ def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
     """The rows `names` and those that they start from, in the order in which they can run.
 
     Args:
-        names: of `STEPS`, or `bit_row`'s.
+        names: of `TECHNIQUES`, or `bit_row`'s.
 
     Raises:
         SlimError: an unknown row, or a config that trains nothing.
@@ -141,42 +144,48 @@ def bit_row(bits: int, clip: bool) -> str:
 
 
 def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]:
-    """The training stages with the steps of row `name` alone."""
+    """The training stages with the techniques of row `name` alone."""
     bits = {bit_row(bits, clip): (bits, clip) for bits in range(2, 9) for clip in (True, False)}
-    if name not in STEPS and name not in bits:
-        raise SlimError(f"no row is called {name!r}; choose from {', '.join(STEPS)}")
-    kept = STEPS["pact" if name in bits else name]
+    if name not in TECHNIQUES and name not in bits:
+        raise SlimError(f"no row is called {name!r}; choose from {', '.join(TECHNIQUES)}")
+    kept = TECHNIQUES["pact" if name in bits else name]
     if name == "share":  # the last thing that is done: a later stage would train equal weights apart
-        step = next((step for stage in training for step in stage.steps if step.share), Step(share=Share()))
-        return tuple([_with_steps(stage, []) for stage in training[:-1]] + [_with_steps(training[-1], [step])])
-    stages = [_with_steps(stage, [step for step in stage.steps if step.name in kept]) for stage in training]
-    if kept and not any(stage.steps for stage in stages):
-        if kept[0] not in USUAL_STEPS:
-            raise SlimError(f"the config's Recipe has no step {' or '.join(kept)}")
-        stages[-1] = _with_steps(stages[-1], [USUAL_STEPS[kept[0]]])
+        entry = next(
+            (entry for stage in training for entry in stage.techniques if entry.share), TechniqueEntry(share=Share())
+        )
+        return tuple(
+            [_with_techniques(stage, []) for stage in training[:-1]] + [_with_techniques(training[-1], [entry])]
+        )
+    stages = [
+        _with_techniques(stage, [entry for entry in stage.techniques if entry.name in kept]) for stage in training
+    ]
+    if kept and not any(stage.techniques for stage in stages):
+        if kept[0] not in USUAL:
+            raise SlimError(f"the config's Recipe has no technique {' or '.join(kept)}")
+        stages[-1] = _with_techniques(stages[-1], [USUAL[kept[0]]])
     if name in bits:
         stages = [_with_bits(stage, *bits[name]) for stage in stages]
     return tuple(stages)
 
 
-def _with_steps(stage: TrainStage, steps: list[Step]) -> TrainStage:
-    """The stage with these steps, called by what they do to the network."""
-    names = {step.name for step in steps}
+def _with_techniques(stage: TrainStage, techniques: list[TechniqueEntry]) -> TrainStage:
+    """Return the stage with these techniques, called by what they do to the network."""
+    names = {entry.name for entry in techniques}
     kind = next((kind for kind, needed in NEEDED_TECHNIQUES.items() if names & set(needed)), "train")
-    return stage.model_copy(update={"stage": kind, "steps": steps})
+    return stage.model_copy(update={"stage": kind, "techniques": techniques})
 
 
 def _with_bits(stage: TrainStage, bits: int, clip: bool) -> TrainStage:
-    def changed(step: Step) -> Step:
-        if not isinstance(step.settings, Quantize):
-            return step
-        settings = step.settings if isinstance(step.settings, Pact) else Pact(**_quantize_fields(step.settings))
+    def changed(entry: TechniqueEntry) -> TechniqueEntry:
+        if not isinstance(entry.settings, Quantize):
+            return entry
+        settings = entry.settings if isinstance(entry.settings, Pact) else Pact(**_quantize_fields(entry.settings))
         change: dict[str, Any] = {"weight_bits": bits, "activation_bits": bits, "clip": clip}
         if bits < 8:
             change["max_drop"] = None  # few bits start from nonsense, and may
-        return Step(pact=settings.model_copy(update=change))
+        return TechniqueEntry(pact=settings.model_copy(update=change))
 
-    return stage.model_copy(update={"steps": [changed(step) for step in stage.steps]})
+    return stage.model_copy(update={"techniques": [changed(entry) for entry in stage.techniques]})
 
 
 def _quantize_fields(settings: Quantize) -> dict[str, Any]:
@@ -197,7 +206,7 @@ def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> tuple[str, int]
 def _config(config: Config, row: Row, rows: Mapping[str, Row]) -> Config:
     begun = row.start[1] if row.start else 0
     recipe: list[Any] = [stage.model_dump(mode="json") for stage in row.stages[begun:]]
-    if row.name in STEPS:
+    if row.name in TECHNIQUES:
         budget = max([s.budget_mb for s in config.recipe if isinstance(s, ExportStage)], default=50.0)
         formats = ["paddle", "onnx", *(["onnx_int8"] if row.quantized else [])]
         recipe.append({"stage": "export", "formats": formats, "budget_mb": budget})
@@ -235,7 +244,7 @@ def run_rows(rows: Mapping[str, Row], read_only: bool = False) -> dict[str, Outc
 def slim_table(
     config: Config,
     command: str,
-    names: Sequence[str] = tuple(STEPS),
+    names: Sequence[str] = tuple(TECHNIQUES),
     bits: Sequence[int] = BITS,
     read_only: bool = False,
     rounds: int = 15,
@@ -252,9 +261,9 @@ def slim_table(
         SlimError: the config or a name is not right, or FP32 is not there.
         KeyboardInterrupt: after the run that was going on has saved.
     """
-    unknown = [name for name in names if name not in STEPS]
+    unknown = [name for name in names if name not in TECHNIQUES]
     if unknown:
-        raise SlimError(f"no row is called {unknown[0]!r}; choose from {', '.join(STEPS)}")
+        raise SlimError(f"no row is called {unknown[0]!r}; choose from {', '.join(TECHNIQUES)}")
     wrong = [number for number in bits if number not in range(2, 9)]
     if wrong:
         raise SlimError(f"{wrong[0]} bits cannot be trained; choose 2 to 8")
@@ -265,8 +274,8 @@ def slim_table(
     outcomes = run_rows(rows, read_only)
     if not outcomes[FP32].done:
         raise SlimError(f"the row {FP32}, which all others are compared with, is not there: {outcomes[FP32].reason}")
-    steps = [step for row in rows.values() for stage in row.stages for step in stage.steps]
-    shown = [rows[name] for name in STEPS if name in (FP32, *names)]
+    entries = [entry for row in rows.values() for stage in row.stages for entry in stage.techniques]
+    shown = [rows[name] for name in TECHNIQUES if name in (FP32, *names)]
     samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
     common, found = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)
     return {
@@ -275,7 +284,7 @@ def slim_table(
         "steps": _steps_trained(rows, FP32),
         "evaluation_rows": len(samples),
         "start": _start_figures(config, samples),
-        "teachers": sorted({str(step.distill.teacher) for step in steps if step.distill}),
+        "teachers": sorted({str(entry.distill.teacher) for entry in entries if entry.distill}),
         **common,
         "rows": [
             {

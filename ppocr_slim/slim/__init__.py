@@ -1,10 +1,10 @@
-"""Techniques that make a network smaller, or a small one better, as steps of a training."""
+"""Techniques that make a network smaller, or a small one better, while it trains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ppocr_slim.config.schema import Step
+from ppocr_slim.config.schema import TechniqueEntry
 from ppocr_slim.slim.branches import AttentionGuidance, ToneGuidance
 from ppocr_slim.slim.distill import Distillation
 from ppocr_slim.slim.fpgm import FpgmPruning
@@ -13,7 +13,7 @@ from ppocr_slim.slim.quantize import LsqQuantization, PactQuantization
 from ppocr_slim.slim.share import WeightSharing
 from ppocr_slim.slim.technique import Technique
 
-STEPS: dict[str, Callable[..., Technique]] = {
+TECHNIQUES: dict[str, Callable[..., Technique]] = {
     "distill": Distillation,
     "mutual": MutualLearning,
     "guide": AttentionGuidance,
@@ -25,6 +25,6 @@ STEPS: dict[str, Callable[..., Technique]] = {
 }
 
 
-def build_techniques(steps: Sequence[Step]) -> list[Technique]:
-    """The steps that a stage of a config names, in its order."""
-    return [STEPS[step.name](step.settings) for step in steps]
+def build_techniques(entries: Sequence[TechniqueEntry]) -> list[Technique]:
+    """Return the techniques that a stage of a config names, in its order."""
+    return [TECHNIQUES[entry.name](entry.settings) for entry in entries]

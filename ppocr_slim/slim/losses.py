@@ -164,7 +164,7 @@ def dkd(
     return terms.mean()
 
 
-def features(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
+def feature_mse(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
     """Mean squared distance from the teacher's features, each brought to mean 0 and variance 1: [M, C] -> scalar.
 
     `adapted`: the student's, by way of a learned layer (Romero et al. 2015, arXiv:1412.6550). A student that always
@@ -175,7 +175,7 @@ def features(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
     return functional.mse_loss(adapted, paddle.to_tensor(centred))
 
 
-def readings(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pseudo_labels(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the teacher reads, as labels for the CTC loss (sequence-level distillation, Kim and Rush 2016,
     arXiv:1606.07947): logits [N, T, K] -> classes [N, L] int32 padded with 0, lengths [N] int64.
     """
@@ -188,7 +188,7 @@ def readings(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, lengths.astype(np.int64)
 
 
-def maps(student: paddle.Tensor, teacher: np.ndarray, entropy_weight: float = 5.0) -> paddle.Tensor:
+def map_distillation(student: paddle.Tensor, teacher: np.ndarray, entropy_weight: float = 5.0) -> paddle.Tensor:
     """A detector's probability maps, the teacher's dilated: [N, 1, H, W] in 0 to 1 -> scalar.
 
     dice + 5 * binary cross-entropy, the teacher's map dilated by a square of 2 pixels, as PP-OCRv2 teaches its
@@ -201,6 +201,6 @@ def maps(student: paddle.Tensor, teacher: np.ndarray, entropy_weight: float = 5.
     return dice + entropy_weight * functional.binary_cross_entropy(student, wide)
 
 
-def logits(student: paddle.Tensor, teacher: np.ndarray, temperature: float = 1.0) -> paddle.Tensor:
+def kl_div(student: paddle.Tensor, teacher: np.ndarray, temperature: float = 1.0) -> paddle.Tensor:
     """A classifier's mean divergence (Hinton et al. 2015, arXiv:1503.02531): logits [N, K] -> scalar."""
     return divergences(student, paddle.to_tensor(teacher), temperature).mean()

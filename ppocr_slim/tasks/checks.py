@@ -35,10 +35,10 @@ def check_config(config: Config) -> Config:
                 if task is not TASKS["rec"]:
                     raise WrongKeyError(f"Recipe.{number}.language", "a language model belongs to a recognizer")
                 LanguageModel.load(stage.language)  # now, not after days of training
-            for place, step in enumerate(stage.steps if isinstance(stage, TrainStage) else ()):
-                if step.mutual and step.mutual.peer:
-                    where = f"Recipe.{number}.steps.{place}.mutual.peer"
-                    bind_model(step.mutual.peer.name, step.mutual.peer.args, where)
+            for place, entry in enumerate(stage.techniques if isinstance(stage, TrainStage) else ()):
+                if entry.mutual and entry.mutual.peer:
+                    where = f"Recipe.{number}.techniques.{place}.mutual.peer"
+                    bind_model(entry.mutual.peer.name, entry.mutual.peer.args, where)
         return config.model_copy(update={"metric": config.metric or Metric(name=task.metrics[0])})
     except WrongKeyError as error:
         raise SlimError(f"{locate(config, error.key)}: {error}") from error
@@ -61,12 +61,12 @@ def _check_sections(config: Config, task: type[Task]) -> None:
         raise WrongKeyError("Train.crop", f"{config.architecture.name} trains on whole rows: leave it out")
 
 
-def diagnose(config: Config) -> Data:
-    """What a config's training will use; every image is decoded.
+def prepare_data(config: Config) -> Data:
+    """Check the data of a config that `check_config` returned; every image is decoded.
 
-    Raises SlimError where the config, a label file, the dictionary or Global.pretrained cannot be used.
+    Raises:
+        SlimError: a label file, the dictionary or Global.pretrained cannot be used.
     """
-    check_config(config)
     start = config.run.pretrained
     return task_class(config.architecture.name).prepare_data(config, start and (lambda: folder_card(start).spec))
 

@@ -8,6 +8,7 @@ import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Config, Db, DbBoxes
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.doctor import Diagnosis, diagnose_pages
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.data.pages import PageBatch, TrainingPages
@@ -50,17 +51,8 @@ class DetectionTask(Task[DetSpec]):
         return Data(DetSpec(boxes.longer_side, settings), *diagnose_pages(config, progress))
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingPages:
-        return TrainingPages(
-            samples=[checked.sample for checked in train.samples],
-            ratios=[checked.ratio for checked in train.samples],
-            spec=self.spec,
-            crop=config.train.crop or CROP,
-            batch_size=config.train.batch_size,
-            augment=config.train.augment,
-            seed=config.run.seed,
-            workers=config.train.workers,
-            part=part,
-        )
+        loader = LoaderSettings.from_config(config, part)
+        return TrainingPages(train.samples, self.spec, config.train.crop or CROP, loader)
 
     def outputs(self, model: nn.Layer, batch: PageBatch) -> Outputs:
         """ "maps" [N, 3, H, W] and what they were made from (`DB.outputs`)."""

@@ -8,6 +8,7 @@ import paddle
 from paddle import nn
 
 from ppocr_slim.config.schema import Config, CrossEntropy, DirectionThreshold
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.directions import CropBatch, TrainingCrops
 from ppocr_slim.data.doctor import Diagnosis, diagnose_crops
 from ppocr_slim.data.labels import Sample
@@ -42,17 +43,7 @@ class DirectionTask(Task[ClsSpec]):
         return Data(ClsSpec(arguments["height"], arguments["width"], threshold), *diagnose_crops(config, progress))
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingCrops:
-        return TrainingCrops(
-            samples=[checked.sample for checked in train.samples],
-            ratios=[checked.ratio for checked in train.samples],
-            spec=self.spec,
-            batch_size=config.train.batch_size,
-            augment=config.train.augment,
-            seed=config.run.seed,
-            workers=config.train.workers,
-            part=part,
-            cache_mb=config.train.cache_mb / part[1],
-        )
+        return TrainingCrops(train.samples, self.spec, LoaderSettings.from_config(config, part))
 
     def outputs(self, model: nn.Layer, batch: CropBatch) -> Outputs:
         """ "features" [N, C] and "logits" [N, 2]."""

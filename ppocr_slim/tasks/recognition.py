@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import paddle
@@ -9,9 +10,10 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Config, Ctc
 from ppocr_slim.data.augment import TRANSFORMS
+from ppocr_slim.data.batches import LoaderSettings
 from ppocr_slim.data.charset import Charset
-from ppocr_slim.data.doctor import Diagnosis, config_charset, diagnose_lines, time_steps_for_height
-from ppocr_slim.data.labels import Sample
+from ppocr_slim.data.doctor import Diagnosis, Read, config_charset, diagnose_lines, time_steps_for_height
+from ppocr_slim.data.labels import Sample, read_label_file
 from ppocr_slim.data.lines import Batch, TrainingLines
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.metrics import Scores, score_lines
@@ -38,25 +40,14 @@ class RecognitionTask(Task[RecSpec]):
     def prepare_data(config: Config, pretrained: Callable[[], RecSpec] | None, progress: bool = True) -> Data:
         """The time steps are those of the config's own model."""
         height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
-        charset = choose_charset(config, pretrained)
-        found = diagnose_lines(config, charset, time_steps_for_height(height), progress)
+        read = functools.cache(read_label_file)  # for the characters, and for the samples
+        charset = choose_charset(config, pretrained, read)
+        found = diagnose_lines(config, charset, time_steps_for_height(height), progress, read)
         return Data(RecSpec(height, charset.classes), *found)
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingLines:
-        return TrainingLines(
-            samples=[checked.sample for checked in train.samples],
-            ratios=[checked.ratio for checked in train.samples],
-            charset=self.charset,
-            height=self.spec.height,
-            steps=time_steps_for_width,
-            batch_size=config.train.batch_size,
-            augment=config.train.augment,
-            seed=config.run.seed,
-            workers=config.train.workers,
-            part=part,
-            cache_mb=config.train.cache_mb / part[1],
-            one_writer=[checked.one_writer for checked in train.samples],
-        )
+        loader = LoaderSettings.from_config(config, part)
+        return TrainingLines(train.samples, self.charset, self.spec.height, time_steps_for_width, loader)
 
     def outputs(self, model: nn.Layer, batch: Batch) -> Outputs:
         """What the network makes of a batch: "logits" [N, T, K] and what it made them from (`CRNN.outputs`)."""
@@ -86,9 +77,11 @@ class RecognitionTask(Task[RecSpec]):
         return Recognizer(self.session(model), self.spec)
 
 
-def choose_charset(config: Config, pretrained: Callable[[], RecSpec] | None = None) -> Charset:
+def choose_charset(
+    config: Config, pretrained: Callable[[], RecSpec] | None = None, read: Read = read_label_file
+) -> Charset:
     """The dictionary that the config names; else that of Global.pretrained if it covers the labels; else theirs."""
-    charset = config_charset(config)
+    charset = config_charset(config, read)
     if config.run.character_dict_path is not None or pretrained is None:
         return charset
     spec = pretrained()

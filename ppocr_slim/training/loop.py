@@ -74,7 +74,7 @@ class Job:
         task: its `outputs(model, batch)` gives what `loss(outputs, batch)` makes named losses of, by way of its
             `criterion`, a layer.
         evaluate: scores the model in its present state.
-        steps: slimming techniques, prepared for `model` and attached to it.
+        techniques: prepared for `model` and attached to it.
         origin: digests, by name, of what the training starts and learns from beside the rows.
     """
 
@@ -87,7 +87,7 @@ class Job:
     rows: TrainingData
     evaluate: Callable[[nn.Layer], Any]
     processes: Processes
-    steps: Sequence[Technique] = ()
+    techniques: Sequence[Technique] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,7 +96,7 @@ class TrainingState:
 
     def __init__(self, job: Job):
         self.model, self.card, self.data, self.origin = job.model, job.card, job.rows.digest, dict(job.origin)
-        self.extras = {name: layer for step in job.steps for name, layer in step.extras().items()}
+        self.extras = {name: layer for technique in job.techniques for name, layer in technique.extras().items()}
         tensors = list(model_state(job.model).values())
         for name, layer in self.extras.items():
             name_parameters(layer, name)
@@ -201,7 +201,7 @@ def fit(job: Job) -> Path:
         batches = job.rows.batches(state.step)
         for layer in (job.model, *state.extras.values()):
             layer.train()
-        if job.steps and state.step == 0 and processes.is_first:
+        if job.techniques and state.step == 0 and processes.is_first:
             state.save(last)  # what was prepared is not prepared, or decided, again
         with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state, job):
             while state.step < job.length:
@@ -268,8 +268,8 @@ def _step(state: TrainingState, job: Job, batch, rate: float) -> dict[str, float
         )
     losses["loss"].backward()
     job.processes.average([*(p.grad for p in state.parameters if p.grad is not None), *state.buffers])
-    for step in job.steps:
-        step.after_backward(state.model)
+    for technique in job.techniques:
+        technique.after_backward(state.model)
     state.optimizer.set_lr(rate)
     state.optimizer.step()
     state.optimizer.clear_grad()
@@ -283,8 +283,10 @@ def _losses(model: nn.Layer, job: Job, batch) -> dict[str, paddle.Tensor]:
     """The task's losses and those of the steps by name, and "loss", which is their weighted sum."""
     outputs = job.task.outputs(model, batch)
     own = job.task.loss(outputs, batch)
-    added = {name: term for step in job.steps for name, term in step.terms(model, outputs, batch).items()}
-    weight = math.prod(step.supervised_weight for step in job.steps)
+    added = {
+        name: term for technique in job.techniques for name, term in technique.terms(model, outputs, batch).items()
+    }
+    weight = math.prod(technique.supervised_weight for technique in job.techniques)
     terms: list[paddle.Tensor] = [loss if weight == 1 else loss * weight for loss in own.values()] + [*added.values()]
     total = terms[0]
     for term in terms[1:]:

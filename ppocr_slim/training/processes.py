@@ -66,7 +66,7 @@ class Processes:
         self.largest(0)
 
     def gather(self, items: Sequence[Any]) -> list[Any]:
-        """Every process's items, in the order in which `share` dealt them."""
+        """Every process's items, in the order in which `part` dealt them."""
         if self.count == 1:
             return list(items)
         parts: list[Sequence[Any]] = []
@@ -74,8 +74,8 @@ class Processes:
         total = sum(map(len, parts))
         return [parts[index % self.count][index // self.count] for index in range(total)]
 
-    def share(self, items: Sequence[Any]) -> Sequence[Any]:
-        """This process's part of `items`: every count-th one."""
+    def part(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return this process's part of `items`: every count-th one."""
         return items[self.rank :: self.count]
 
     def _communicate(self, call) -> None:
