@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACT = {"pact": {"weight_bits": 8, "activation_bits": 8}}
 RECIPE = [
     {"stage": "train", "epochs": 3},
-    {"stage": "quantize", "epochs": 1, "lr": 1e-4, "steps": [PACT]},
+    {"stage": "quantize", "epochs": 1, "lr": 1e-4, "techniques": [PACT]},
     {"stage": "export"},
 ]
 TWO = [{"name": "plain"}, {"name": "+ slow", "set": {"Optimizer.lr": 1e-4}}]

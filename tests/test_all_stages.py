@@ -26,9 +26,9 @@ STEPS = EPOCHS * len(TEXTS) // 4  # batches of 4
 def recipe(teacher):
     teach = {"distill": {"teacher": str(teacher), "losses": [{"name": "mean_logits"}]}}
     return [
-        {"stage": "train", "epochs": EPOCHS, "steps": [teach]},
-        {"stage": "prune", "epochs": EPOCHS, "lr": 1e-5, "steps": [{"fpgm": {"max_flops": 0.8}}, teach]},
-        {"stage": "quantize", "epochs": EPOCHS, "lr": 1e-5, "steps": [{"pact": {"max_drop": 10}}]},
+        {"stage": "train", "epochs": EPOCHS, "techniques": [teach]},
+        {"stage": "prune", "epochs": EPOCHS, "lr": 1e-5, "techniques": [{"fpgm": {"max_flops": 0.8}}, teach]},
+        {"stage": "quantize", "epochs": EPOCHS, "lr": 1e-5, "techniques": [{"pact": {"max_drop": 10}}]},
         {"stage": "export", "formats": ["paddle", "onnx", "onnx_int8"], "budget_mb": 5},
     ]
 
@@ -86,7 +86,7 @@ def test_two_processes_slim_one_network(tmp_path):
         Global={"pretrained": str(start), "processes": 2, "eval_every_steps": 2},
         Architecture={"args": ARGS},
         Optimizer={"lr": 1e-5},
-        Recipe=[{"stage": name, "epochs": 2, "steps": steps} for name, steps in stages.items()],
+        Recipe=[{"stage": name, "epochs": 2, "techniques": steps} for name, steps in stages.items()],
     )
     done = run(train_command(tmp_path, raw))
     assert done.returncode == 0, done.stderr

@@ -173,14 +173,14 @@ def test_features_do_not_depend_on_the_teachers_scale():
     teacher = logits(1, 20, 32)
     centred = (teacher - teacher.mean(axis=1, keepdims=True)) / teacher.std(axis=1, keepdims=True)
     for scale in (1, 100):
-        assert float(losses.features(paddle.zeros([20, 32]), teacher * scale + 3)) == pytest.approx(1, abs=1e-3)
-        assert float(losses.features(paddle.to_tensor(centred), teacher * scale + 3)) == pytest.approx(0, abs=1e-6)
+        assert float(losses.feature_mse(paddle.zeros([20, 32]), teacher * scale + 3)) == pytest.approx(1, abs=1e-3)
+        assert float(losses.feature_mse(paddle.to_tensor(centred), teacher * scale + 3)) == pytest.approx(0, abs=1e-6)
 
 
 def test_readings_by_hand():
     """Lost otherwise: doubled letters would be learned as one, or blanks as letters."""
     paths = np.array([[0, 1, 1, 0, 1, 2], [0, 0, 0, 0, 0, 0], [3, 3, 3, 2, 2, 0]])
-    labels, lengths = losses.readings(np.eye(4, dtype=np.float32)[paths])
+    labels, lengths = losses.pseudo_labels(np.eye(4, dtype=np.float32)[paths])
     assert labels.tolist() == [[1, 1, 2], [0, 0, 0], [3, 2, 0]] and lengths.tolist() == [3, 0, 2]
 
 
@@ -193,15 +193,15 @@ def test_maps_by_hand():
     student = probabilities(logits(3, 1, 4, 4, 2))[..., 0][:, None]
     dice = 1 - 2 * (student * wide).sum() / (student.sum() + wide.sum())
     entropy = -(wide * np.log(student) + (1 - wide) * np.log(1 - student)).mean()
-    own = float(losses.maps(paddle.to_tensor(student), teacher))
+    own = float(losses.map_distillation(paddle.to_tensor(student), teacher))
     assert own == pytest.approx(dice + 5 * entropy, rel=1e-4)
-    assert float(losses.maps(paddle.to_tensor(wide), teacher)) == pytest.approx(0, abs=1e-5)
-    assert np.isfinite(float(losses.maps(paddle.zeros([1, 1, 4, 4]), np.zeros((1, 1, 4, 4), np.float32))))
+    assert float(losses.map_distillation(paddle.to_tensor(wide), teacher)) == pytest.approx(0, abs=1e-5)
+    assert np.isfinite(float(losses.map_distillation(paddle.zeros([1, 1, 4, 4]), np.zeros((1, 1, 4, 4), np.float32))))
 
 
 def test_classifier_logits_by_hand():
     """Lost otherwise: the direction classifier's student would learn from another quantity than it logs."""
     student, teacher = logits(1, 5, 2), logits(2, 5, 2)
-    own = float(losses.logits(paddle.to_tensor(student), teacher, 4.0))
+    own = float(losses.kl_div(paddle.to_tensor(student), teacher, 4.0))
     assert own == pytest.approx(divergence(teacher, student, 4.0).mean(), rel=1e-4)
-    assert float(losses.logits(paddle.to_tensor(teacher), teacher, 4.0)) == 0
+    assert float(losses.kl_div(paddle.to_tensor(teacher), teacher, 4.0)) == 0

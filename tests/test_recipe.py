@@ -94,7 +94,7 @@ def test_another_config_cannot_continue_a_run(finished):
         require_same_experiment(load_config(finished / "run" / "config.yml", ["Optimizer.lr=0.001"]))
     require_same_experiment(saved)
     require_same_experiment(load_config(finished / "run" / "config.yml", ["Global.log_every_steps=7"]))  # harmless
-    more = ["Recipe=[{stage: train, epochs: 3}, {stage: prune, epochs: 1, steps: [{fpgm: {max_flops: 0.7}}]}]"]
+    more = ["Recipe=[{stage: train, epochs: 3}, {stage: prune, epochs: 1, techniques: [{fpgm: {max_flops: 0.7}}]}]"]
     require_same_experiment(load_config(finished / "run" / "config.yml", more))  # what has not begun may still change
     with pytest.raises(SlimError, match="Recipe is another"):
         require_same_experiment(load_config(finished / "run" / "config.yml", ["Recipe.0.epochs=4"]))

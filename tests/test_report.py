@@ -66,7 +66,7 @@ def test_figures_equal_hand_counts(run: Path):
 def test_a_run_that_prunes_is_told_of_by_its_pruning(run: Path):
     """A run without a stage called train could have no page, and one with both the wrong curve."""
     raw = load_config(run / "config.yml").model_dump(by_alias=True, mode="json")
-    raw["Recipe"].append({"stage": "prune", "epochs": 1, "steps": [{"fpgm": {"max_flops": 0.7}}]})
+    raw["Recipe"].append({"stage": "prune", "epochs": 1, "techniques": [{"fpgm": {"max_flops": 0.7}}]})
     dump_config(Config.model_validate(raw), run / "config.yml")
     write_json_lines(run / "prune" / "log.jsonl", COUNTED[:2])
     assert figures_of(run)["steps"] == 20

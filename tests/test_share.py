@@ -212,7 +212,7 @@ def test_a_killed_sharing_stage_ends_with_the_very_same_file(tmp_path):
     write_rows(tmp_path, TEXTS, "val.txt")
     start = save_lively_checkpoint(tmp_path / "start")
     args = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}
-    recipe = [{"stage": "share", "epochs": 12, "lr": 1e-3, "warmup_steps": 2, "steps": [{"share": {"bits": 4}}]}]
+    recipe = [{"stage": "share", "epochs": 12, "lr": 1e-3, "warmup_steps": 2, "techniques": [{"share": {"bits": 4}}]}]
     common = {"pretrained": str(start)}
     raw = config_dict(tmp_path, Global=common, Architecture={"args": args}, Recipe=recipe)
     whole = {**raw, "Global": {**raw["Global"], "output_dir": str(tmp_path / "whole")}}

@@ -27,9 +27,14 @@ from ppocr_slim.reports.slim_table import bit_table, table, text_table, write_sl
 ROOT = Path(__file__).resolve().parents[1]
 DISTILL = {"distill": {"teacher": "teacher", "losses": [{"name": "dkd"}]}}
 RECIPE = [
-    {"stage": "train", "epochs": 4, "steps": [DISTILL]},
-    {"stage": "prune", "epochs": 3, "lr": 5e-4, "steps": [{"fpgm": {"max_flops": 0.7}}, DISTILL]},
-    {"stage": "quantize", "epochs": 2, "lr": 1e-4, "steps": [{"pact": {"weight_bits": 8, "clip_lr": 2.0}}, DISTILL]},
+    {"stage": "train", "epochs": 4, "techniques": [DISTILL]},
+    {"stage": "prune", "epochs": 3, "lr": 5e-4, "techniques": [{"fpgm": {"max_flops": 0.7}}, DISTILL]},
+    {
+        "stage": "quantize",
+        "epochs": 2,
+        "lr": 1e-4,
+        "techniques": [{"pact": {"weight_bits": 8, "clip_lr": 2.0}}, DISTILL],
+    },
     {"stage": "export", "budget_mb": 6.5},
 ]
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
@@ -40,7 +45,7 @@ def config_of(folder: Path, recipe=RECIPE, **sections) -> Config:
 
 
 def kinds(row) -> list:
-    return [(stage.stage, [step.name for step in stage.steps]) for stage in row.stages]
+    return [(stage.stage, [step.name for step in stage.techniques]) for stage in row.stages]
 
 
 def test_every_row_trains_for_the_same_epochs_at_the_same_rates(tmp_path):
@@ -85,9 +90,9 @@ def test_bits_change_nothing_but_the_bits_and_the_clip(tmp_path):
     """Lost otherwise: the bit table would compare other settings than the config's; or eight bits would train twice."""
     names = ["pact", bit_row(8, True), bit_row(3, True), bit_row(3, False)]
     rows = plan_rows(config_of(tmp_path), names)
-    own = RECIPE[2]["steps"][0]["pact"]
+    own = RECIPE[2]["techniques"][0]["pact"]
     for name, clip in ((names[2], True), (names[3], False)):
-        settings = rows[name].stages[-1].steps[0].settings
+        settings = rows[name].stages[-1].techniques[0].settings
         assert (settings.weight_bits, settings.activation_bits, settings.clip) == (3, 3, clip)
         assert settings.clip_lr == own["clip_lr"] and settings.edge_bits == 8
         assert settings.max_drop is None  # three bits start from nonsense

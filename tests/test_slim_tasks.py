@@ -125,17 +125,17 @@ def test_a_direction_classifier_goes_through_all_stages(tmp_path):
     write_rows(tmp_path, TEXTS, "train.txt")
     write_rows(tmp_path, TEXTS, "val.txt")
     teacher = save(tmp_path / "teacher", *CLS)
-    distill = {"distill": {"teacher": str(teacher), "losses": [{"name": "logits", "temperature": 2}]}}
-    fpgm = {"fpgm": {"max_flops": 0.8, "calibration_rows": 4}}
-    pact = {"pact": {"max_drop": None, "calibration_rows": 8}}
+    distill = {"distill": {"teacher": str(teacher), "losses": [{"name": "kl_div", "temperature": 2}]}}
+    fpgm = {"fpgm": {"max_flops": 0.8, "calibration_samples": 4}}
+    pact = {"pact": {"max_drop": None, "calibration_samples": 8}}
     raw = config_dict(
         tmp_path,
         Architecture={"name": CLS[0], "args": CLS[1]},
         Train={"augment": [{"name": "rand_augment", "p": 0.5}]},
         Recipe=[
-            {"stage": "train", "epochs": 2, "steps": [distill]},
-            {"stage": "prune", "epochs": 1, "steps": [fpgm, distill]},
-            {"stage": "quantize", "epochs": 1, "steps": [pact]},
+            {"stage": "train", "epochs": 2, "techniques": [distill]},
+            {"stage": "prune", "epochs": 1, "techniques": [fpgm, distill]},
+            {"stage": "quantize", "epochs": 1, "techniques": [pact]},
             {"stage": "export", "formats": ["paddle", "onnx", "onnx_int8"], "budget_mb": 0.5},
         ],
     )

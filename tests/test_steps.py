@@ -116,12 +116,18 @@ def test_losses_are_weighted_and_logged_by_name(tmp_path):
 @pytest.mark.parametrize(
     "stage, problem",
     [
-        ({"stage": "prune", "epochs": 1}, "needs one step fpgm"),
-        ({"stage": "quantize", "epochs": 1, "steps": [{"pact": {}}, {"lsq": {}}]}, "needs one step pact or lsq"),
-        ({"stage": "train", "epochs": 1, "steps": [{"pact": {}}]}, "belongs in a stage 'quantize'"),
-        ({"stage": "train", "epochs": 1, "steps": [{}]}, "exactly one of"),
-        ({"stage": "train", "epochs": 1, "steps": [{"mutual": {}}, {"mutual": {}}]}, "stands here twice"),
-        ({"stage": "quantize", "epochs": 1, "steps": [{"pact": {"weight_bits": 1}}]}, "greater than or equal to 2"),
+        ({"stage": "prune", "epochs": 1}, "needs one technique fpgm"),
+        (
+            {"stage": "quantize", "epochs": 1, "techniques": [{"pact": {}}, {"lsq": {}}]},
+            "needs one technique pact or lsq",
+        ),
+        ({"stage": "train", "epochs": 1, "techniques": [{"pact": {}}]}, "belongs in a stage 'quantize'"),
+        ({"stage": "train", "epochs": 1, "techniques": [{}]}, "exactly one of"),
+        ({"stage": "train", "epochs": 1, "techniques": [{"mutual": {}}, {"mutual": {}}]}, "stands here twice"),
+        (
+            {"stage": "quantize", "epochs": 1, "techniques": [{"pact": {"weight_bits": 1}}]},
+            "greater than or equal to 2",
+        ),
     ],
 )
 def test_a_stage_whose_steps_do_not_fit_is_refused(tmp_path, stage, problem):
@@ -166,9 +172,9 @@ def test_a_saved_config_with_every_step_reads_back_equal(tmp_path):
         "quantize": [{"pact": {}}],
         "share": [{"share": {}}],
     }
-    recipe = [{"stage": name, "epochs": 1, "steps": given} for name, given in steps.items()]
-    recipe.append({"stage": "quantize", "epochs": 1, "steps": [{"lsq": {}}]})
+    recipe = [{"stage": name, "epochs": 1, "techniques": given} for name, given in steps.items()]
+    recipe.append({"stage": "quantize", "epochs": 1, "techniques": [{"lsq": {}}]})
     config = Config.model_validate(config_dict(tmp_path, Recipe=recipe))
-    assert {step.name for stage in config.recipe for step in stage.steps} == set(STEPS)
+    assert {step.name for stage in config.recipe for step in stage.techniques} == set(STEPS)
     dump_config(config, tmp_path / "saved.yml")
     assert load_config(tmp_path / "saved.yml") == config

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
+from ppocr_slim.config.aliases import with_new_names
 from ppocr_slim.config.schema import Config, Origins, Section
 from ppocr_slim.errors import SlimError
 
@@ -36,10 +37,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
     changed = [_read_override(override) for override in overrides]
     changed += [(f"set {target}", _keys(target, f"set {target}"), value) for target, value in changes]
     for origin, keys, value in changed:
-        raw = _replace(raw, keys, 0, value, origin)
+        tree = value
         for key in reversed(keys):
-            value = {key: value}
-        layers.append((origin, value))
+            tree = {key: tree}
+        layers.append((origin, _normalized(tree, origin)))
+        keys, value = _single_path(layers[-1][1], len(keys))
+        raw = _replace(raw, keys, 0, value, origin)
     config = _checked(Config, raw, layers)
     config._origins = Origins(tuple(layers))
     return config
@@ -139,11 +142,11 @@ def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
     tree = _read_tree(path, f", the _BASE_ of {chain[-1]}" if chain else "", "sections such as Global, Train and Eval")
     if "_BASE_" not in tree:
-        return [(str(path), tree)]
+        return [(str(path), _normalized(tree, str(path)))]
     base = tree.pop("_BASE_")
     if not isinstance(base, str):
         raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
-    return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), tree)]
+    return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), _normalized(tree, str(path)))]
 
 
 def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
@@ -160,6 +163,20 @@ def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise SlimError(f"{path}: a config is a mapping of sections, this is a {type(tree).__name__}")
     return tree
+
+
+def _normalized(tree: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return what a file or override sets, in today's names."""
+    return with_new_names(tree, origin)
+
+
+def _single_path(tree: Any, length: int) -> tuple[list[str], Any]:
+    """Return the first `length` keys of a tree that has one key a level, and the value they lead to."""
+    keys = []
+    for _ in range(length):
+        ((key, tree),) = tree.items()
+        keys.append(key)
+    return keys, tree
 
 
 def _merge(below: Any, above: Any) -> Any:

@@ -171,15 +171,17 @@ class EvalData(Section):
 
 
 class DistillLoss(Section):
-    """One way of comparing a student with its teacher (see `slim.losses`); a mean over letters, steps, rows or pixels.
+    """A distillation loss of `slim.losses`: a mean over characters, time steps, text lines or pixels.
 
-    "maps" is for detection, "logits" for direction, the others for recognition.
+    map_distillation is for detection, kl_div for direction, the others for recognition.
     """
 
-    name: Literal["aligned", "dkd", "frames", "mean_logits", "features", "readings", "maps", "logits"]
+    name: Literal[
+        "aligned", "dkd", "frames", "mean_logits", "feature_mse", "pseudo_labels", "map_distillation", "kl_div"
+    ]
     weight: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)  # not of features, readings and maps, which have no divergence
-    beta: float = Field(2.0, ge=0)  # of dkd: weight of what the teacher takes a letter for besides
+    temperature: float = Field(1.0, gt=0)  # not of feature_mse, pseudo_labels, map_distillation: no divergence
+    beta: float = Field(2.0, ge=0)  # of dkd: weight of the non-target class loss
 
 
 class Distill(Section):
@@ -199,7 +201,7 @@ class Distill(Section):
         for loss in self.losses:
             if loss.beta != 2 and loss.name != "dkd":
                 raise ValueError(f"beta belongs to dkd, not to {loss.name}")
-            if loss.temperature != 1 and loss.name in ("features", "readings", "maps"):
+            if loss.temperature != 1 and loss.name in ("feature_mse", "pseudo_labels", "map_distillation"):
                 raise ValueError(f"the loss {loss.name} has no temperature")
         return self
 
@@ -218,7 +220,7 @@ class Guide(Section):
     weight: float = Field(1.0, gt=0)
     width: int = Field(192, ge=48, multiple_of=48)
     layers: int = Field(1, ge=1)
-    smoothing: float = Field(0.1, ge=0, lt=1)  # share of a letter's probability that goes to all others
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
 
 
 class Tones(Section):
@@ -234,7 +236,7 @@ class Fpgm(Section):
     max_latency: float | None = Field(None, gt=0, le=1)  # share of the unpruned network's time a row
     max_ratio: float = Field(0.6, gt=0, lt=1)  # of any one layer's filters
     skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns such as backbone.blocks.0.*
-    calibration_rows: int = Field(64, ge=1)  # training rows on whose loss the layers' sensitivity is measured
+    calibration_samples: int = Field(64, ge=1)  # training samples on whose loss the layers' sensitivity is measured
 
     @model_validator(mode="after")
     def _has_target(self) -> Fpgm:
@@ -251,7 +253,7 @@ class Quantize(Section):
     # of the first and the last layer; of their weights 7 at most, unless all have 8; None: as all others
     edge_bits: int | None = Field(8, ge=2, le=8)
     float_layers: list[str] = Field(default_factory=list)  # left in float: names or patterns
-    calibration_rows: int = Field(64, ge=1)
+    calibration_samples: int = Field(64, ge=1)
     max_drop: float | None = Field(0.05, gt=0)  # of the first metric, by calibration alone; None: no limit
     sensitivity: bool = False  # measure each layer's before training; always done where max_drop stops the run
 
@@ -273,8 +275,8 @@ class Share(Section):
     skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns
 
 
-class Step(Section):
-    """One technique of a training stage: exactly one of these."""
+class TechniqueEntry(Section):
+    """One slimming technique of a training stage with its settings: exactly one of these."""
 
     distill: Distill | None = None
     mutual: Mutual | None = None
@@ -286,9 +288,9 @@ class Step(Section):
     share: Share | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Step:
+    def _one(self) -> TechniqueEntry:
         if len(self._set) != 1:
-            raise ValueError(f"a step is exactly one of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"a technique is exactly one of {', '.join(type(self).model_fields)}")
         return self
 
     @property
@@ -313,7 +315,7 @@ class TrainStage(Section):
     stage: Literal["train", "prune", "quantize", "share"]
     epochs: int = Field(ge=1)
     max_steps: int | None = Field(None, ge=1)  # it ends, and its rates decay, after so many optimizer steps at most
-    steps: list[Step] = Field(default_factory=list)
+    techniques: list[TechniqueEntry] = Field(default_factory=list)
     lr: float | None = Field(None, gt=0)  # None: the Optimizer's
     warmup_steps: int | None = Field(None, ge=0)  # None: the Optimizer's
 
@@ -323,18 +325,20 @@ class TrainStage(Section):
         return length if self.max_steps is None else min(length, self.max_steps)
 
     @model_validator(mode="after")
-    def _steps_fit(self) -> TrainStage:
-        names = [step.name for step in self.steps]
+    def _techniques_fit(self) -> TrainStage:
+        names = [technique.name for technique in self.techniques]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ValueError(f"the step {twice} stands here twice")
-        surgery = {step: stage for stage, steps in NEEDED_TECHNIQUES.items() for step in steps}
-        misplaced = next((name for name in names if surgery.get(name, self.stage) != self.stage), None)
+            raise ValueError(f"the technique {twice} stands here twice")
+        owner = {name: stage for stage, names in NEEDED_TECHNIQUES.items() for name in names}
+        misplaced = next((name for name in names if owner.get(name, self.stage) != self.stage), None)
         if misplaced:
-            raise ValueError(f"the step {misplaced} belongs in a stage {surgery[misplaced]!r}, this is {self.stage!r}")
+            raise ValueError(
+                f"the technique {misplaced} belongs in a stage {owner[misplaced]!r}, this is {self.stage!r}"
+            )
         needed = NEEDED_TECHNIQUES[self.stage]
         if needed and len(set(needed) & set(names)) != 1:
-            raise ValueError(f"a stage {self.stage!r} needs one step {' or '.join(needed)}")
+            raise ValueError(f"a stage {self.stage!r} needs one technique {' or '.join(needed)}")
         return self
 
 
@@ -344,7 +348,7 @@ class ExportStage(Section):
         default_factory=lambda: ["paddle", "onnx"], min_length=1
     )
     budget_mb: float = Field(50.0, gt=0)
-    language: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
+    language_model: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others
 
 

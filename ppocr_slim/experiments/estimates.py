@@ -114,7 +114,7 @@ def multiply_adds(config: Config) -> float:
     A teacher that is an ONNX file, or is not there, counts nothing, nor does a branch: it is small beside a network.
     """
     stages = [stage for stage in config.recipe if isinstance(stage, TrainStage)]
-    steps = [step for stage in stages for step in stage.steps]
+    steps = [step for stage in stages for step in stage.techniques]
     total = (1 + BACKWARD) * _network(config.architecture)
     for teacher in {step.distill.teacher for step in steps if step.distill}:
         try:

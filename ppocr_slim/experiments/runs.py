@@ -61,7 +61,7 @@ def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[An
 
 def origins_of(config: Config) -> dict[str, str]:
     """What tells the weights that a run starts and learns from from others, by their path; "" where there are none."""
-    steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.steps]
+    steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.techniques]
     sources = {config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)}
     return {str(source): _digest(source) for source in sources if source}
 

@@ -23,7 +23,7 @@ from ppocr_slim.config.schema import (
     Pact,
     Quantize,
     Share,
-    Step,
+    TechniqueEntry,
     TrainStage,
 )
 from ppocr_slim.data.labels import Sample, read_label_file
@@ -63,7 +63,10 @@ STEPS = {
     "share": ("share",),
     "all": ("distill", "mutual", "fpgm", "pact", "lsq"),
 }
-USUAL_STEPS = {"fpgm": Step(fpgm=Fpgm(max_flops=0.7)), "pact": Step(pact=Pact())}  # where the config names none
+USUAL_STEPS = {
+    "fpgm": TechniqueEntry(fpgm=Fpgm(max_flops=0.7)),
+    "pact": TechniqueEntry(pact=Pact()),
+}  # where the config names none
 BITS = (8, 5, 4, 3, 2)
 ENGINE_TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 REFERENCE = "onnxruntime"  # the engine whose readings are scored
@@ -148,10 +151,12 @@ def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]
         raise SlimError(f"no row is called {name!r}; choose from {', '.join(STEPS)}")
     kept = STEPS["pact" if name in bits else name]
     if name == "share":  # the last thing that is done: a later stage would train equal weights apart
-        step = next((step for stage in training for step in stage.steps if step.share), Step(share=Share()))
+        step = next(
+            (step for stage in training for step in stage.techniques if step.share), TechniqueEntry(share=Share())
+        )
         return tuple([_with_steps(stage, []) for stage in training[:-1]] + [_with_steps(training[-1], [step])])
-    stages = [_with_steps(stage, [step for step in stage.steps if step.name in kept]) for stage in training]
-    if kept and not any(stage.steps for stage in stages):
+    stages = [_with_steps(stage, [step for step in stage.techniques if step.name in kept]) for stage in training]
+    if kept and not any(stage.techniques for stage in stages):
         if kept[0] not in USUAL_STEPS:
             raise SlimError(f"the config's Recipe has no step {' or '.join(kept)}")
         stages[-1] = _with_steps(stages[-1], [USUAL_STEPS[kept[0]]])
@@ -160,24 +165,24 @@ def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]
     return tuple(stages)
 
 
-def _with_steps(stage: TrainStage, steps: list[Step]) -> TrainStage:
+def _with_steps(stage: TrainStage, steps: list[TechniqueEntry]) -> TrainStage:
     """The stage with these steps, called by what they do to the network."""
     names = {step.name for step in steps}
     kind = next((kind for kind, needed in NEEDED_TECHNIQUES.items() if names & set(needed)), "train")
-    return stage.model_copy(update={"stage": kind, "steps": steps})
+    return stage.model_copy(update={"stage": kind, "techniques": steps})
 
 
 def _with_bits(stage: TrainStage, bits: int, clip: bool) -> TrainStage:
-    def changed(step: Step) -> Step:
+    def changed(step: TechniqueEntry) -> TechniqueEntry:
         if not isinstance(step.settings, Quantize):
             return step
         settings = step.settings if isinstance(step.settings, Pact) else Pact(**_quantize_fields(step.settings))
         change: dict[str, Any] = {"weight_bits": bits, "activation_bits": bits, "clip": clip}
         if bits < 8:
             change["max_drop"] = None  # few bits start from nonsense, and may
-        return Step(pact=settings.model_copy(update=change))
+        return TechniqueEntry(pact=settings.model_copy(update=change))
 
-    return stage.model_copy(update={"steps": [changed(step) for step in stage.steps]})
+    return stage.model_copy(update={"techniques": [changed(step) for step in stage.techniques]})
 
 
 def _quantize_fields(settings: Quantize) -> dict[str, Any]:
@@ -266,7 +271,7 @@ def slim_table(
     outcomes = run_rows(rows, read_only)
     if not outcomes[FP32].done:
         raise SlimError(f"the row {FP32}, which all others are compared with, is not there: {outcomes[FP32].reason}")
-    steps = [step for row in rows.values() for stage in row.stages for step in stage.steps]
+    steps = [step for row in rows.values() for stage in row.stages for step in stage.techniques]
     shown = [rows[name] for name in STEPS if name in (FP32, *names)]
     samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
     common, found = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ppocr_slim.config.schema import Step
+from ppocr_slim.config.schema import TechniqueEntry
 from ppocr_slim.slim.branches import AttentionGuidance, ToneGuidance
 from ppocr_slim.slim.distill import Distillation
 from ppocr_slim.slim.fpgm import FpgmPruning
@@ -25,6 +25,6 @@ STEPS: dict[str, Callable[..., Technique]] = {
 }
 
 
-def build_techniques(steps: Sequence[Step]) -> list[Technique]:
+def build_techniques(steps: Sequence[TechniqueEntry]) -> list[Technique]:
     """The steps that a stage of a config names, in its order."""
     return [STEPS[step.name](step.settings) for step in steps]

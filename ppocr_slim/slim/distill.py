@@ -47,7 +47,7 @@ class Distillation(Technique):
 
     @property
     def _wants_features(self) -> bool:
-        return any(loss.name == "features" for loss in self.settings.losses)
+        return any(loss.name == "feature_mse" for loss in self.settings.losses)
 
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Open the teacher. Raises SlimError where it does not fit, or augmented rows were to be cached."""
@@ -99,11 +99,11 @@ class Distillation(Technique):
         steps = time_steps_of_lines(batch)
         real = np.flatnonzero(np.arange(features.shape[1]) < steps[:, None])
         own = features.reshape([-1, features.shape[2]]).gather(paddle.to_tensor(real))
-        return losses.features(self.adapter(own), answer.features.reshape(-1, answer.features.shape[2])[real])
+        return losses.feature_mse(self.adapter(own), answer.features.reshape(-1, answer.features.shape[2])[real])
 
     def read(self, logits: paddle.Tensor, answer: TeacherOutput, batch: Batch) -> paddle.Tensor:
         """The task's own loss with the teacher's readings for labels; rows where it reads nothing count nothing."""
-        labels, lengths = losses.readings(answer.logits)
+        labels, lengths = losses.pseudo_labels(answer.logits)
         rows = np.flatnonzero(lengths)
         if not rows.size:
             return logits.sum() * 0
@@ -128,7 +128,7 @@ def time_steps_of_lines(batch: Batch) -> np.ndarray:
     return np.array([time_steps_for_width(int(width)) for width in line_widths(batch.image)])
 
 
-TASK_OF = {"maps": DetSpec.task, "logits": ClsSpec.task}  # the other losses compare letters
+TASK_OF = {"map_distillation": DetSpec.task, "kl_div": ClsSpec.task}  # the other losses compare letters
 
 # What the names in a config stand for
 LOSSES: dict[str, Loss] = {
@@ -144,10 +144,12 @@ LOSSES: dict[str, Loss] = {
     "dkd": lambda step, loss, outputs, answer, batch: losses.dkd(
         outputs["logits"], answer.logits, batch.labels, batch.lengths, loss.temperature, loss.beta
     ),
-    "features": lambda step, loss, outputs, answer, batch: step.adapted(outputs["features"], answer, batch),
-    "readings": lambda step, loss, outputs, answer, batch: step.read(outputs["logits"], answer, batch),
-    "maps": lambda step, loss, outputs, answer, batch: losses.maps(outputs["maps"][:, :1], answer.logits),
-    "logits": lambda step, loss, outputs, answer, batch: losses.logits(
+    "feature_mse": lambda step, loss, outputs, answer, batch: step.adapted(outputs["features"], answer, batch),
+    "pseudo_labels": lambda step, loss, outputs, answer, batch: step.read(outputs["logits"], answer, batch),
+    "map_distillation": lambda step, loss, outputs, answer, batch: losses.map_distillation(
+        outputs["maps"][:, :1], answer.logits
+    ),
+    "kl_div": lambda step, loss, outputs, answer, batch: losses.kl_div(
         outputs["logits"], answer.logits, loss.temperature
     ),
 }

@@ -73,7 +73,7 @@ class FpgmPruning(Technique):
 
     def _decide(self, model: nn.Layer, groups: Sequence[Group], context: Context) -> dict[str, Any]:
         settings, folder = self.settings, context.folder
-        batches = context.calibration(settings.calibration_rows)
+        batches = context.calibration(settings.calibration_samples)
         sensitivity = folder / SENSITIVITY
         losses = measure_sensitivity(model, groups, settings.max_ratio, context.task, batches, sensitivity)
         planner = Planner(model, groups, {name: loss_increase(found) for name, found in losses.items()})

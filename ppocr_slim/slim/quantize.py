@@ -71,7 +71,7 @@ class QuantizationAwareTraining(Technique):
                 "(Global.pretrained)"
             )
         paths = quantizable(model, self.settings.float_layers)
-        batches = context.calibration(self.settings.calibration_rows)
+        batches = context.calibration(self.settings.calibration_samples)
         was_training = model.training
         model.eval()
         seen = collect_statistics(model, paths, batches, context.task)

@@ -210,7 +210,7 @@ def _train(
         is_first=processes.is_first,
         wait=processes.wait,
     )
-    steps = build_techniques(stage.steps)
+    steps = build_techniques(stage.techniques)
     origin = {"start": digest_of(start.state)} if start else {}
     length = stage.length(len(rows))
     if resumed == card and is_trained(last, length, rows.digest, origin):  # without opening a teacher once more
@@ -282,6 +282,6 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         evenly_spaced(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
     )
-    if stage.language:
-        put_language(folder, LanguageModel.load(stage.language))
+    if stage.language_model:
+        put_language(folder, LanguageModel.load(stage.language_model))
     logger.info("%s", report)
