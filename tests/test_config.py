@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ppocr_slim.config import aliases
+from ppocr_slim.config.aliases import KEYS, VALUES, with_former_names, with_new_names
 from ppocr_slim.config.loading import dump_config, load_config, locate
 from ppocr_slim.config.schema import Config
-from ppocr_slim.errors import SlimError
+from ppocr_slim.errors import SlimError, logger
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.yml") if path.parent.name != "ablation")  # those: test_ablation
@@ -258,56 +260,113 @@ def test_a_config_made_in_code_has_no_file_to_blame(base: Path):
     assert locate(made, "Architecture.name") == "the config"
 
 
-OLD = """
-Global: {output_dir: out}
-Architecture: {name: crnn_mv3_slim}
-Train: {label_files: [{path: a.txt}]}
-Eval: {label_files: [{path: b.txt}]}
-Recipe:
-  - stage: train
-    epochs: 1
-    steps: [{distill: {teacher: t, losses: [{name: features}, {name: readings}, {name: maps}, {name: logits}]}}]
-  - {stage: prune, epochs: 1, steps: [{fpgm: {max_flops: 0.7, calibration_rows: 8}}]}
-  - {stage: quantize, epochs: 1, steps: [{pact: {calibration_rows: 9}}]}
-  - {stage: quantize, epochs: 1, steps: [{lsq: {calibration_rows: 10}}]}
-"""
-NEW = {
-    "steps": "techniques",
-    "calibration_rows": "calibration_samples",
-    "features": "feature_mse",
-    "readings": "pseudo_labels",
-    "maps": "map_distillation",
-    "name: logits": "name: kl_div",
-}
+# A training stage or an export as it was written, as it is written now, and the former name that a warning must have
+RENAMED = [
+    ({"stage": "train", "epochs": 1, "steps": [{"guide": {}}]}, {"techniques": [{"guide": {}}]}, "Recipe.0.steps"),
+    ({"stage": "export", "language": "a.bin"}, {"language_model": "a.bin"}, "Recipe.0.language"),
+    *(
+        (
+            {"stage": stage, "epochs": 1, "steps": [{name: {**target, "calibration_rows": 5}}]},
+            {"techniques": [{name: {**target, "calibration_samples": 5}}]},
+            f"Recipe.0.techniques.0.{name}.calibration_rows",
+        )
+        for stage, name, target in (
+            ("prune", "fpgm", {"max_flops": 0.7}),
+            ("quantize", "pact", {}),
+            ("quantize", "lsq", {}),
+        )
+    ),
+    (
+        {"stage": "train", "epochs": 1, "steps": [{"guide": {"smoothing": 0.2}}]},
+        {"techniques": [{"guide": {"label_smoothing": 0.2}}]},
+        "Recipe.0.techniques.0.guide.smoothing",
+    ),
+    *(
+        (
+            {"stage": "train", "epochs": 1, "steps": [{"distill": {"teacher": "t", "losses": [{"name": old}]}}]},
+            {"techniques": [{"distill": {"teacher": "t", "losses": [{"name": new}]}}]},
+            f"'{old}' in Recipe.0.techniques.0.distill.losses.0.name",
+        )
+        for old, new in (
+            ("features", "feature_mse"),
+            ("readings", "pseudo_labels"),
+            ("maps", "map_distillation"),
+            ("logits", "kl_div"),
+        )
+    ),
+]
 
 
-def test_old_names_keep_working_and_the_new_ones_are_said_once(tmp_path: Path, caplog):
-    """A config that somebody has, or that a run saved, would be refused, or its run not be resumed."""
-    old, new = tmp_path / "old.yml", tmp_path / "new.yml"
-    old.write_text(OLD, encoding="utf-8")
-    text = OLD
-    for before, after in NEW.items():
-        text = text.replace(before, after)
-    new.write_text(text, encoding="utf-8")
-    wanted = load_config(new)
-    assert not caplog.messages
-    assert load_config(old) == wanted and load_config(old) == wanted
-    for before, after in NEW.items():
-        said = [m for m in caplog.messages if before in m and f"is called {after.split()[-1]} now" in m]
-        assert said and len(set(said)) == len(said) and str(old) in said[0], before
-    caplog.clear()
-    overrides = ["Recipe.1.steps.0.fpgm.calibration_rows=5", "Recipe.0.steps.0.distill.losses.0.name=readings"]
-    with pytest.raises(SlimError, match="the loss pseudo_labels stands here twice"):
-        load_config(new, overrides)
-    changed = load_config(new, overrides[:1])
-    assert changed.recipe[1].techniques[0].fpgm.calibration_samples == 5
-    assert any(m.startswith("-o Recipe.1.steps") and "techniques" in m for m in caplog.messages)
-    assert load_config(new, [], [("Recipe.3.steps.0.lsq.calibration_rows", 3)])
+@pytest.fixture
+def warnings(monkeypatch, caplog):
+    """The warnings of this test, whatever the tests before it have been warned about."""
+    monkeypatch.setattr(aliases, "_reported", set())
+    monkeypatch.setattr(logger, "propagate", True)
+    return caplog
 
 
-def test_of_an_old_and_a_new_name_together_the_old_one_is_an_unknown_key(tmp_path: Path):
-    """One of the two would silently win."""
-    path = tmp_path / "both.yml"
-    path.write_text(OLD.replace("steps: [{lsq", "techniques: [], steps: [{lsq"), encoding="utf-8")
-    with pytest.raises(SlimError, match="unknown key Recipe.3.steps"):
-        load_config(path)
+@pytest.mark.parametrize(("old", "changes", "said"), RENAMED, ids=[said for _, _, said in RENAMED])
+def test_a_former_name_means_what_it_meant(base: Path, tmp_path: Path, warnings, old: dict, changes: dict, said: str):
+    """Configs, overrides and saved runs that users have would be refused, or silently do without what they ask for."""
+    new = {key: value for key, value in old.items() if key not in ("steps", "language")} | changes
+    config = load_config(child_of(base, yaml.safe_dump({"Recipe": [new]})))
+    assert not warnings.messages
+    child = child_of(base, yaml.safe_dump({"Recipe": [old]}))
+    assert load_config(child) == config
+    assert load_config(base, [f"Recipe={yaml.safe_dump([old], default_flow_style=True)}"]) == config
+    assert load_config(base, changes=[("Recipe", [old])]) == config
+    about = [message for message in warnings.messages if said in message]
+    assert len(about) == 1 and about[0].startswith(f"{child}: ") and "is now called" in about[0]
+    saved = with_former_names(config.model_dump(mode="json", by_alias=True))
+    assert with_new_names(saved, "") == config.model_dump(mode="json", by_alias=True)
+    key = said.rpartition(".")[2] if "'" not in said else said.split("'")[1]
+    assert key in yaml.safe_dump(saved["Recipe"])
+
+
+def test_every_former_name_is_tested():
+    """Otherwise an entry of the table with a slip would do nothing, unseen."""
+    patterns = {said.split(" in ")[-1].replace(".0", ".*") for _, _, said in RENAMED}
+    assert patterns == {*KEYS, *VALUES} and len(RENAMED) == len(KEYS) + sum(map(len, VALUES.values()))
+
+
+def test_overrides_reach_into_what_has_another_name_now(base: Path, warnings):
+    """Commands in notes and pages say Recipe.0.steps: they must change that very value, in a file of either kind."""
+    stage = {"stage": "prune", "epochs": 1, "lr": 0.1}
+    for name in ("steps", "techniques"):
+        child = child_of(base, yaml.safe_dump({"Recipe": [{**stage, name: [{"fpgm": {"max_flops": 0.7}}]}]}))
+        for path in ("Recipe.0.steps.0.fpgm", "Recipe.0.techniques.0.fpgm"):
+            for changed in (
+                load_config(child, [f"{path}.max_flops=0.8", f"{path}.calibration_rows=9"]),
+                load_config(child, changes=[(f"{path}.max_flops", 0.8), (f"{path}.calibration_samples", 9)]),
+            ):
+                fpgm = changed.recipe[0].techniques[0].fpgm
+                assert (fpgm.max_flops, fpgm.calibration_samples) == (0.8, 9)
+                where = locate(changed, "Recipe.0.techniques.0.fpgm.max_flops")
+                assert where.startswith((f"-o {path}.max_flops", f"set {path}.max_flops"))
+    told = message(child, "Recipe.0.steps.0.fpgm.max_flop=0.8")
+    assert told.startswith("-o Recipe.0.steps.0.fpgm.max_flop=0.8: unknown key Recipe.0.techniques.0.fpgm.max_flop: ")
+
+
+def test_a_key_under_both_its_names_is_refused(base: Path):
+    """One of the two would win, and nobody could tell which."""
+    both = "Recipe: [{stage: train, epochs: 1, steps: [{guide: {}}], techniques: []}]"
+    told = message(child_of(base, both))
+    assert told.startswith(
+        f"{base.parent / 'child.yml'}: Recipe.0.techniques is there twice, once under its former name"
+    )
+
+
+def test_a_run_that_began_under_former_names_goes_on(base: Path, tmp_path: Path):
+    """Hours of training would be refused as another experiment, for a word."""
+    from ppocr_slim.training.recipe import require_same_experiment
+
+    recipe = [{"stage": "prune", "epochs": 1, "techniques": [{"fpgm": {"max_flops": 0.7, "calibration_samples": 3}}]}]
+    config = load_config(base, [f"Global.output_dir={tmp_path}"], changes=[("Recipe", recipe)])
+    saved = with_former_names(config.model_dump(mode="json", by_alias=True))
+    assert "steps" in saved["Recipe"][0]
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(saved), encoding="utf-8")
+    (tmp_path / "prune" / "last").mkdir(parents=True)
+    require_same_experiment(config)
+    other = load_config(tmp_path / "config.yml", ["Recipe.0.steps.0.fpgm.max_flops=0.6"])
+    with pytest.raises(SlimError, match="Recipe is another"):
+        require_same_experiment(other)

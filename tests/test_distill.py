@@ -51,7 +51,7 @@ HEIGHT = 32
 ARGS = {"height": HEIGHT, "scale": 0.35, "hidden": 16, "layers": 1}
 GRIDS = {"inputs": [{"bits": 8, "zero_point": 128}], "weight_bits": 8}
 QUANTIZED_HEAD = {"name": "fake_quant", "method": "max", "layers": {"head": GRIDS, "encoder": {}}}
-ALL_LOSSES = ["aligned", "dkd", "frames", "mean_logits", "features", "readings"]
+ALL_LOSSES = ["aligned", "dkd", "frames", "mean_logits", "feature_mse", "pseudo_labels"]
 
 
 @pytest.fixture(scope="module")
@@ -445,7 +445,7 @@ def test_caching_augmented_rows_is_refused(checkpoint, tmp_path):
     [
         [{"name": "aligned"}, {"name": "aligned", "weight": 2}],
         [{"name": "aligned", "beta": 1}],
-        [{"name": "features", "temperature": 2}],
+        [{"name": "feature_mse", "temperature": 2}],
         [],
     ],
 )
@@ -457,7 +457,7 @@ def test_losses_that_mean_nothing_are_refused(losses):
 
 def test_a_teacher_that_reads_nothing_gives_no_readings_to_learn(tmp_path):
     """Lost otherwise: the CTC loss of an empty text is infinite here, and the training would stop."""
-    step, card = distillation(tmp_path, "readings"), student_card()
+    step, card = distillation(tmp_path, "pseudo_labels"), student_card()
     step.task = RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     model, batch = card.build("Architecture"), batch_of(TEXTS)
     outputs = model.outputs(paddle.to_tensor(batch.image))

@@ -125,7 +125,7 @@ def test_a_direction_classifier_goes_through_all_stages(tmp_path):
     write_rows(tmp_path, TEXTS, "train.txt")
     write_rows(tmp_path, TEXTS, "val.txt")
     teacher = save(tmp_path / "teacher", *CLS)
-    distill = {"distill": {"teacher": str(teacher), "losses": [{"name": "logits", "temperature": 2}]}}
+    distill = {"distill": {"teacher": str(teacher), "losses": [{"name": "kl_div", "temperature": 2}]}}
     fpgm = {"fpgm": {"max_flops": 0.8, "calibration_samples": 4}}
     pact = {"pact": {"max_drop": None, "calibration_samples": 8}}
     raw = config_dict(

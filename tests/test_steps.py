@@ -117,7 +117,7 @@ def test_losses_are_weighted_and_logged_by_name(tmp_path):
 @pytest.mark.parametrize(
     "stage, problem",
     [
-        ({"stage": "prune", "epochs": 1}, "needs one step fpgm"),
+        ({"stage": "prune", "epochs": 1}, "needs one technique fpgm"),
         (
             {"stage": "quantize", "epochs": 1, "techniques": [{"pact": {}}, {"lsq": {}}]},
             "needs one technique pact or lsq",
@@ -137,7 +137,7 @@ def test_a_stage_whose_steps_do_not_fit_is_refused(tmp_path, stage, problem):
         Config.model_validate(config_dict(tmp_path, Recipe=[stage]))
 
 
-def test_calibration_samples_are_plain_and_the_same_for_every_process(tmp_path):
+def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
     """Lost otherwise: each process would choose other ranges, and the networks would drift apart."""
     write_rows(tmp_path, TEXTS, "train.txt")
     samples, _ = read_label_file(tmp_path / "train.txt")

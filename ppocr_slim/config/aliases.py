@@ -1,69 +1,97 @@
-"""Keys and values that had other names: configs that have the old ones keep working, and are told the new ones once.
-
-All of a config passes through here before it is checked: files, what a run saved, overrides, changes of ablations.
-"""
+"""Former names of config keys and values. They stay valid: this table turns them into today's names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ppocr_slim.errors import logger
+from ppocr_slim.errors import SlimError, logger
 
-ANY = "*"  # an index of a list
-_TECHNIQUES = ("Recipe", ANY, "techniques", ANY)
-
-RENAMED_KEYS: dict[tuple[str, ...], str] = {
-    ("Recipe", ANY, "steps"): "techniques",
-    (*_TECHNIQUES, "fpgm", "calibration_rows"): "calibration_samples",
-    (*_TECHNIQUES, "pact", "calibration_rows"): "calibration_samples",
-    (*_TECHNIQUES, "lsq", "calibration_rows"): "calibration_samples",
+# Where a key or value stands, by today's names of all that is around it; "*" is any key or index
+_TECHNIQUE = "Recipe.*.techniques.*"
+KEYS = {
+    "Recipe.*.steps": "techniques",
+    "Recipe.*.language": "language_model",
+    f"{_TECHNIQUE}.fpgm.calibration_rows": "calibration_samples",
+    f"{_TECHNIQUE}.pact.calibration_rows": "calibration_samples",
+    f"{_TECHNIQUE}.lsq.calibration_rows": "calibration_samples",
+    f"{_TECHNIQUE}.guide.smoothing": "label_smoothing",
 }
-"""Path of an old key (the keys above it are new ones) -> its new name."""
-
-RENAMED_VALUES: dict[tuple[str, ...], dict[str, str]] = {
-    (*_TECHNIQUES, "distill", "losses", ANY, "name"): {
+VALUES = {
+    f"{_TECHNIQUE}.distill.losses.*.name": {
         "features": "feature_mse",
         "readings": "pseudo_labels",
         "maps": "map_distillation",
         "logits": "kl_div",
     },
 }
-"""Path of a key -> its old values and their new names."""
 
-_said: set[tuple[str, str]] = set()
+_reported: set[tuple[str, str]] = set()  # (path pattern, old name): what this process has warned about
 
 
-def with_new_names(tree: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
-    """Return a part of a config with the new names in the place of old ones.
+def with_new_names(tree: Any, origin: str) -> Any:
+    """Replace former names in a raw config tree, and log a warning for each, once per process.
 
     Args:
-        tree: mappings, lists and values as YAML has them; nothing in it is changed.
-        origin: the file or override that it comes from, for messages.
-        path: where it stands in the config.
+        tree: what one file or override sets; it is not changed.
+        origin: name of that file or override, for the warning.
+
+    Raises:
+        SlimError: a key is there under both its names.
     """
-    if isinstance(tree, dict):
-        renamed = {}
-        for key, value in tree.items():
-            new = RENAMED_KEYS.get((*path, str(key)), key)
-            if new != key and new not in tree:
-                _say(origin, ".".join((*path, str(key))), new)
-                key = new
-            renamed[key] = with_new_names(value, origin, (*path, _place(key)))
+    return _renamed(tree, (), origin)
+
+
+def with_former_names(tree: Any) -> Any:
+    """Return a tree of today's names with the former ones, for digests that must not change with a name."""
+    return _restored(tree, ())
+
+
+def _renamed(node: Any, path: tuple[str, ...], origin: str) -> Any:
+    if isinstance(node, list):
+        return [_renamed(value, (*path, str(index)), origin) for index, value in enumerate(node)]
+    if isinstance(node, dict):
+        renamed: dict[Any, Any] = {}
+        for key, value in node.items():
+            pattern, new = _lookup(KEYS, (*path, str(key)), key)
+            if new != key:
+                if new in node:
+                    where = ".".join((*path, new))
+                    raise SlimError(f"{origin}: {where} is there twice, once under its former name {key}: keep one")
+                _report(pattern, key, f"{origin}: the key {'.'.join((*path, key))} is now called {new}")
+            renamed[new] = _renamed(value, (*path, str(new)), origin)
         return renamed
-    if isinstance(tree, list):
-        return [with_new_names(item, origin, (*path, ANY)) for item in tree]
-    if isinstance(tree, str) and tree in RENAMED_VALUES.get(path, {}):
-        new = RENAMED_VALUES[path][tree]
-        _say(origin, f"{'.'.join(path)}: {tree}", new)
-        return new
-    return tree
+    pattern, names = _lookup(VALUES, path, {})
+    if not isinstance(node, str) or node not in names:
+        return node
+    _report(pattern, node, f"{origin}: {node!r} in {'.'.join(path)} is now called {names[node]!r}")
+    return names[node]
 
 
-def _place(key: Any) -> str:
-    return ANY if str(key).isdecimal() else str(key)  # an override counts the entries of a list
+def _restored(node: Any, path: tuple[str, ...]) -> Any:
+    if isinstance(node, list):
+        return [_restored(value, (*path, str(index))) for index, value in enumerate(node)]
+    if isinstance(node, dict):
+        return {_former_key(path, key): _restored(value, (*path, str(key))) for key, value in node.items()}
+    _, names = _lookup(VALUES, path, {})
+    return next((old for old, new in names.items() if new == node), node)
 
 
-def _say(origin: str, old: str, new: str) -> None:
-    if (origin, old) not in _said:
-        _said.add((origin, old))
-        logger.warning("%s: %s is called %s now; the old name still works", origin, old, new)
+def _former_key(path: tuple[str, ...], key: str) -> str:
+    former = (pattern.rpartition(".")[2] for pattern, new in KEYS.items() if new == key)
+    return next((old for old in former if _lookup(KEYS, (*path, old), old)[1] == key), key)
+
+
+def _lookup(table: Mapping[str, Any], path: tuple[str, ...], default: Any) -> tuple[str, Any]:
+    """Return the pattern that fits a path, and what the table has for it; ("", default) where none fits."""
+    for pattern, found in table.items():
+        parts = pattern.split(".")
+        if len(parts) == len(path) and all(part in ("*", here) for part, here in zip(parts, path)):
+            return pattern, found
+    return "", default
+
+
+def _report(pattern: str, old: str, message: str) -> None:
+    if (pattern, old) not in _reported:
+        _reported.add((pattern, old))
+        logger.warning("%s; the former name still works", message)

@@ -17,7 +17,6 @@ from ppocr_slim.errors import SlimError
 
 # Who sets something ("configs/a.yml", "-o A.b=c", "set A.b"), and the tree of what it sets
 Layer = tuple[str, Any]
-_NO_BASE = object()
 NO_FILE = ("-o ", "set ")  # how the names of layers begin that are no files
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -37,26 +36,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
         raw = _merge(raw, tree)
     changed = [_read_override(override) for override in overrides]
     changed += [(f"set {target}", _keys(target, f"set {target}"), value) for target, value in changes]
-    for origin, old_keys, value in changed:
-        keys, value = _renamed(old_keys, value, origin)
-        raw = _replace(raw, keys, 0, value, origin)
+    for origin, keys, value in changed:
+        tree = value
         for key in reversed(keys):
-            value = {key: value}
-        layers.append((origin, value))
+            tree = {key: tree}
+        layers.append((origin, _normalized(tree, origin)))
+        keys, value = _single_path(layers[-1][1], len(keys))
+        raw = _replace(raw, keys, 0, value, origin)
     config = _checked(Config, raw, layers)
     config._origins = Origins(tuple(layers))
     return config
-
-
-def _renamed(keys: Sequence[str], value: Any, origin: str) -> tuple[list[str], Any]:
-    """Return a changed key's path and value with new names in the place of old ones."""
-    for key in reversed(keys):
-        value = {key: value}
-    tree, renamed = with_new_names(value, origin), []
-    for _ in keys:
-        ((key, tree),) = tree.items()
-        renamed.append(key)
-    return renamed, tree
 
 
 def load_section(path: str | Path, section: type[SectionT]) -> SectionT:
@@ -156,13 +145,12 @@ def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
     if path.resolve() in chain:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
     tree = _read_tree(path, f", the _BASE_ of {chain[-1]}" if chain else "", "sections such as Global, Train and Eval")
-    base = tree.pop("_BASE_", None) if "_BASE_" in tree else _NO_BASE
-    tree = with_new_names(tree, str(path))
-    if base is _NO_BASE:
-        return [(str(path), tree)]
+    if "_BASE_" not in tree:
+        return [(str(path), _normalized(tree, str(path)))]
+    base = tree.pop("_BASE_")
     if not isinstance(base, str):
         raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
-    return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), tree)]
+    return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), _normalized(tree, str(path)))]
 
 
 def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
@@ -179,6 +167,20 @@ def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise SlimError(f"{path}: a config is a mapping of sections, this is a {type(tree).__name__}")
     return tree
+
+
+def _normalized(tree: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return what a file or override sets, in today's names."""
+    return with_new_names(tree, origin)
+
+
+def _single_path(tree: Any, length: int) -> tuple[list[str], Any]:
+    """Return the first `length` keys of a tree that has one key a level, and the value they lead to."""
+    keys = []
+    for _ in range(length):
+        ((key, tree),) = tree.items()
+        keys.append(key)
+    return keys, tree
 
 
 def _merge(below: Any, above: Any) -> Any:

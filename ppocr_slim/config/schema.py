@@ -171,16 +171,16 @@ class EvalData(Section):
 
 
 class DistillLoss(Section):
-    """One way of comparing a student with its teacher (see `slim.losses`); a mean over letters, steps, rows or pixels.
+    """A distillation loss of `slim.losses`: a mean over characters, time steps, text lines or pixels.
 
-    "map_distillation" is for detection, "kl_div" for direction, the others for recognition.
+    map_distillation is for detection, kl_div for direction, the others for recognition.
     """
 
     name: Literal[
         "aligned", "dkd", "frames", "mean_logits", "feature_mse", "pseudo_labels", "map_distillation", "kl_div"
-    ]  # fmt: skip
+    ]
     weight: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)  # not of losses that have no divergence
+    temperature: float = Field(1.0, gt=0)  # not of feature_mse, pseudo_labels, map_distillation: no divergence
     beta: float = Field(2.0, ge=0)  # of dkd: weight of the non-target class loss
 
 
@@ -220,7 +220,7 @@ class Guide(Section):
     weight: float = Field(1.0, gt=0)
     width: int = Field(192, ge=48, multiple_of=48)
     layers: int = Field(1, ge=1)
-    smoothing: float = Field(0.1, ge=0, lt=1)  # share of a letter's probability that goes to all others
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
 
 
 class Tones(Section):
@@ -236,7 +236,7 @@ class Fpgm(Section):
     max_latency: float | None = Field(None, gt=0, le=1)  # share of the unpruned network's time a row
     max_ratio: float = Field(0.6, gt=0, lt=1)  # of any one layer's filters
     skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns such as backbone.blocks.0.*
-    calibration_samples: int = Field(64, ge=1)  # of the training, on whose loss the layers' sensitivity is measured
+    calibration_samples: int = Field(64, ge=1)  # training samples on whose loss the layers' sensitivity is measured
 
     @model_validator(mode="after")
     def _has_target(self) -> Fpgm:
@@ -276,7 +276,7 @@ class Share(Section):
 
 
 class TechniqueEntry(Section):
-    """One technique of a training stage: exactly one of these."""
+    """One slimming technique of a training stage with its settings: exactly one of these."""
 
     distill: Distill | None = None
     mutual: Mutual | None = None
@@ -330,11 +330,11 @@ class TrainStage(Section):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"the technique {twice} stands here twice")
-        surgery = {name: stage for stage, needed in NEEDED_TECHNIQUES.items() for name in needed}
-        misplaced = next((name for name in names if surgery.get(name, self.stage) != self.stage), None)
+        owner = {name: stage for stage, names in NEEDED_TECHNIQUES.items() for name in names}
+        misplaced = next((name for name in names if owner.get(name, self.stage) != self.stage), None)
         if misplaced:
             raise ValueError(
-                f"the technique {misplaced} belongs in a stage {surgery[misplaced]!r}, this is {self.stage!r}"
+                f"the technique {misplaced} belongs in a stage {owner[misplaced]!r}, this is {self.stage!r}"
             )
         needed = NEEDED_TECHNIQUES[self.stage]
         if needed and len(set(needed) & set(names)) != 1:
@@ -348,7 +348,7 @@ class ExportStage(Section):
         default_factory=lambda: ["paddle", "onnx"], min_length=1
     )
     budget_mb: float = Field(50.0, gt=0)
-    language: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
+    language_model: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ppocr_slim.config.aliases import with_former_names
 from ppocr_slim.config.schema import Config, EvalFile
 from ppocr_slim.experiments.runs import origins_of
 from ppocr_slim.reports.provenance import ROOT
@@ -40,8 +41,9 @@ def identity(config: Config, budget: Any, code: str, seen: Seen) -> dict[str, st
         code: `code_digest()`.
         seen: digests of label files that were read before; those that are read now are added.
     """
-    # What says the same as a default is left out: a key that a later version adds makes no other run of it.
-    raw = experiment_of(config).model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    # What says the same as a default is left out, and keys have their first names: a key that a later version adds or
+    # renames makes no other run of it.
+    raw = with_former_names(experiment_of(config).model_dump(mode="json", by_alias=True, exclude_defaults=True))
     del raw["Global"]["output_dir"]
     return {CONFIG: _digest({"config": raw, "budget": budget}), DATA: data_digest(config, seen), CODE: code}
 

@@ -64,7 +64,7 @@ class AttentionGuidance(_Branch):
         there = paddle.to_tensor(np.flatnonzero(wanted != PAD))
         said = paddle.gather(logits.reshape([-1, logits.shape[2]]), there)
         letters = paddle.to_tensor(wanted[wanted != PAD])
-        loss = functional.cross_entropy(said, letters, label_smoothing=self.settings.smoothing)
+        loss = functional.cross_entropy(said, letters, label_smoothing=self.settings.label_smoothing)
         return {"guide": loss * self.settings.weight}
 
 

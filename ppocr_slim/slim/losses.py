@@ -141,10 +141,20 @@ def dkd(
     temperature: float = 1.0,
     beta: float = 2.0,
 ) -> paddle.Tensor:
-    """`aligned` in its two parts, weighed apart: target + beta * others (Zhao et al. 2022, arXiv:2203.08679; alpha 1).
+    """Return `aligned` in its two parts, weighed apart: target class loss + beta * non-target class loss.
 
-    "target" is the divergence of (the letter, all other classes), "others" that of the other classes among themselves,
-    which in the plain divergence vanishes where the teacher is sure: beta = 1 - the letter's probability.
+    Decoupled knowledge distillation (Zhao et al. 2022, arXiv:2203.08679), with alpha = 1. The target class loss is the
+    divergence of (the character, all other classes); the non-target class loss is that of the other classes among
+    themselves, which in the plain divergence has the weight 1 - the character's probability and vanishes where the
+    teacher is sure.
+
+    Args:
+        student: logits [N, T, K].
+        teacher: logits [N, T, K].
+        labels: classes [N, L], padded.
+        lengths: characters of each text line, [N].
+        temperature: tau of both divergences.
+        beta: weight of the non-target class loss.
     """
     own, target, classes = letters(student, teacher, labels, lengths)
     if not len(classes):
@@ -165,10 +175,13 @@ def dkd(
 
 
 def feature_mse(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
-    """Mean squared distance from the teacher's features, each brought to mean 0 and variance 1: [M, C] -> scalar.
+    """Return the mean squared distance from the teacher's features, each brought to mean 0 and variance 1.
 
-    `adapted`: the student's, by way of a learned layer (Romero et al. 2015, arXiv:1412.6550). A student that always
-    says 0 loses 1, whatever the teacher's scale.
+    A student whose features are all 0 has the loss 1, whatever the teacher's scale.
+
+    Args:
+        adapted: the student's features [M, C], by way of a learned layer (Romero et al. 2015, arXiv:1412.6550).
+        teacher: the teacher's features [M, C].
     """
     centred = teacher - teacher.mean(axis=-1, keepdims=True)
     centred /= np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
@@ -176,8 +189,15 @@ def feature_mse(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
 
 
 def pseudo_labels(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the teacher reads, as labels for the CTC loss (sequence-level distillation, Kim and Rush 2016,
-    arXiv:1606.07947): logits [N, T, K] -> classes [N, L] int32 padded with 0, lengths [N] int64.
+    """Return the texts that the teacher reads, as labels for the CTC loss.
+
+    Sequence-level distillation (Kim and Rush 2016, arXiv:1606.07947), with greedy decoding.
+
+    Args:
+        teacher: logits [N, T, K].
+
+    Returns:
+        Classes [N, L] int32, padded with 0, and lengths [N] int64.
     """
     best = teacher.argmax(axis=2)
     kept = best != 0
@@ -189,7 +209,7 @@ def pseudo_labels(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def map_distillation(student: paddle.Tensor, teacher: np.ndarray, entropy_weight: float = 5.0) -> paddle.Tensor:
-    """A detector's probability maps, the teacher's dilated: [N, 1, H, W] in 0 to 1 -> scalar.
+    """Return the loss of a detector's probability maps, [N, 1, H, W] in 0 to 1, against the teacher's, dilated.
 
     dice + 5 * binary cross-entropy, the teacher's map dilated by a square of 2 pixels, as PP-OCRv2 teaches its
     detector (Du et al. 2021, arXiv:2109.03144): a thin map is missed by a shift of one pixel. Unlike a divergence it
@@ -202,5 +222,5 @@ def map_distillation(student: paddle.Tensor, teacher: np.ndarray, entropy_weight
 
 
 def kl_div(student: paddle.Tensor, teacher: np.ndarray, temperature: float = 1.0) -> paddle.Tensor:
-    """A classifier's mean divergence (Hinton et al. 2015, arXiv:1503.02531): logits [N, K] -> scalar."""
+    """Return the mean divergence of a classifier's logits [N, K] (Hinton et al. 2015, arXiv:1503.02531)."""
     return divergences(student, paddle.to_tensor(teacher), temperature).mean()

@@ -31,10 +31,10 @@ def check_config(config: Config) -> Config:
         if config.run.pretrained_layers and config.run.pretrained is None:
             raise WrongKeyError("Global.pretrained_layers", "of which network? name it in Global.pretrained")
         for number, stage in enumerate(config.recipe):
-            if isinstance(stage, ExportStage) and stage.language:
+            if isinstance(stage, ExportStage) and stage.language_model:
                 if task is not TASKS["rec"]:
-                    raise WrongKeyError(f"Recipe.{number}.language", "a language model belongs to a recognizer")
-                LanguageModel.load(stage.language)  # now, not after days of training
+                    raise WrongKeyError(f"Recipe.{number}.language_model", "a language model belongs to a recognizer")
+                LanguageModel.load(stage.language_model)  # now, not after days of training
             for place, entry in enumerate(stage.techniques if isinstance(stage, TrainStage) else ()):
                 if entry.mutual and entry.mutual.peer:
                     where = f"Recipe.{number}.techniques.{place}.mutual.peer"

@@ -164,6 +164,6 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         evenly_spaced(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
     )
-    if stage.language:
-        put_language(folder, LanguageModel.load(stage.language))
+    if stage.language_model:
+        put_language(folder, LanguageModel.load(stage.language_model))
     logger.info("%s", report)
