@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ppocr_slim.cli import train
 from ppocr_slim.config import aliases
 from ppocr_slim.config.aliases import KEYS, VALUES, with_former_names, with_new_names
+from ppocr_slim.config.augmentations import AUGMENTATIONS
 from ppocr_slim.config.loading import dump_config, load_config, locate
 from ppocr_slim.config.schema import Config
+from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, logger
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -370,3 +373,41 @@ def test_a_run_that_began_under_former_names_goes_on(base: Path, tmp_path: Path)
     other = load_config(tmp_path / "config.yml", ["Recipe.0.steps.0.fpgm.max_flops=0.6"])
     with pytest.raises(SlimError, match="Recipe is another"):
         require_same_experiment(other)
+
+
+def test_lists_of_augmentations_are_named(base: Path):
+    """A saved run, an override of one entry and an error must see the entries, as if they stood in the file."""
+    mild, strong = (AUGMENTATIONS[name] for name in ("line_mild", "line_strong"))
+
+    def entries(*arguments, **keys) -> list[dict]:
+        augment = load_config(*arguments, **keys).train.augment
+        return [entry.model_dump(exclude_unset=True) for entry in augment]
+
+    child = child_of(base, "Train: {augment: line_mild}")
+    assert entries(child) == mild
+    blur = {"name": "blur", "p": 0.25}
+    assert entries(child, ["Train.augment=[{name: blur, p: 0.25}, line_strong]"]) == [blur, *strong]
+    assert entries(child, changes=[("Train.augment", ["line_strong", blur])]) == [*strong, blur]
+    assert entries(child, changes=[("Train", {"label_files": [{"path": "a"}], "augment": "line_strong"})]) == strong
+    assert entries(child, ["Train.augment.1.p=0.9"])[1] == {**mild[1], "p": 0.9}
+    assert entries(child, ["Train.augment=[]"]) == []
+    assert locate(load_config(child), "Train.augment.2.name") == str(child)
+    told = message(child, "Train.augment=[line_mid]")
+    assert told.startswith("-o Train.augment=[line_mid]: ") and "did you mean line_mild?" in told
+    assert "{name: blur}" in message(child, "Train.augment=blur")
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_named_list_is_one_of_known_augmentations(base: Path, name: str):
+    """A list that cannot be used shows only when somebody names it."""
+    check_names(load_config(base, [f"Train.augment={name}"]).train.augment)
+
+
+def test_the_whole_config_is_printed_and_nothing_is_trained(base: Path, tmp_path: Path, capsys):
+    """A run's settings would only be known by starting it."""
+    command = ["-c", str(base), "--print-config", "-o", "Train.augment=line_mild", "Global.processes=2"]
+    assert train.main(command) == 0
+    (tmp_path / "printed.yml").write_text(capsys.readouterr().out, encoding="utf-8")
+    config = load_config(base, ["Train.augment=line_mild", "Global.processes=2"])
+    assert load_config(tmp_path / "printed.yml") == config
+    assert "_BASE_" not in (tmp_path / "printed.yml").read_text(encoding="utf-8")

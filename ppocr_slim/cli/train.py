@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ppocr_slim.cli.options import add_config
-from ppocr_slim.config.loading import load_config
+from ppocr_slim.config.loading import config_text, load_config
 from ppocr_slim.reports.provenance import PROGRAM
 from ppocr_slim.training.launch import launch, launched
 
@@ -16,8 +16,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog=prog, description="Train and export a model as its config says.")
     add_config(parser)
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the whole resolved config, and train nothing"
+    )
     options = parser.parse_args(argv)
     config = load_config(options.config, options.override)
+    if options.print_config:
+        print(config_text(config), end="")
+        return 0
 
     if config.run.processes > 1 and not launched():
         command = [str(PROGRAM), "train", *(sys.argv[1:] if argv is None else argv)]
