@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import itertools
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ppocr_slim.cli import train
 from ppocr_slim.config import aliases
+from ppocr_slim.config.ablation import load_ablation
 from ppocr_slim.config.aliases import KEYS, VALUES, with_former_names, with_new_names
+from ppocr_slim.config.augmentations import AUGMENTATIONS
 from ppocr_slim.config.loading import dump_config, load_config, locate
-from ppocr_slim.config.schema import Config
+from ppocr_slim.config.schema import PRETRAINED, Config, ExportStage, TrainStage
+from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, logger
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -370,3 +379,136 @@ def test_a_run_that_began_under_former_names_goes_on(base: Path, tmp_path: Path)
     other = load_config(tmp_path / "config.yml", ["Recipe.0.steps.0.fpgm.max_flops=0.6"])
     with pytest.raises(SlimError, match="Recipe is another"):
         require_same_experiment(other)
+
+
+def test_lists_of_augmentations_are_named(base: Path):
+    """A saved run, an override of one entry and an error must see the entries, as if they stood in the file."""
+    mild, strong = (AUGMENTATIONS[name] for name in ("line_mild", "line_strong"))
+
+    def entries(*arguments, **keys) -> list[dict]:
+        augment = load_config(*arguments, **keys).train.augment
+        return [entry.model_dump(exclude_unset=True) for entry in augment]
+
+    child = child_of(base, "Train: {augment: line_mild}")
+    assert entries(child) == mild
+    blur = {"name": "blur", "p": 0.25}
+    assert entries(child, ["Train.augment=[{name: blur, p: 0.25}, line_strong]"]) == [blur, *strong]
+    assert entries(child, changes=[("Train.augment", ["line_strong", blur])]) == [*strong, blur]
+    assert entries(child, changes=[("Train", {"label_files": [{"path": "a"}], "augment": "line_strong"})]) == strong
+    assert entries(child, ["Train.augment.1.p=0.9"])[1] == {**mild[1], "p": 0.9}
+    assert entries(child, ["Train.augment=[]"]) == []
+    assert locate(load_config(child), "Train.augment.2.name") == str(child)
+    told = message(child, "Train.augment=[line_mid]")
+    assert told.startswith("-o Train.augment=[line_mid]: ") and "did you mean line_mild?" in told
+    assert "{name: blur}" in message(child, "Train.augment=blur")
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_named_list_is_one_of_known_augmentations(base: Path, name: str):
+    """A list that cannot be used shows only when somebody names it."""
+    check_names(load_config(base, [f"Train.augment={name}"]).train.augment)
+
+
+def test_the_whole_config_is_printed_and_nothing_is_trained(base: Path, tmp_path: Path, capsys):
+    """A run's settings would only be known by starting it."""
+    command = ["-c", str(base), "--print-config", "-o", "Train.augment=line_mild", "Global.processes=2"]
+    assert train.main(command) == 0
+    (tmp_path / "printed.yml").write_text(capsys.readouterr().out, encoding="utf-8")
+    config = load_config(base, ["Train.augment=line_mild", "Global.processes=2"])
+    assert load_config(tmp_path / "printed.yml") == config
+    assert "_BASE_" not in (tmp_path / "printed.yml").read_text(encoding="utf-8")
+
+
+def header(path: Path) -> str:
+    """The comment that a config begins with, without the signs; a line that ends in \\ goes on in the next."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return re.sub(r"\\\n *", "", "\n".join(line[1:].removeprefix(" ") for line in lines))
+
+
+def commands_of(path: Path) -> list[list[str]]:
+    """The commands that a config's header has: the tool's name and its arguments each."""
+    found = [shlex.split(line) for line in re.findall(r"^ *python tools/(.+)$", header(path), re.MULTILINE)]
+    return [[tool.removesuffix(".py"), *arguments] for tool, *arguments in found]
+
+
+def is_forward(path: Path) -> bool:
+    """Whether a config stands for another one under its former name."""
+    return list(yaml.safe_load(path.read_text(encoding="utf-8"))) == ["_BASE_"]
+
+
+def base_of(path: Path, key: str = "_BASE_") -> Path | None:
+    base = yaml.safe_load(path.read_text(encoding="utf-8")).get(key)
+    return path.parent / base if base else None
+
+
+ABLATIONS = sorted((FOLDER / "ablation").glob("*.yml"))
+RUNNABLE = [path for path in (*CONFIGS, *ABLATIONS) if not is_forward(path)]
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *ABLATIONS], ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_config_is_read_in_one_look(path: Path):
+    """Whoever asks what a run does would have to merge a chain of files in mind."""
+    base = base_of(path) or base_of(path, "base")
+    assert base is None or base_of(base) is None, f"{base} has a base, too"
+    assert base is None or not is_forward(base)
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_header_says_how_to_run_its_config(path: Path, monkeypatch):
+    """A command that is copied from a header would fail, or train something else, after hours of what precedes it."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(*arguments):
+        parse(*arguments)
+        raise StopIteration
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    own = str(path.relative_to(FOLDER.parent))
+    commands = commands_of(path)
+    assert commands[0][:3] == ["ablate" if path in ABLATIONS else "train", "-c", own]
+    assert header(path).startswith("python tools/") and "\nTime: " in header(path)
+    for tool, *arguments in commands:
+        with pytest.raises(StopIteration):
+            importlib.import_module(f"ppocr_slim.cli.{tool}").main(arguments)
+        assert "-c" not in arguments or (FOLDER.parent / arguments[arguments.index("-c") + 1]).is_file()
+
+
+def made_by(path: Path) -> set[str]:
+    """The folders that the commands of a config's header, and of those that these name, fill."""
+    folders = {"dataset/synth", "dataset/pages", str(PRETRAINED)}  # where tools write unasked, and what ships
+    for tool, *arguments in commands_of(path):
+        if "--out" in arguments:
+            folders.add(arguments[arguments.index("--out") + 1])
+        if tool == "train":
+            config = FOLDER.parent / arguments[arguments.index("-c") + 1]
+            folders.add(str(load_config(config).run.output_dir))
+            folders |= made_by(config) if config != path else set()
+    return folders
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_header_names_what_its_config_needs(path: Path, tmp_path: Path, monkeypatch):
+    """A first training would stop for want of data or weights that no command before it has made."""
+    monkeypatch.chdir(tmp_path)  # from there a bundle that ships is an absolute path
+    configs = [load_config(path)] if path in CONFIGS else [one.config for one in load_ablation(path)[1]]
+    made = made_by(path)
+    for config in configs:
+        stages = [stage for stage in config.recipe if isinstance(stage, TrainStage)]
+        teachers = [entry.distill.teacher for stage in stages for entry in stage.techniques if entry.distill]
+        files = [file.path for file in (*config.train.label_files, *config.eval.label_files)]
+        for needed in filter(None, (*files, *teachers, config.run.pretrained, config.run.character_dict_path)):
+            assert any(needed.is_relative_to(folder) for folder in made), f"no command makes {needed}"
+        if path in CONFIGS:
+            result = re.search(r"^Result: (.+(?:\n  .+)*)", header(path), re.MULTILINE)[1]
+            assert f"{config.run.output_dir}/" in result
+            exports = any(isinstance(stage, ExportStage) for stage in config.recipe)
+            assert (f"{config.run.output_dir}/export" in result) == exports
+
+
+def test_the_configs_that_ship_have_no_former_names(warnings):
+    """They are what users copy."""
+    for path in CONFIGS:
+        load_config(path)
+    for path in ABLATIONS:
+        load_ablation(path)
+    assert not warnings.messages

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if options.print_config:
         print(config_text(config), end="")
         return 0
+
     if config.run.processes > 1 and not launched():
         command = [str(PROGRAM), "train", *(sys.argv[1:] if argv is None else argv)]
         return launch(config.run.processes, command, config.run.output_dir / "processes")

@@ -1,4 +1,4 @@
-"""From a YAML file, the files it is based on and `-o` overrides to one checked `Config`, and back to YAML."""
+"""Loading of configs: a YAML file, its `_BASE_` and `-o` overrides to one checked `Config`, and back to YAML."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ import yaml
 from pydantic import ValidationError
 
 from ppocr_slim.config.aliases import with_new_names
+from ppocr_slim.config.augmentations import expand
 from ppocr_slim.config.schema import Config, Origins, Section
 from ppocr_slim.errors import SlimError
 
-# Who sets something ("configs/a.yml", "-o A.b=c", "set A.b"), and the tree of what it sets
+# Origin of values ("configs/a.yml", "-o A.b=c", "set A.b"), and the tree of the values that it sets
 Layer = tuple[str, Any]
-NO_FILE = ("-o ", "set ")  # how the names of layers begin that are no files
+NO_FILE = ("-o ", "set ")  # prefixes of the origins that are not files
 SectionT = TypeVar("SectionT", bound=Section)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterable[tuple[str, Any]] = ()) -> Config:
-    """Read a config file, merge it over its `_BASE_`, apply the overrides and changes in order, check everything.
+    """Read a config file, merge it over its `_BASE_`, apply the overrides and changes in order, and check the result.
 
-    `_BASE_` is a path relative to the file that names it. Mappings are merged, everything else is replaced.
-    An override reads `Section.key=value`, the value as in YAML; a number enters a list by index
-    (`Train.label_files.0.ratio=2`). A change is the same in two parts, ("Section.key", value).
-    All other paths in a config are relative to the current directory.
-    Raises SlimError naming the file or override, the path of the key and, for a misspelt key, the right one.
+    Mappings are merged, everything else is replaced. Former names of keys are valid (`config.aliases`), and
+    `Train.augment` may name lists of `config.augmentations`.
+
+    Args:
+        path: YAML file. Its `_BASE_` is relative to itself; all other paths in it to the current directory.
+        overrides: `Section.key=value` each, the value in YAML; a number enters a list by index
+            (`Train.label_files.0.ratio=2`).
+        changes: the same in two parts, ("Section.key", value).
+
+    Raises:
+        SlimError: a file cannot be read, or a key or value is wrong. The message names the file or override, the path
+            of the key and, for a misspelt key, the nearest right one.
     """
     layers = _read_layers(Path(path), ())
     raw: Any = {}
@@ -37,19 +45,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
     changed = [_read_override(override) for override in overrides]
     changed += [(f"set {target}", _keys(target, f"set {target}"), value) for target, value in changes]
     for origin, keys, value in changed:
-        tree = value
         for key in reversed(keys):
-            tree = {key: tree}
-        layers.append((origin, _normalized(tree, origin)))
-        keys, value = _single_path(layers[-1][1], len(keys))
-        raw = _replace(raw, keys, 0, value, origin)
+            value = {key: value}
+        tree = _normalized(value, origin)
+        layers.append((origin, tree))
+        raw = _replace(raw, *_single_path(tree, len(keys)), origin)
     config = _checked(Config, raw, layers)
     config._origins = Origins(tuple(layers))
     return config
 
 
 def load_section(path: str | Path, section: type[SectionT]) -> SectionT:
-    """Read a YAML file of a kind of its own, with the checks and messages of a config, but no `_BASE_`."""
+    """Read a YAML file that is one `section`, with the checks and messages of a config, but no `_BASE_`."""
     tree = _read_tree(Path(path), "", ", ".join(field.alias or name for name, field in section.model_fields.items()))
     return _checked(section, tree, [(str(path), tree)])
 
@@ -76,23 +83,23 @@ def _keys(target: str, origin: str) -> list[str]:
 
 
 def locate(config: Config, path: str) -> str:
-    """Who set the value at a path such as "Train.augment.1.name": a file or "-o override".
+    """Return the origin of the value at a path such as "Train.augment.1.name": a file or "-o override".
 
-    For what nobody set it is the file that was loaded; for a config that no file was loaded for, "the config".
+    For a default it is the file that was loaded, and "the config" where the config was not loaded from a file.
     """
     location = [int(part) if part.isdecimal() else part for part in path.split(".")]
     return _setter(config._origins.layers, location)
 
 
+def dump_config(config: Config, path: str | Path) -> None:
+    """Write `config_text` to a file."""
+    Path(path).write_text(config_text(config), encoding="utf-8")
+
+
 def config_text(config: Config) -> str:
-    """Return the whole config, defaults included, as YAML that `load_config` reads back equal."""
+    """Return the whole resolved config, defaults included, as YAML that `load_config` reads back equal."""
     tree = config.model_dump(mode="json", by_alias=True)
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def dump_config(config: Config, path: str | Path) -> None:
-    """Write `config_text` into a file."""
-    Path(path).write_text(config_text(config), encoding="utf-8")
 
 
 class _Loader(yaml.SafeLoader):
@@ -141,20 +148,26 @@ def _parse(text: str, origin: str) -> Any:
 
 
 def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
-    """The file's base layers, the farthest first, then its own. `chain` is the files that led here."""
+    """Return the file's base layers, the farthest first, then its own.
+
+    Args:
+        path: of the file.
+        chain: resolved paths of the files whose `_BASE_` led here.
+    """
     if path.resolve() in chain:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
     tree = _read_tree(path, f", the _BASE_ of {chain[-1]}" if chain else "", "sections such as Global, Train and Eval")
-    if "_BASE_" not in tree:
-        return [(str(path), _normalized(tree, str(path)))]
-    base = tree.pop("_BASE_")
-    if not isinstance(base, str):
-        raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
-    return [*_read_layers(path.parent / base, (*chain, path.resolve())), (str(path), _normalized(tree, str(path)))]
+    below: list[Layer] = []
+    if "_BASE_" in tree:
+        base = tree.pop("_BASE_")
+        if not isinstance(base, str):
+            raise SlimError(f"{path}: _BASE_ is {base!r}: it must be the path of one config file")
+        below = _read_layers(path.parent / base, (*chain, path.resolve()))
+    return [*below, (str(path), _normalized(tree, str(path)))]
 
 
 def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
-    """A file's mapping; messages say how it came to be read, and what an empty one needs."""
+    """Read a file's mapping; messages say how it came to be read, and what an empty one needs."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -170,17 +183,21 @@ def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
 
 
 def _normalized(tree: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Return what a file or override sets, in today's names."""
-    return with_new_names(tree, origin)
+    """Return the tree that a file or override sets, with today's names, and augmentations in place of their lists'."""
+    tree = with_new_names(tree, origin)
+    train = tree.get("Train")
+    if not isinstance(train, dict) or "augment" not in train:
+        return tree
+    return {**tree, "Train": {**train, "augment": expand(train["augment"], origin)}}
 
 
-def _single_path(tree: Any, length: int) -> tuple[list[str], Any]:
-    """Return the first `length` keys of a tree that has one key a level, and the value they lead to."""
+def _single_path(tree: Any, length: int) -> tuple[list[str], int, Any]:
+    """Return the path through a tree that has one key a level, from depth 0, and the value at its end."""
     keys = []
     for _ in range(length):
         ((key, tree),) = tree.items()
         keys.append(key)
-    return keys, tree
+    return keys, 0, tree
 
 
 def _merge(below: Any, above: Any) -> Any:
@@ -190,7 +207,7 @@ def _merge(below: Any, above: Any) -> Any:
 
 
 def _replace(tree: Any, keys: Sequence[str], depth: int, value: Any, origin: str) -> Any:
-    """`tree` with `value` at `keys`, counted from `depth`; what is on the way is copied, never changed."""
+    """Return `tree` with `value` at `keys[depth:]`; nothing of `tree` is changed."""
     if depth == len(keys):
         return value
     key = keys[depth]
@@ -206,7 +223,7 @@ def _replace(tree: Any, keys: Sequence[str], depth: int, value: Any, origin: str
 
 
 def _explain(errors: list[dict[str, Any]], raw: Any, layers: list[Layer], root: type[Section]) -> str:
-    """The most telling error as one sentence: a misspelt key comes before the key that it leaves missing."""
+    """Return the most telling error as one sentence: a misspelt key comes before the key that it leaves missing."""
     error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     location, value = _locate(error, raw)
     path = ".".join(str(part) for part in location) or "the config"
@@ -228,7 +245,7 @@ def _explain(errors: list[dict[str, Any]], raw: Any, layers: list[Layer], root: 
 
 
 def _locate(error: dict[str, Any], raw: Any) -> tuple[tuple[str | int, ...], Any]:
-    """Where in `raw` an error is, and what stands there; Pydantic's location also names tags of unions."""
+    """Return the location of an error in `raw`, and the value there. Pydantic's location also names tags of unions."""
     location: list[str | int] = []
     node = raw
     for depth, part in enumerate(error["loc"]):
@@ -242,14 +259,14 @@ def _locate(error: dict[str, Any], raw: Any) -> tuple[tuple[str | int, ...], Any
 
 
 def _setter(layers: Sequence[Layer], location: Sequence[str | int]) -> str:
-    """The last layer that sets the value at a location; where none does, the file that was loaded."""
+    """Return the last layer that sets the value at a location; where none does, the file that was loaded."""
     files = [name for name, _ in layers if not name.startswith(NO_FILE)]
     loaded = files[-1] if files else "the config"
     return next((name for name, tree in reversed(layers) if location and _sets(tree, location)), loaded)
 
 
 def _sets(tree: Any, location: Sequence[str | int]) -> bool:
-    """Whether a layer sets the value at a location, itself or by setting something that it lies in."""
+    """Return whether a layer sets the value at a location, itself or by setting a list or section around it."""
     for part in location:
         if isinstance(tree, list) and isinstance(part, int) and part < len(tree):
             tree = tree[part]
@@ -262,7 +279,7 @@ def _sets(tree: Any, location: Sequence[str | int]) -> bool:
 
 
 def _known_keys(location: Sequence[str | int], root: type[Section]) -> list[str]:
-    """The keys that the schema of `root` has beside the last part of a Pydantic location."""
+    """Return the keys that the schema of `root` has beside the last part of a Pydantic location."""
     sections: list[type[Section]] = [root]
     for part in location[:-1]:
         if isinstance(part, int):
