@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from ppocr_slim.models.fake_quant import quant_params_of, strip
 from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
+from ppocr_slim.quantization.qparams import LayerQuantParams
 from ppocr_slim.runtime.bundle import (
     CARD,
     INT8,
@@ -134,54 +137,40 @@ def export_bundle(
         )
     model, card = load_model(checkpoint_folder)
     task = task_for(card.spec)
-    grids = quant_params_of(model)
-    quantized = task.session(model) if grids else None
-    if quantized:
-        model = strip(load_model(checkpoint_folder)[0])
+    params = quant_params_of(model)
+    check = PARITY_CHECKS[type(card.spec)].of(card.spec, check_samples)
+    quantized = None
+    if params:  # the float weights are exported; the INT8 file is compared with the network that trained
+        quantized = task.session(copy.deepcopy(model))
+        strip(model)
     architecture = card.architecture
-    architecture["transforms"] = [step for step in card.transforms if step["name"] != FAKE_QUANT]
-    exam = PARITY_CHECKS[type(card.spec)].of(card.spec, check_samples)
-    staging = out.with_name(out.name + ".new")
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+    architecture["transforms"] = [one for one in card.transforms if one["name"] != FAKE_QUANT]
+    with _staging(out) as staging:
         save_inference_model(model, card.spec, staging, onnx_too="onnx" in formats or "onnx_int8" in formats)
         if "onnx_int8" in formats:
-            fp32 = staging / ONNX
-            if not grids and not calibration_samples:
+            if not params and not calibration_samples:
                 raise SlimError("onnx_int8 of a float network needs images to calibrate on: name some (--calibration)")
-            trained_bits = max((layer.weight.bits for layer in grids.values() if layer.weight), default=0)
-            if trained_bits > int8_weight_bits:
-                logger.warning(COARSER, trained_bits, int8_weight_bits, int8_weight_bits, trained_bits)
-            images = [load_image(sample.path) for sample in (() if grids else calibration_samples)]
-            grids = grids or calibrate(fp32, list(exam.inputs(card.spec, images)))
-            write_int8(fp32, staging / INT8, grids, int8_weight_bits)
+            _warn_of_coarser(params, int8_weight_bits)
+            params = params or _calibrated(staging / ONNX, check, calibration_samples)
+            write_int8(staging / ONNX, staging / INT8, params, int8_weight_bits)
         files = [name for key in FORMATS if key in formats for name in FORMATS[key]]
-        sizes = {key: sum((staging / name).stat().st_size for name in FORMATS[key]) for key in formats}
+        sizes = _sizes(staging, files)
         _require_budget(sizes, budget_mb)
-
-        def describe(parity: Mapping[str, Any], precision: Mapping[str, str], names: list[str]) -> None:
-            bits = int8_weight_bits if INT8 in names else None
-            write_card(staging, architecture, card.spec, parity, names, precision, bits)
-
-        describe({}, {}, [path.name for path in staging.iterdir()])
+        weight_bits = int8_weight_bits if "onnx_int8" in formats else None
+        describe = partial(write_card, staging, architecture, card.spec, int8_weight_bits=weight_bits)
+        describe({}, [path.name for path in staging.iterdir()], {})
         bundle = read_bundle(staging)
         checkpoint = task.session(model)
         exported = {key: open_bundle_session(bundle, FP32_ENGINES[key]) for key in formats if key in FP32_ENGINES}
-        parity = measure_parity(checkpoint, exported, exam)
+        parity = measure_parity(checkpoint, exported, check)
         precision: dict[str, str] = {}
         if "onnx_int8" in formats:
-            parity["int8"] = compare_int8(bundle, quantized or checkpoint, exam)
-            precision = {engine: _faster(engine, figures) for engine, figures in parity["int8"].items()}
+            parity["int8"] = compare_int8(bundle, quantized or checkpoint, check)
+            precision = _faster_precisions(parity["int8"])
         for path in staging.iterdir():
             if path.name not in files:
                 path.unlink()
-        describe(parity, precision, files)
-        publish_folder(staging, out)
-    except OSError as error:
-        raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        describe(parity, files, precision)
     return ExportReport(out, sizes, parity, precision)
 
 
@@ -195,48 +184,76 @@ def requantize_bundle(
 ) -> ExportReport:
     """Copy a bundle and make its INT8 file anew from its FP32 file: for other processors, or where it has none.
 
-    The grids are those of `calibration_samples`, also where the old file had trained ones. Arguments and errors are
-    otherwise `export_bundle`'s; the FP32 file is what INT8 is compared with.
+    The quantization parameters are those of `calibration_samples`, also where the old file had trained ones. Arguments
+    and errors are otherwise `export_bundle`'s; the FP32 file is what INT8 is compared with.
     """
     out = Path(out_folder)
-    staging = out.with_name(out.name + ".new")
     bundle = read_bundle(bundle_folder)
-    if bundle.folder.resolve() in {folder.resolve() for folder in (out, staging, old_folder(out))}:
+    if bundle.folder.resolve() in {folder.resolve() for folder in (out, _staging_folder(out), old_folder(out))}:
         raise SlimError(f"the bundle {bundle.folder} would be lost when {out} is written: name another folder")
     _require_replaceable(out, *bundle.sizes)
     if not check_samples or not calibration_samples:
         raise SlimError("INT8 of a bundle needs labelled images to compare on (--data) and some to calibrate on")
-    exam = PARITY_CHECKS[type(bundle.spec)].of(bundle.spec, check_samples)
+    check = PARITY_CHECKS[type(bundle.spec)].of(bundle.spec, check_samples)
+    with _staging(out) as staging:
+        for name in bundle.sizes:
+            shutil.copyfile(bundle.folder / name, staging / name)
+        params = _calibrated(bundle.file(ONNX), check, calibration_samples)
+        write_int8(bundle.file(ONNX), staging / INT8, params, weight_bits)
+        files = sorted({*bundle.sizes, INT8})
+        sizes = _sizes(staging, files)
+        _require_budget(sizes, budget_mb)
+        describe = partial(write_card, staging, bundle.architecture, bundle.spec, int8_weight_bits=weight_bits)
+        describe({}, files, {})
+        figures = compare_int8(read_bundle(staging), open_bundle_session(bundle, precision="fp32"), check)
+        precision = _faster_precisions(figures)
+        describe({**bundle.parity, "int8": figures}, files, precision)
+    return ExportReport(out, sizes, {"int8": figures}, precision)
+
+
+def _staging_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".new")
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, which takes its place when all went well and is removed otherwise.
+
+    Raises:
+        SlimError: for an OSError within.
+    """
+    staging = _staging_folder(out)
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        for name in bundle.sizes:
-            shutil.copyfile(bundle.folder / name, staging / name)
-        images = [load_image(sample.path) for sample in calibration_samples]
-        grids = calibrate(bundle.file(ONNX), list(exam.inputs(bundle.spec, images)))
-        write_int8(bundle.file(ONNX), staging / INT8, grids, weight_bits)
-        files = sorted({*bundle.sizes, INT8})
-        sizes = {
-            key: sum((staging / name).stat().st_size for name in names)
-            for key, names in FORMATS.items()
-            if set(names) <= set(files)
-        }
-        _require_budget(sizes, budget_mb)
-
-        def describe(parity: Mapping[str, Any], precision: Mapping[str, str]) -> None:
-            write_card(staging, bundle.architecture, bundle.spec, parity, files, precision, weight_bits)
-
-        describe({}, {})
-        figures = compare_int8(read_bundle(staging), open_bundle_session(bundle, precision="fp32"), exam)
-        parity = {**bundle.parity, "int8": figures}
-        precision = {engine: _faster(engine, found) for engine, found in figures.items()}
-        describe(parity, precision)
+        yield staging
         publish_folder(staging, out)
     except OSError as error:
         raise SlimError(f"cannot write the bundle {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return ExportReport(out, sizes, {"int8": figures}, precision)
+
+
+def _calibrated(fp32: Path, check: ParityCheck, samples: Sequence[Any]) -> dict[str, LayerQuantParams]:
+    """Return quantization parameters of an FP32 file, from training samples as the runtime feeds them."""
+    images = [load_image(sample.path) for sample in samples]
+    return calibrate(fp32, list(check.inputs(check.spec, images)))
+
+
+def _warn_of_coarser(params: Mapping[str, LayerQuantParams], weight_bits: int) -> None:
+    """Log a warning where trained weights must be rounded once more."""
+    trained_bits = max((layer.weight.bits for layer in params.values() if layer.weight), default=0)
+    if trained_bits > weight_bits:
+        logger.warning(COARSER, trained_bits, weight_bits, weight_bits, trained_bits)
+
+
+def _sizes(folder: Path, files: Sequence[str]) -> dict[str, int]:
+    """Return the bytes of each format whose files are all among `files`."""
+    return {
+        key: sum((folder / name).stat().st_size for name in names)
+        for key, names in FORMATS.items()
+        if set(names) <= set(files)
+    }
 
 
 def save_inference_model(model: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -> None:
@@ -370,15 +387,16 @@ def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str
     return found
 
 
-def _faster(engine: str, figures: Mapping[str, Any]) -> str:
-    time = figures.get("time")
-    if time and time["ratio"] <= 1:
-        return "int8"
-    if time:
-        logger.warning(
-            "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there", engine, time["ratio"]
-        )
-    return "fp32"
+def _faster_precisions(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return for each engine the precision that was faster, by what `compare_int8` measured."""
+    precisions = {}
+    for engine, found in figures.items():
+        time = found.get("time")
+        if time and time["ratio"] > 1:
+            message = "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there"
+            logger.warning(message, engine, time["ratio"])
+        precisions[engine] = "int8" if time and time["ratio"] <= 1 else "fp32"
+    return precisions
 
 
 def _require_budget(sizes: Mapping[str, int], budget_mb: float) -> None:
