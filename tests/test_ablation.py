@@ -19,7 +19,7 @@ import pytest
 import yaml
 from drawing import write_rows
 from exported import save_lively_checkpoint
-from test_training import TEXTS, config_dict
+from trainings import TEXTS, config_dict
 
 from ppocr_slim.config.ablation import load_ablation
 from ppocr_slim.config.loading import load_config

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from drawing import draw_row, write_rows
 from exported import save_lively_checkpoint
-from test_training import TEXTS, assert_same, config_dict, run, train_command, wait_for
+from trainings import TEXTS, assert_same, config_dict, run, train_command, wait_for
 
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.evaluation.lines import evaluate

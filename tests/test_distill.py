@@ -16,7 +16,7 @@ from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
-from test_training import assert_same, config_dict
+from trainings import assert_same, config_dict
 
 from ppocr_slim.config.schema import Config, Distill, Guide, Mutual, Tones
 from ppocr_slim.data.batches import LoaderSettings

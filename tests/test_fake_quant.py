@@ -8,8 +8,8 @@ from contextlib import nullcontext
 import numpy as np
 import paddle
 import pytest
+from gradients import run_backward
 from paddle import nn
-from test_kernels import run
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
@@ -161,9 +161,9 @@ def test_the_kernel_rounds_as_the_layer_does(kind, bits, zero_point):
         if use:
             with accelerated(twin) as count:
                 assert count == {"input quantizers": 1}
-                results.append(run(twin, [twin], x))
+                results.append(run_backward(twin, [twin], x))
         else:
-            results.append(run(twin, [twin], x))
+            results.append(run_backward(twin, [twin], x))
     for ours, plain in zip(*results):
         scale = max(1.0, float(np.abs(np.asarray(plain)).max()))
         assert_close(np.asarray(ours) / scale, np.asarray(plain) / scale)
@@ -200,9 +200,9 @@ def test_training_a_block_is_the_same_through_kernels(method):
             with accelerated(twin) as count:
                 assert count["batch norms"] == 3 and count["depthwise convolutions"] == 1
                 assert count["input quantizers"] == 5
-                results.append(run(twin, [twin], x))
+                results.append(run_backward(twin, [twin], x))
         else:
-            results.append(run(twin, [twin], x))
+            results.append(run_backward(twin, [twin], x))
     for ours, plain in zip(*results):
         assert_close(ours, plain)
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import paddle
 import pytest
+from gradients import run_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
@@ -55,29 +56,14 @@ def random_norm(channels: int) -> nn.BatchNorm2D:
     return norm
 
 
-def run(function, layers, x, *others):
-    """Output, gradients of the inputs and parameters, running statistics; the output's gradient is random."""
-    inputs = [tensor.clone() for tensor in (x, *others)]
-    for tensor in inputs:
-        tensor.stop_gradient = False
-    y = function(*inputs)
-    gradient = np.random.default_rng(7).standard_normal(y.shape)
-    paddle.autograd.backward([y], [paddle.to_tensor(gradient, dtype=y.dtype)])
-    results = [y, *(tensor.grad for tensor in inputs)]
-    for layer in layers:
-        results += [p.grad for p in layer.parameters() if p.grad is not None]
-        results += [tensor.clone() for tensor in model_state(layer).values() if tensor.stop_gradient]
-    return results
-
-
 def compare(ours, paddles, layers, *inputs, tolerance: float = TOLERANCE) -> None:
     """Our results against Paddle's in double precision: as exact as Paddle's own in single precision, or nearly."""
     plain, twins = copy.deepcopy(layers), [copy.deepcopy(layer).to(dtype="float64") for layer in layers]
     exact = [tensor.astype("float64") for tensor in inputs]
     results = (
-        run(ours(layers), layers, *inputs),
-        run(paddles(plain), plain, *inputs),
-        run(paddles(twins), twins, *exact),
+        run_backward(ours(layers), layers, *inputs),
+        run_backward(paddles(plain), plain, *inputs),
+        run_backward(paddles(twins), twins, *exact),
     )
     for mine, theirs, true in zip(*([tensor.numpy() for tensor in found] for found in results)):
         assert mine.shape == true.shape
@@ -230,8 +216,8 @@ def test_a_whole_detector_trains_the_same():
     with accelerated(fast) as count:
         assert count["dense convolutions"] == 6 and count["upsamplings"] == 4  # four levels, two heads
         assert count["inverted residuals"] == len(plain.backbone.blocks)
-        ours = run(fast, [fast], x)
-    found = [ours, run(plain, [plain], x), run(exact, [exact], x.astype("float64"))]
+        ours = run_backward(fast, [fast], x)
+    found = [ours, run_backward(plain, [plain], x), run_backward(exact, [exact], x.astype("float64"))]
     for mine, theirs, true in zip(*([t.numpy().ravel() for t in results] for results in found)):
         # Rounding takes single values over the kinks of the activations, in ours and in Paddle's.
         allowed = 3 * np.linalg.norm(theirs - true) + 1e-3 * max(0.1, np.linalg.norm(true))
@@ -257,7 +243,9 @@ def test_time_steps_are_paddles():
     layer, results = TimeSteps(), []
     for use in (True, False):
         with accelerated(layer) if use else nullcontext():
-            results.append(run(layer, [layer], paddle.arange(2 * 19 * 37, dtype="float32").reshape([2, 19, 1, 37])))
+            results.append(
+                run_backward(layer, [layer], paddle.arange(2 * 19 * 37, dtype="float32").reshape([2, 19, 1, 37]))
+            )
     for ours, paddles in zip(*results):
         np.testing.assert_array_equal(ours.numpy(), paddles.numpy())
 
@@ -269,7 +257,7 @@ def test_dropout_draws_the_same_mask():
     for use in (True, False):
         with accelerated(layer) if use else nullcontext():
             paddle.seed(11)
-            results.append(run(layer, [layer], x))
+            results.append(run_backward(layer, [layer], x))
     assert results[0][0].numpy().min() < 0 and (results[0][0].numpy() == 0).any()
     for ours, paddles in zip(*results):
         np.testing.assert_array_equal(ours.numpy(), paddles.numpy())
@@ -307,10 +295,10 @@ def test_every_part_of_a_network_is_as_exact_as_paddles(name):
     x = paddle.randn([4, 3, 32, 96])
     for part in (model.backbone.stem, *model.backbone.blocks, model.collapse):
         fast, exact = copy.deepcopy(part), copy.deepcopy(part).to(dtype="float64")
-        paddles, exacts = run(part, [part], x), run(exact, [exact], x.astype("float64"))
+        paddles, exacts = run_backward(part, [part], x), run_backward(exact, [exact], x.astype("float64"))
         with accelerated(fast) as count:
             assert count["inverted residuals"] == isinstance(part, InvertedResidual)
-            ours = run(fast, [fast], x)
+            ours = run_backward(fast, [fast], x)
         for mine, theirs, true in zip(*([t.numpy() for t in results] for results in (ours, paddles, exacts))):
             allowed = 3 * np.linalg.norm(theirs - true) + 1e-5 * max(0.1, np.linalg.norm(true))
             assert np.linalg.norm(mine - true) <= allowed
@@ -327,8 +315,10 @@ def test_a_whole_network_trains_the_same(name):
     with accelerated(fast, nn.CTCLoss()) as count:
         assert count["inverted residuals"] == len(plain.backbone.blocks)
         assert [count[kind] for kind in ("LSTMs", "CTC losses", "time steps")] == [1, 1, 1]
-        ours = run(fast, [fast], x)
-    for mine, theirs in zip(*([t.numpy().ravel() for t in results] for results in (ours, run(plain, [plain], x)))):
+        ours = run_backward(fast, [fast], x)
+    for mine, theirs in zip(
+        *([t.numpy().ravel() for t in results] for results in (ours, run_backward(plain, [plain], x)))
+    ):
         # Forty layers deep, rounding takes single values over the kinks of the activations.
         assert np.linalg.norm(mine - theirs) <= 0.05 * max(0.1, np.linalg.norm(theirs))
 
@@ -401,8 +391,8 @@ def test_what_is_not_contiguous_is_copied_and_keeps_its_gradient():
         return lambda x: network(x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1])
 
     with accelerated(turned):
-        ours = run(through(turned), [turned], x)
-    for a, b in zip(ours, run(through(twin), [twin], x)):
+        ours = run_backward(through(turned), [turned], x)
+    for a, b in zip(ours, run_backward(through(twin), [twin], x)):
         assert_close(a, b, 1e-4)
 
 
@@ -456,9 +446,9 @@ def test_fake_quantization_goes_through_the_kernel():
         if use:
             with accelerated(twin) as count:
                 assert count == {"depthwise convolutions": 1}  # the others are wrapped
-                results.append(run(twin, [twin], x))
+                results.append(run_backward(twin, [twin], x))
         else:
-            results.append(run(twin, [twin], x))
+            results.append(run_backward(twin, [twin], x))
     for ours, paddles in zip(*results):
         assert_close(ours, paddles)
 
@@ -474,7 +464,7 @@ def test_a_fake_quantized_dense_convolution_goes_through_the_kernel(kernel):
         twin = copy.deepcopy(block)
         with accelerated(twin) if use else nullcontext() as count:
             assert not use or count == {"dense convolutions": 1}
-            results.append(run(twin, [twin], x))
+            results.append(run_backward(twin, [twin], x))
     for ours, paddles in zip(*results):
         assert_close(ours, paddles)
 

@@ -11,7 +11,7 @@ import pytest
 from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
 from pydantic import ValidationError
-from test_training import config_dict
+from trainings import config_dict
 
 from ppocr_slim.config.schema import Config, Lsq, Pact
 from ppocr_slim.data.lines import Batch

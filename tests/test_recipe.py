@@ -11,7 +11,7 @@ import pytest
 import yaml
 from drawing import draw_row, write_rows
 from exported import save_lively_checkpoint
-from test_training import TEXTS, assert_same, config_dict, run, train_command
+from trainings import TEXTS, assert_same, config_dict, run, train_command
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config

@@ -10,7 +10,7 @@ import paddle
 import pytest
 from drawing import draw_row, write_rows
 from exported import save_lively_checkpoint
-from test_training import TEXTS, assert_same, config_dict, run, train_command, wait_for
+from trainings import TEXTS, assert_same, config_dict, run, train_command, wait_for
 
 from ppocr_slim.config.schema import Optimizer, Share
 from ppocr_slim.errors import SlimError

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from drawing import write_rows
 from exported import save_lively_checkpoint
-from test_training import TEXTS, config_dict, wait_for
+from trainings import TEXTS, config_dict, wait_for
 
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 import pytest
 from drawing import write_rows
-from test_training import TEXTS, config_dict
+from trainings import TEXTS, config_dict
 
 from ppocr_slim.config.schema import Config, Distill
 from ppocr_slim.data.labels import read_label_file

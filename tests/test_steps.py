@@ -10,7 +10,7 @@ import pytest
 from drawing import write_rows
 from paddle import nn
 from pydantic import ValidationError
-from test_training import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_dict
+from trainings import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_dict
 
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, DistillLoss

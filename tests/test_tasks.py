@@ -10,8 +10,8 @@ import pytest
 import yaml
 from drawing import draw_row, write_rows
 from exported import save_lively_checkpoint
+from labelled_pages import PAGES, write_pages
 from PIL import Image
-from test_page_data import PAGES, write_pages
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.config.schema import Config
