@@ -8,14 +8,14 @@ VERSION := $(shell $(PYTHON) $(VERSION_OF))
 STAMP := $(VENV)/requirements.$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test rivals lint clean
+.PHONY: help venv demo test lint types docs rivals clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
 
 venv: $(STAMP) ## create the environment in .venv and install the pinned requirements
 
-demo: venv ## make rows, fine-tune the recognizer on them, export it and read a few lines
+demo: venv ## generate lines, fine-tune the recognizer on them, export it and read a few
 	$(RUN) tools/demo.py
 
 test: venv ## run the tests
@@ -28,6 +28,13 @@ rivals: ## install RapidOCR and PaddleOCR 2.x into .venv-rivals, for tests/test_
 
 lint: venv ## check the style
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: venv ## check the types of what users import
+	$(RUN) -m mypy
+
+docs: venv ## build the site with the reference of the API into output/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 clean: ## remove the environment and caches; data and runs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

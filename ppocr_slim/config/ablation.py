@@ -60,12 +60,16 @@ class Ablation(Section):
         empty = next((key for key, values in self.grid.items() if not values), None)
         if empty:
             raise ValueError(f"the grid has no value for {empty}")
-        for what, values in (("seed", self.seeds), ("variant", [variant.name for variant in self._listed()])):
+        listed: tuple[tuple[str, list[Any]], ...] = (
+            ("seed", self.seeds),
+            ("variant", [variant.name for variant in self._listed()]),
+        )
+        for what, values in listed:
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
                 raise ValueError(f"the {what} {twice} stands here twice")
         own = {"Global.seed": "seeds", "Global.output_dir": "the runs' own folders"}
-        changes = [change for changed in (self, *self.variants) for change in changed.changes.items()]
+        changes = [*self.changes.items(), *(one for variant in self.variants for one in variant.changes.items())]
         changes += [(key, value) for key, values in self.grid.items() for value in values]
         for key in (key for change in changes for key in _keys(*change)):
             if key in own or key.endswith("max_steps"):

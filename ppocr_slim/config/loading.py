@@ -65,7 +65,7 @@ def _checked(section: type[SectionT], raw: Any, layers: list[Layer]) -> SectionT
     try:
         return section.model_validate(raw)
     except ValidationError as error:
-        raise SlimError(_explain(error.errors(), raw, layers, section)) from error
+        raise SlimError(_explain([dict(one) for one in error.errors()], raw, layers, section)) from error
 
 
 def _read_override(override: str) -> tuple[str, list[str], Any]:
@@ -140,8 +140,8 @@ def _parse(text: str, origin: str) -> Any:
         node = loader.get_single_node()
         return None if node is None else loader.construct_object(node, deep=True)
     except yaml.MarkedYAMLError as error:
-        in_file = error.problem_mark and not origin.startswith("-o ")
-        line = f":{error.problem_mark.line + 1}" if in_file else ""
+        mark = None if origin.startswith("-o ") else error.problem_mark
+        line = f":{mark.line + 1}" if mark else ""
         raise SlimError(f"{origin}{line}: not valid YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError) as error:  # characters that YAML forbids; `!!int x`
         raise SlimError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -342,11 +342,12 @@ class TrainStage(Section):
         return self
 
 
+Format = Literal["paddle", "onnx", "onnx_int8"]
+
+
 class ExportStage(Section):
     stage: Literal["export"]
-    formats: list[Literal["paddle", "onnx", "onnx_int8"]] = Field(
-        default_factory=lambda: ["paddle", "onnx"], min_length=1
-    )
+    formats: list[Format] = Field(["paddle", "onnx"], min_length=1)  # Pydantic copies a default
     budget_mb: float = Field(50.0, gt=0)
     language_model: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others

@@ -96,7 +96,8 @@ def _tiff_frames(image: Image.Image) -> list[int]:
     frames: list[int] = []
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
-        if number == 0 or not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 0b101:
+        tags = getattr(image, "tag_v2", {})
+        if number == 0 or not int(tags.get(_SUBFILE_TYPE, 0)) & 0b101:
             frames.append(number)
     return frames
 

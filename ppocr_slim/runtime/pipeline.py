@@ -22,7 +22,7 @@ from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.recognizer import Recognizer
-from ppocr_slim.runtime.types import TextLine
+from ppocr_slim.runtime.types import Point, TextLine
 from ppocr_slim.text.corrections import check_corrections, correct
 
 BATCH_SIZE = 8
@@ -144,7 +144,7 @@ class Pipeline:
             replace(
                 line,
                 text=correct(line.text, self.post),
-                box=tuple((float(x), float(y)) for x, y in quad),
+                box=_corners(quad),
                 score=box.score,
                 direction=direction,
             )
@@ -169,3 +169,9 @@ class Pipeline:
 
     def _is_kept(self, line: TextLine) -> bool:
         return bool(line.text) and line.confidence >= self.drop_score
+
+
+def _corners(quad: np.ndarray) -> tuple[Point, Point, Point, Point]:
+    """Return the corners [4, 2] of a box as plain numbers."""
+    a, b, c, d = ((float(x), float(y)) for x, y in quad)
+    return a, b, c, d

@@ -206,7 +206,7 @@ class Lexicon:
     def _short_form(self, words: Sequence[_Word]) -> _Match | None:
         for count in (1, 2):
             province = PROVINCE_SHORT_FORMS.get(" ".join(word.text for word in words[-count:]).lower())
-            if province in self._tree and count <= len(words):
+            if province and province in self._tree and count <= len(words):
                 return _Match(province, len(words) - count, len(words), 100.0, as_it_is=True)
         return None
 
