@@ -113,14 +113,14 @@ def test_a_blank_row_is_no_fault(tmp_path: Path):
     lines = ["1.png\tab", "2.png\t", "none.png\t"]
     train = diagnose(label_file(tmp_path, lines[:2]))
     assert [one.sample.path.name for one in train.samples] == ["1.png"]
-    assert kinds(train.findings) == [("blank row", 2)]
+    assert kinds(train.findings) == [("blank text line", 2)]
     assert train.bad_fraction == 0 and train.is_clean
     train.require_clean(0.0)
-    assert "1 left out (0.0% are bad)" in train.report("train") and "blank row: 1" in train.report("train")
+    assert "1 left out (0.0% are bad)" in train.report("train") and "blank text line: 1" in train.report("train")
     evaluation = diagnose(label_file(tmp_path, lines), for_training=False)
     assert [one.sample.text for one in evaluation.samples] == ["ab", ""]
     assert kinds(evaluation.findings) == [("missing image", 3)] and evaluation.notes == []
-    with pytest.raises(SlimError, match="all 1 label lines are blank rows"):
+    with pytest.raises(SlimError, match="all 1 label lines are blank text lines"):
         diagnose(label_file(tmp_path, ["2.png\t"])).require_clean(1.0)
 
 
@@ -173,7 +173,7 @@ def test_too_much_left_out_stops_with_the_way_out(tmp_path: Path):
 
 
 def test_a_report_shows_all_where_all_is_asked_for(tmp_path: Path):
-    """Whoever mends the data needs every line; whoever starts a training must not lose its figures among them."""
+    """Whoever corrects the data needs every line; whoever starts a training must not lose its figures among them."""
     count = SHOWN + 3
     diagnosis = diagnose(label_file(tmp_path, [f"{number}.png\ta" for number in range(count)]))
     assert diagnosis.report("train").count("there is no file") == SHOWN

@@ -99,9 +99,9 @@ def edit(path: Path, old: str, new: str) -> None:
         (lambda source: edit(source / "val_writers.txt", "30", "31"), "val_writers.txt:2: there is no writer '31'"),
         (lambda source: edit(source / "val_writers.txt", "30", "10"), "val_writers.txt:2: writer '10'"),
         (lambda source: (source / "val_writers.txt").write_text("\n"), "names no writer"),
-        (lambda source: (source / "val_writers.txt").write_text("2\n9\n10\n30\n"), "none is left to train on"),
+        (lambda source: (source / "val_writers.txt").write_text("2\n9\n10\n30\n"), "none is left for training"),
         (lambda source: (source / "val_writers.txt").unlink(), "cannot read list of validation writers"),
-        (lambda source: shutil.rmtree(source / "annotations"), "annotations is not a folder"),
+        (lambda source: shutil.rmtree(source / "annotations"), "there is no folder"),
     ],
 )
 def test_damage_is_named(source: Path, tmp_path: Path, damage, part: str):
@@ -116,7 +116,7 @@ def test_damage_is_named(source: Path, tmp_path: Path, damage, part: str):
 def test_foreign_images_are_not_replaced(source: Path, tmp_path: Path):
     """A folder of that name may hold somebody's data."""
     (tmp_path / "out" / "images").mkdir(parents=True)
-    with pytest.raises(SlimError, match="exists and is no copy"):
+    with pytest.raises(SlimError, match="exists and is not a copy"):
         prepare(source, tmp_path / "out")
 
 

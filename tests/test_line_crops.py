@@ -58,12 +58,12 @@ def test_what_cannot_be_cut_is_one_clear_line_and_leaves_nothing(pages, tmp_path
     """Lost otherwise: half a set that looks like a whole one."""
     for problem, arguments in (
         ("no line to cut", {"letters": 50}),
-        ("holds something", {"out": tmp_path}),
+        ("is not empty", {"out": tmp_path}),
     ):
         with pytest.raises(SlimError, match=problem):
             cut_lines(pages, arguments.pop("out", tmp_path / "lines"), **arguments, progress=False)
     pages.write_text(pages.read_text(encoding="utf-8") + "c.png\t{}\n", encoding="utf-8")
-    with pytest.raises(SlimError, match=r"pages.txt:3: .*mend it"):
+    with pytest.raises(SlimError, match=r"pages.txt:3: .*correct it"):
         cut_lines(pages, tmp_path / "lines", progress=False)
     pages.write_text(pages.read_text(encoding="utf-8").replace("a.png", "gone.png").rsplit("c.png", 1)[0], "utf-8")
     with pytest.raises(SlimError, match="gone.png"):

@@ -49,7 +49,7 @@ def test_a_hopeless_line_scores_zero_and_does_not_overflow():
 
 
 def test_blank_labels():
-    """A blank row read as blank is right, a made-up text for it is wrong, and nothing divides by zero."""
+    """A blank text line read as blank is right, an invented text for it is wrong, and nothing divides by zero."""
     right, wrong = score_lines([""], [""]), score_lines([""], ["abc"])
     assert (right.cer, right.wer, right.line_accuracy, right.edit_similarity, right.kalapa_score) == (
         0,
@@ -75,7 +75,7 @@ def test_composed_and_decomposed_letters_are_equal():
 @pytest.mark.parametrize(("references", "readings"), [([], []), (["a"], []), (["a"], ["a", "b"])])
 def test_unequal_or_no_lines_are_refused(references, readings):
     """Pairs would shift silently, or an empty validation set would score perfectly."""
-    with pytest.raises(SlimError, match="cannot be scored"):
+    with pytest.raises(SlimError, match="cannot be compared"):
         score_lines(references, readings)
 
 
@@ -106,25 +106,25 @@ def test_pages_without_text_are_scored():
 
 def test_direction_scores_equal_hand_counts():
     """A classifier that turns good rows over would look harmless, or one that turns nothing over useful."""
-    judged = [
+    results = [
         (False, True, 0.99),
-        (False, False, 0.6),  # told wrong, but not surely enough to be turned
+        (False, False, 0.6),  # wrong, but with too low a score to be turned
         (False, False, 0.95),
         (False, True, 0.5),
         (True, True, 0.95),
-        (True, True, 0.8),  # told right, but left as it is
+        (True, True, 0.8),  # correct, but left as it is
         (True, False, 0.9),
-        (True, True, 0.9),  # just sure enough
+        (True, True, 0.9),  # exactly the threshold
     ]
-    scores = DirectionScores.of(judged, 0.9)
+    scores = DirectionScores.of(results, 0.9)
     assert scores == DirectionScores(accuracy=5 / 8, wrongly_turned=1 / 4, left=2 / 4, pictures=8)
 
 
-@pytest.mark.parametrize("judged", [[], [(True, True, 0.9)], [(False, True, 0.9)]])
-def test_directions_without_pictures_are_one_clear_error(judged):
+@pytest.mark.parametrize("results", [[], [(True, True, 0.9)], [(False, True, 0.9)]])
+def test_directions_without_pictures_are_one_clear_error(results):
     """An empty evaluation would be a stack trace, or a perfect score."""
-    with pytest.raises(SlimError, match="at least one row"):
-        DirectionScores.of(judged, 0.9)
+    with pytest.raises(SlimError, match="at least one text line"):
+        DirectionScores.of(results, 0.9)
 
 
 def test_better():

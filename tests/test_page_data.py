@@ -124,9 +124,9 @@ def test_the_doctor_finds_what_is_wrong_with_pages(tmp_path):
         file.write(f"images/train/2.png\t{json.dumps(PAGES[2])}\n")
     train, evaluation = diagnose_pages(config_of(tmp_path), progress=False)
     assert sorted(found(train.findings), key=lambda one: one[1]) == [
-        ("box beside the page", 6),
-        ("box beside the page", 7),
-        ("box beside the page", 8),
+        ("box outside of the page", 6),
+        ("box outside of the page", 7),
+        ("box outside of the page", 8),
         ("missing image", 11),
         ("broken image", 12),
         ("duplicate", 13),
@@ -136,7 +136,7 @@ def test_the_doctor_finds_what_is_wrong_with_pages(tmp_path):
     assert len(train.samples) == 7 and not train.notes
     # An evaluation keeps what it can look at: leaving it out would flatter.
     assert len(evaluation.samples) == 3 and not evaluation.findings
-    assert found(evaluation.notes) == [("box beside the page", 2), ("image on both sides", 3)]
+    assert found(evaluation.notes) == [("box outside of the page", 2), ("image on both sides", 3)]
 
 
 def test_pages_of_one_folder_are_no_writers(tmp_path):
@@ -163,7 +163,7 @@ def test_blank_rows_teach_no_direction(tmp_path):
     write_rows(tmp_path, ["ab", "", "cd"])
     write_rows(tmp_path, ["ab"], "val.txt")
     train, evaluation = diagnose_crops(config_of(tmp_path, "dir_cls_mv3_slim"), progress=False)
-    assert found(train.findings) == [("blank row", 2)] and not train.bad and len(train.samples) == 2
+    assert found(train.findings) == [("blank text line", 2)] and not train.bad and len(train.samples) == 2
     assert evaluation.is_clean
 
 
@@ -191,7 +191,7 @@ def test_processes_share_an_epoch_of_pages(tmp_path):
 
 
 def test_other_boxes_are_other_data(tmp_path):
-    """Lost otherwise: a run would go on after its labels were mended, with a curve of two experiments."""
+    """Lost otherwise: a run would go on after its labels were corrected, with a curve of two experiments."""
     path = write_pages(tmp_path, PAGES)
     before = pages_of(path).digest
     assert pages_of(path).digest == before

@@ -1,6 +1,7 @@
-"""Training data as an endless, seekable sequence of batches, made off the main thread.
+"""Training data as an endless, seekable sequence of batches, prepared by worker threads.
 
-A batch is a function of (seed, epoch, position): resuming needs a step number, and threads change nothing.
+A batch is a function of (seed, epoch, position): resuming needs only a step number, and the number of threads does not
+change it.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from ppocr_slim.data.labels import CheckedSample
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """How samples become batches.
+    """Options of the data loader.
 
     Attributes:
-        batch_size: samples in a batch.
-        augment: transforms of each sample, in their order.
-        seed: of the order and the augmentation.
-        workers: threads that make groups of batches ahead of their use.
-        part: (k, n): every n-th sample of each epoch's order from the k-th on, for the k-th of n processes. All parts
-            have as many batches; the order's first samples fill up what is missing at its end.
-        cache_mb: megabytes for images that are decoded and resized already; the others are decoded each time.
+        batch_size: samples per batch.
+        augment: augmentations of each sample, in order.
+        seed: seed of the order and of the augmentation.
+        workers: threads that prepare groups of batches ahead of their use.
+        part: (k, n) for process k of n: every n-th sample of each epoch's order, from the k-th on. All parts have the
+            same number of batches; where samples are missing at the end, the first ones are repeated.
+        cache_mb: megabytes of decoded and resized images to keep; the others are decoded each time.
     """
 
     batch_size: int
@@ -45,20 +46,20 @@ class LoaderSettings:
 
     @classmethod
     def from_config(cls, config: Config, part: tuple[int, int]) -> LoaderSettings:
-        """Return what a config says, for one of the processes of a training."""
+        """Return the options of a config, for one of the training processes."""
         data = config.train
         return cls(data.batch_size, data.augment, config.run.seed, data.workers, part, data.cache_mb / part[1])
 
 
 class TrainingData(ABC):
-    """Training samples as batches. A kind of data says how a sample becomes an item and items become a batch.
+    """Base class of training data sets. A subclass turns a sample into an item, and items into a batch.
 
     Args:
         samples: usable samples, checked before (see `data.doctor`).
-        loader: how they become batches.
+        loader: options of the data loader.
 
     Attributes:
-        group_batches: so many batches are made together.
+        group_batches: number of batches that are prepared together.
     """
 
     group_batches: ClassVar[int] = 1
@@ -76,43 +77,43 @@ class TrainingData(ABC):
 
     @property
     def _augmenter(self) -> Augmenter:
-        """The calling thread's own."""
+        """The augmenter of the calling thread."""
         if not hasattr(self._local, "augmenter"):
             self._local.augmenter = Augmenter(self.loader.augment)
         return self._local.augmenter
 
     @abstractmethod
     def _item(self, index: int, rng: np.random.Generator) -> Any:
-        """Sample `index`, augmented by what `rng` draws."""
+        """Return sample `index`, augmented with random numbers from `rng`."""
 
     @abstractmethod
     def _plain_item(self, index: int) -> Any:
-        """Sample `index` without augmentation."""
+        """Return sample `index` without augmentation."""
 
     @abstractmethod
     def _batch(self, items: Sequence[Any]) -> Any:
-        """A batch; its `sources` tell where its samples come from."""
+        """Return the items as a batch; its `sources` name the label file and line of each sample."""
 
     def _arranged(self, items: list[Any]) -> list[Any]:
-        """The items of a group in the order in which batches are cut from them."""
+        """Return the items of a group in the order in which they are divided into batches."""
         return items
 
-    def _told_by(self, sample: Any) -> tuple[Any, ...]:
-        """What tells a sample from others, for `digest`."""
+    def _identity(self, sample: Any) -> tuple[Any, ...]:
+        """Return the values that identify a sample, for `digest`."""
         return str(sample.path), sample.text
 
     def __len__(self) -> int:
-        """Batches in an epoch: the same in every epoch."""
+        """Return the number of batches per epoch, the same in every epoch."""
         return self._length
 
     @property
     def digest(self) -> str:
-        """What tells this data from other: a hash of paths, labels and ratios, in their order."""
-        seen = [(*self._told_by(sample), float(r)) for sample, r in zip(self.samples, self.ratios)]
-        return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+        """Hash of paths, labels and ratios, in order: equal for equal training data."""
+        identities = [(*self._identity(sample), float(r)) for sample, r in zip(self.samples, self.ratios)]
+        return hashlib.sha256(repr(identities).encode()).hexdigest()[:16]
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The sample indices of this part of an epoch in random order."""
+        """Return the sample indices of this part of an epoch, in random order."""
         rng = np.random.default_rng([self.loader.seed, epoch])
         chosen = []
         for ratio in np.unique(self.ratios):
@@ -124,15 +125,15 @@ class TrainingData(ABC):
         return np.resize(order, -(-len(order) // count) * count)[rank::count]
 
     def plain(self, count: int) -> list[Any]:
-        """`count` samples (all, if there are fewer), spread evenly over all, without augmentation, in batches.
+        """Return batches of `count` evenly spaced samples (all, if there are fewer), without augmentation.
 
-        The same in every part.
+        They are the same in every part.
         """
         chosen = np.unique(np.linspace(0, len(self.samples) - 1, min(count, len(self.samples))).astype(int))
-        return self._cut(self._arranged([self._plain_item(int(index)) for index in chosen]))
+        return self._to_batches([self._plain_item(int(index)) for index in chosen])
 
     def batches(self, first: int) -> Iterator[Any]:
-        """Batches from number `first` (counted over all epochs) on, without end."""
+        """Yield batches endlessly, from number `first` (counted over all epochs) on."""
         epoch, skipped = divmod(first, len(self))
         group, skipped = divmod(skipped, self.group_batches)
         ahead: deque = deque()
@@ -141,7 +142,7 @@ class TrainingData(ABC):
             try:
                 while True:
                     while len(ahead) < 1 + self.loader.workers:
-                        ahead.append(pool.submit(self._make_group, epoch, group))
+                        ahead.append(pool.submit(self._load_group, epoch, group))
                         group += 1
                         if group * self.group_batches >= len(self):
                             epoch, group = epoch + 1, 0
@@ -151,7 +152,8 @@ class TrainingData(ABC):
                 for job in ahead:
                     job.cancel()
 
-    def _make_group(self, epoch: int, group: int) -> list[Any]:
+    def _load_group(self, epoch: int, group: int) -> list[Any]:
+        """Return the batches of a group, in random order."""
         size = self.group_batches * self.loader.batch_size
         start = group * size
         rank, count = self.loader.part
@@ -159,11 +161,11 @@ class TrainingData(ABC):
             self._item(int(index), np.random.default_rng([self.loader.seed, epoch, place * count + rank]))
             for place, index in enumerate(self._order(epoch)[start : start + size], start)
         ]
-        batches = self._cut(self._arranged(items))
+        batches = self._to_batches(items)
         order = np.random.default_rng([self.loader.seed, epoch, start]).permutation(len(batches))
         return [batches[i] for i in order]
 
-    def _cut(self, items: list[Any]) -> list[Any]:
-        return [
-            self._batch(items[i : i + self.loader.batch_size]) for i in range(0, len(items), self.loader.batch_size)
-        ]
+    def _to_batches(self, items: list[Any]) -> list[Any]:
+        """Return the items arranged and divided into batches."""
+        items, size = self._arranged(items), self.loader.batch_size
+        return [self._batch(items[i : i + size]) for i in range(0, len(items), size)]

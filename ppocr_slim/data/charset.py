@@ -1,4 +1,4 @@
-"""The characters that a recognizer can read, and how they map to its classes."""
+"""The character set of a recognizer and the classes it maps to."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from ppocr_slim.errors import SlimError
 
 @dataclass(frozen=True)
 class Charset:
-    """A dictionary without the CTC blank and the space: sorted, unique, each entry one character in NFC."""
+    """The dictionary of a recognizer, without CTC blank and space: sorted, unique, each entry one character in NFC."""
 
     characters: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raise SlimError unless `characters` is what the class promises."""
+        """Check the characters.
+
+        Raises:
+            SlimError: they are not single visible characters in NFC, sorted and unique, or there is none.
+        """
         for character in self.characters:
             composed = unicodedata.normalize("NFC", character)
             if len(character) != 1 or composed != character or character.isspace():
@@ -31,15 +35,16 @@ class Charset:
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> Charset:
-        """Every character of `texts` but the white space."""
+        """Return the set of all characters of `texts` except white space."""
         found = set().union(*(unicodedata.normalize("NFC", text) for text in texts))
         return cls(tuple(sorted(character for character in found if not character.isspace())))
 
     @classmethod
     def load(cls, path: str | Path) -> Charset:
-        """Read a PaddleOCR dictionary: one character a line, in any order. Lines without one are passed over.
+        """Read a PaddleOCR dictionary: one character per line, in any order. Blank lines are skipped.
 
-        Raises SlimError, naming the line, if it holds more than one character or repeats one.
+        Raises:
+            SlimError: the file cannot be read or is empty, or a line holds more than one character or repeats one.
         """
         path = Path(path)
         first_line: dict[str, int] = {}
@@ -48,22 +53,22 @@ class Charset:
             if character in ("", " "):
                 continue
             if len(character) != 1 or character.isspace():
-                raise SlimError(f"{path}:{number} holds {character!r}: a dictionary has one character a line")
+                raise SlimError(f"{path}:{number} holds {character!r}: a dictionary has one character per line")
             if character in first_line:
                 first = first_line[character]
                 raise SlimError(f"{path}:{number} repeats {character!r} of line {first}: remove it")
             first_line[character] = number
         if not first_line:
-            raise SlimError(f"dictionary {path} is empty: it needs one character a line")
+            raise SlimError(f"dictionary {path} is empty: it needs one character per line")
         return cls(tuple(sorted(first_line)))
 
     def save(self, path: str | Path) -> None:
-        """Write the dictionary, one character a line."""
+        """Write the dictionary, one character per line."""
         Path(path).write_text("".join(f"{character}\n" for character in self.characters), encoding="utf-8")
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """What the network's outputs stand for: "" (the CTC blank), the dictionary, the space."""
+        """The classes of the network's output: "" (the CTC blank), the dictionary, the space."""
         return ("", *self.characters, " ")
 
     @cached_property
@@ -71,19 +76,23 @@ class Charset:
         return {character: index for index, character in enumerate(self.classes)}
 
     def encode(self, text: str) -> list[int]:
-        """The class of each character of `text`. Raises SlimError naming those that the dictionary lacks."""
+        """Return the class of each character of `text`.
+
+        Raises:
+            SlimError: the dictionary lacks characters of `text`; the message names them.
+        """
         unknown = " ".join(repr(character) for character in sorted(self.unknown(text)))
         if unknown:
-            raise SlimError(f"the dictionary lacks {unknown} of {text!r}: add it there or mend the label")
+            raise SlimError(f"the dictionary lacks {unknown} of {text!r}: add it there or correct the label")
         return [self._indices[character] for character in unicodedata.normalize("NFC", text)]
 
     def unknown(self, text: str) -> set[str]:
-        """The characters of `text` that the dictionary lacks."""
+        """Return the characters of `text` that the dictionary lacks."""
         return set(unicodedata.normalize("NFC", text)) - self._indices.keys()
 
 
 def needed_time_steps(labels: Sequence[object]) -> int:
-    """Time steps that CTC needs for a text or its classes: one each, and a blank between equal neighbours.
+    """Return the time steps that CTC needs for a text or its classes: one each, and a blank between equal neighbours.
 
     Graves et al. 2006, "Connectionist temporal classification".
     """

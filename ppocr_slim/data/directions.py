@@ -1,4 +1,4 @@
-"""Training batches of lines that stand upright or upside down."""
+"""Training batches of text lines that are upright or upside down."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from ppocr_slim.runtime.specs import ClsSpec
 
 @dataclass(frozen=True)
 class CropBatch:
-    """image [N, 3, height, width] float32, labels [N] int64 (1: upside down), and where the rows came from."""
+    """A batch for a direction classifier.
+
+    Attributes:
+        image: [N, 3, height, width] float32.
+        labels: [N] int64; 0 is upright, 1 upside down.
+        sources: label file and line of each sample.
+    """
 
     image: np.ndarray
     labels: np.ndarray
@@ -26,11 +32,12 @@ class CropBatch:
 
 
 class TrainingCrops(TrainingData):
-    """Upright rows as batches, every other one of which is turned by 180 degrees, by chance.
+    """Upright text lines as batches, each turned by 180 degrees with probability 0.5.
 
     Args:
-        spec: the size that the classifier sees.
-        samples, loader: see `TrainingData`.
+        samples: see `TrainingData`.
+        spec: says the input size of the classifier.
+        loader: see `LoaderSettings`.
     """
 
     def __init__(self, samples: Sequence[CheckedSample], spec: ClsSpec, loader: LoaderSettings):
@@ -38,13 +45,13 @@ class TrainingCrops(TrainingData):
         self.spec, self._cache = spec, ImageCache(loader.cache_mb)
 
     def _item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, int, str]:
-        image = self._augmenter.picture(self._image(index), rng)
-        return self._made(image, index, turned=bool(rng.random() < 0.5))
+        image = self._augmenter.augment_image(self._image(index), rng)
+        return self._to_item(image, index, turned=bool(rng.random() < 0.5))
 
     def _plain_item(self, index: int) -> tuple[np.ndarray, int, str]:
-        return self._made(self._image(index), index, turned=bool(index % 2))
+        return self._to_item(self._image(index), index, turned=bool(index % 2))
 
-    def _made(self, image: np.ndarray, index: int, turned: bool) -> tuple[np.ndarray, int, str]:
+    def _to_item(self, image: np.ndarray, index: int, turned: bool) -> tuple[np.ndarray, int, str]:
         image = half_turned(image) if turned else image
         return resize_to_height(image, self.spec.height, self.spec.width), int(turned), self.samples[index].where
 

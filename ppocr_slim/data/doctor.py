@@ -1,4 +1,4 @@
-"""What is wrong with the data, found before the first training step."""
+"""Checks of the labelled data before training."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import time_steps_for_width
 
-SHOWN = 5  # findings of a kind that a report shows unless it is asked for more; the counts are of all
-BLANK_LINE = "blank row"  # the one kind of line that is left out of training without being bad
-Steps = Callable[[int, int], int]  # width, height of an image in pixels -> time steps of the model's output
-Read = Callable[[Path, Path | None], tuple[list[Any], list[Finding]]]  # a label file, the folder of its images
-Problem = Callable[[Any, int, int], Finding | None]  # a sample, width and height of its image in pixels
+SHOWN = 5  # findings of each kind that a report lists by default; counts are of all
+BLANK_LINE = "blank text line"  # the only kind of finding that is not an error
+Steps = Callable[[int, int], int]  # (width, height) of an image in pixels -> time steps of the model's output
+Read = Callable[
+    [Path, Path | None], tuple[list[Any], list[Finding]]
+]  # (label file, folder of its images) -> samples, findings
+Problem = Callable[[Any, int, int], Finding | None]  # (sample, width, height of its image in pixels)
 
 
 @dataclass
 class Diagnosis:
-    """What `diagnose_samples` found: every line of the label files is a usable sample or left out for one finding.
+    """The result of `diagnose_samples`. Every line of the label files is a usable sample or left out for one finding.
 
     Attributes:
-        samples: what can be used, in the files' order.
-        findings: why a line is left out, one finding a line.
-        notes: what is suspicious, but used nevertheless.
+        samples: usable samples, in the order of the files.
+        findings: why lines are left out, one finding per line.
+        notes: suspicious samples, which are used nevertheless.
     """
 
     samples: list[CheckedSample] = field(default_factory=list)
@@ -42,34 +44,39 @@ class Diagnosis:
 
     @property
     def bad(self) -> list[Finding]:
-        """The findings but for blank rows, which are legal: training has nothing to learn from them."""
+        """The findings that are errors. Blank text lines are legal: there is only nothing in them to learn from."""
         return [one for one in self.findings if one.kind != BLANK_LINE]
 
     @property
     def bad_fraction(self) -> float:
-        """The share of the lines that is left out because something is wrong with them."""
+        """The fraction of the label lines that is left out because of an error."""
         return len(self.bad) / max(1, len(self.findings) + len(self.samples))
 
     @property
     def is_clean(self) -> bool:
+        """True where there are neither errors nor notes."""
         return not self.bad and not self.notes
 
     def require_clean(self, max_bad_fraction: float) -> None:
-        """Raise SlimError if nothing is left, or more than `max_bad_fraction` of the lines is bad."""
+        """Check that there are usable samples and not too many errors.
+
+        Raises:
+            SlimError: no sample is usable, or more than `max_bad_fraction` of the label lines have errors.
+        """
         total = len(self.findings) + len(self.samples)
         if self.samples and self.bad_fraction <= max_bad_fraction:
             return
         if not self.bad:
-            raise SlimError(f"all {total} label lines are blank rows: at least one needs a text")
+            raise SlimError(f"all {total} label lines are blank text lines: at least one needs a text")
         first = "; ".join(f"{one.where} {one.kind} ({one.detail})" for one in self.bad[:3])
         raise SlimError(
             f"{len(self.bad)} of {total} label lines ({self.bad_fraction:.1%}) cannot be used, at most "
-            f"{max_bad_fraction:.1%} may: {first}: mend them (tools/doctor.py lists all) "
+            f"{max_bad_fraction:.1%} may: {first}: correct them (tools/doctor.py lists all) "
             f"or raise Global.max_bad_fraction"
         )
 
     def report(self, title: str, shown: int | None = SHOWN) -> str:
-        """The diagnosis as text: of each kind the count and the first `shown` findings; None: all of them."""
+        """Return the diagnosis as text: the count of each kind and its first `shown` findings (None: all)."""
         left_out = f", {len(self.findings)} left out ({self.bad_fraction:.1%} are bad)" if self.findings else ""
         lines = [f"{title}: {len(self.samples)} samples usable{left_out}"]
         for heading, found in (("left out", self.findings), ("note", self.notes)):
@@ -83,7 +90,7 @@ class Diagnosis:
 
 
 def time_steps_for_height(model_height: int) -> Steps:
-    """The time steps of a recognizer whose input has `model_height` rows, as a function of an image's size."""
+    """Return a function from an image's size to the time steps of a recognizer of height `model_height`."""
 
     def steps(width: int, height: int) -> int:
         return time_steps_for_width(max(1, round(width * model_height / height)))
@@ -99,17 +106,24 @@ def diagnose_samples(
     threads: int = 2,
     progress: bool = True,
 ) -> Diagnosis:
-    """Check every line of the label files; every image is decoded whole.
+    """Check every line of the label files and decode every image completely.
 
-    Left out are lines that are none, missing and broken images, an image that was listed before, and, for training,
-    what has a `problem`. In an evaluation such samples stay, as notes: the model cannot get them right, and leaving
-    them out would flatter it.
+    Lines that are invalid, missing and broken images and images that were listed before are left out, and for training
+    also samples with a `problem`. In an evaluation the latter are kept, with a note: the model cannot get them right,
+    and leaving them out would flatter it.
 
     Args:
         read: reads a label file into samples and findings.
-        problem: what is wrong with a sample whose image has the size (width, height), or None.
+        problem: returns what is wrong with a sample whose image has the size (width, height), or None.
+        for_training: leave out samples with a `problem`.
+        threads: threads that decode images.
+        progress: show a progress bar on stderr.
 
-    Raises SlimError if a label file cannot be read.
+    Returns:
+        The samples, findings and notes.
+
+    Raises:
+        SlimError: a label file cannot be read.
     """
     diagnosis = Diagnosis()
     unique: list[CheckedSample] = []
@@ -143,22 +157,36 @@ def diagnose_samples(
 def diagnose_lines(
     config: Config, charset: Charset, steps: Steps, progress: bool = True, read: Read = read_label_file
 ) -> tuple[Diagnosis, Diagnosis]:
-    """A recognizer's training and evaluation data; what both share is among the evaluation's notes.
+    """Check a recognizer's training and evaluation data; what both contain is among the evaluation's notes.
 
-    Wrong with a row is, for training, that it is blank (which is legal, see `Diagnosis.bad`), or a label with
-    characters outside the dictionary or longer than the model's output.
+    Left out of training are blank text lines (which are legal, see `Diagnosis.bad`) and labels with characters that are
+    not in the dictionary or that need more time steps than the model's output has.
+
+    Returns:
+        The diagnoses of the training data and of the evaluation data.
     """
     return _diagnose_both(config, read, line_problem(charset, steps), progress)
 
 
 def diagnose_crops(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
-    """A direction classifier's training and evaluation data, rows of which only blank ones are of no use."""
-    return _diagnose_both(config, read_label_file, lambda row, width, height: _blank(row), progress)
+    """Check a direction classifier's training and evaluation data; only blank text lines cannot be used.
+
+    Returns:
+        The diagnoses of the training data and of the evaluation data.
+    """
+    return _diagnose_both(config, read_label_file, lambda line, width, height: _blank(line), progress)
 
 
 def diagnose_pages(config: Config, progress: bool = True) -> tuple[Diagnosis, Diagnosis]:
-    """A detector's training and evaluation data. Wrong with a page is a box that lies beside it."""
-    train, evaluation = _diagnose_both(config, read_page_file, _beside, progress, writers=False)
+    """Check a detector's training and evaluation data; a page with a box outside of its image cannot be used.
+
+    Returns:
+        The diagnoses of the training data and of the evaluation data.
+
+    Raises:
+        SlimError: a label file cannot be read, or no page has a box.
+    """
+    train, evaluation = _diagnose_both(config, read_page_file, _outside, progress, writers=False)
     if not any(one.sample.outlines for one in train.samples):
         paths = ", ".join(str(label_file.path) for label_file in config.train.label_files)
         raise SlimError(f"no page of {paths} has a box: a label line is 'path<TAB>[{{\"transcription\": ...}}]'")
@@ -175,60 +203,70 @@ def _diagnose_both(
 
 
 def line_problem(charset: Charset, steps: Steps) -> Problem:
-    """What `diagnose_samples` asks of a recognizer's rows."""
+    """Return the `problem` function of a recognizer's text lines, for `diagnose_samples`."""
 
-    def problem(row: Sample, width: int, height: int) -> Finding | None:
-        return _blank(row) or _label_problem(row, charset, steps(width, height))
+    def problem(line: Sample, width: int, height: int) -> Finding | None:
+        return _blank(line) or _label_problem(line, charset, steps(width, height))
 
     return problem
 
 
-def _blank(row: Sample) -> Finding | None:
-    if row.text:
+def _blank(line: Sample) -> Finding | None:
+    if line.text:
         return None
-    return Finding(BLANK_LINE, row.where, f"{row.path} has no text to learn from")
+    return Finding(BLANK_LINE, line.where, f"{line.path} has no text to learn from")
 
 
-def _beside(page: PageSample, width: int, height: int) -> Finding | None:
+def _outside(page: PageSample, width: int, height: int) -> Finding | None:
     for number, points in enumerate(page.outlines):
         low, high = points.min(axis=0), points.max(axis=0)
         if (high < 0).any() or low[0] >= width or low[1] >= height:
-            detail = f"box {number} of {page.path} lies beside its {width} x {height} pixels"
-            return Finding("box beside the page", page.where, detail)
+            detail = f"box {number} of {page.path} lies outside of its {width} x {height} pixels"
+            return Finding("box outside of the page", page.where, detail)
     return None
 
 
 def compare(train: Diagnosis, evaluation: Diagnosis, writers: bool = True) -> list[Finding]:
-    """What training and evaluation share, though they must not: images, and writers, told by folder.
+    """Find images and writers that are in both training and evaluation data.
 
-    Training files whose folders say nothing of writers (`TrainFile.writer_folders`) share none; without `writers` no
-    folder does.
+    A writer is known by the folder, except in training files whose folders are not writers'
+    (`TrainFile.writer_folders`).
+
+    Args:
+        writers: compare writers, not only images.
+
+    Returns:
+        A finding for each image and each writer that both contain.
     """
     findings = []
     trained = {one.sample.path.resolve(): one.sample for one in train.samples}
     for one in evaluation.samples:
         twin = trained.get(one.sample.path.resolve())
         if twin:
-            detail = f"{one.sample.path} is trained on too, in {twin.where}"
+            detail = f"{one.sample.path} is also training data, in {twin.where}"
             findings.append(Finding("image on both sides", one.sample.where, detail))
     if not writers:
         return findings
     train_folders, evaluation_folders = _folders(train), _folders(evaluation)
-    told: set[str] = set()
+    reported: set[str] = set()
     for key, samples in evaluation_folders.items():
-        if key in train_folders and samples[0].where not in told:
-            told.add(samples[0].where)
-            theirs = train_folders[key]
+        if key in train_folders and samples[0].where not in reported:
+            reported.add(samples[0].where)
+            train_samples = train_folders[key]
             detail = (
-                f"the folder {samples[0].group} has {len(samples)} evaluation and {len(theirs)} training "
-                f"lines, such as {theirs[0].where}"
+                f"the folder {samples[0].group} has {len(samples)} evaluation and {len(train_samples)} training "
+                f"lines, such as {train_samples[0].where}"
             )
             findings.append(Finding("writer on both sides", samples[0].where, detail))
     return findings
 
 
 def config_charset(config: Config, read: Read = read_label_file) -> Charset:
-    """The dictionary that a config names or, where it names none, the characters of its training labels."""
+    """Return the dictionary that a config names or, where it names none, the characters of its training labels.
+
+    Raises:
+        SlimError: a file cannot be used, or no training label has a text.
+    """
     if config.run.character_dict_path is not None:
         return Charset.load(config.run.character_dict_path)
     texts = [
@@ -243,7 +281,7 @@ def config_charset(config: Config, read: Read = read_label_file) -> Charset:
 
 
 def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[tuple[int, int] | Finding]:
-    """(width, height) of each sample's image, or why it has none."""
+    """Yield (width, height) of each sample's image, or why it cannot be read."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(_image_size, samples)
         yield from tqdm(
@@ -274,16 +312,16 @@ def _label_problem(sample: Sample, charset: Charset, steps: int) -> Finding | No
 
 
 def _folders(diagnosis: Diagnosis) -> dict[str | Path, list[Sample]]:
-    """The samples by their image's folder and, where a label file has several folders, by the folder's name.
+    """Return the samples by their image's folder and, where a label file has several folders, by the folder's name.
 
-    A name alone tells a writer only among others: two sets that each keep all images in `images/` share none.
+    A name identifies a writer only among others: two sets that each keep all images in `images/` have none in common.
     """
     names: dict[str, set[str]] = {}
-    told_by_folder = [one for one in diagnosis.samples if one.one_writer]
-    for one in told_by_folder:
+    with_writer = [one for one in diagnosis.samples if one.one_writer]
+    for one in with_writer:
         names.setdefault(_label_file(one.sample), set()).add(one.sample.group)
     folders: dict[str | Path, list[Sample]] = {}
-    for one in told_by_folder:
+    for one in with_writer:
         folders.setdefault(one.sample.path.parent.resolve(), []).append(one.sample)
         if len(names[_label_file(one.sample)]) > 1:
             folders.setdefault(one.sample.group, []).append(one.sample)

@@ -1,4 +1,4 @@
-"""Where the ink of a photographed text row is: for cutting words apart and for trimming empty paper."""
+"""Localization of the ink in a photographed text line: for cutting it into words and for trimming empty paper."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-CLEARANCE = 1.35  # a gap between words is at least so many times the widest gap inside a word
+CLEARANCE = 1.35  # a gap between words is at least this many times the widest gap inside a word
 
 
-def percentile(plane: np.ndarray, share: float) -> float:
-    """`np.percentile` of uint8 values [H, W], from their histogram: ten times as fast."""
+def percentile(plane: np.ndarray, percent: float) -> float:
+    """Return `np.percentile` of uint8 values [H, W], from their histogram: ten times as fast."""
     upto = np.cumsum(cv2.calcHist([plane], [0], None, [256], [0, 256]))
-    place = share / 100 * (plane.size - 1)
+    place = percent / 100 * (plane.size - 1)
     low, high = np.searchsorted(upto, [int(place), min(int(place) + 1, plane.size - 1)], side="right")
     return float(low + (place - int(place)) * (high - low))
 
 
 def paper_tone(image: np.ndarray) -> tuple[float, ...]:
-    """The median of each channel of [H, W, 3] uint8."""
+    """Return the median of each channel of [H, W, 3] uint8."""
     return tuple(percentile(channel, 50) for channel in cv2.split(image))
 
 
 def ink_mask(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 -> [H, W] bool: pixels clearly darker than the paper around them, printed rules taken out."""
+    """Return the mask [H, W] bool of the ink in [H, W, 3] uint8: clearly darker than the paper; no printed rules."""
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     window = max(3, height // 2 * 2 + 1)
@@ -38,29 +38,35 @@ def ink_mask(image: np.ndarray) -> np.ndarray:
 
 
 def ink_columns(image: np.ndarray) -> np.ndarray:
-    """[W] bool: columns that hold writing. The outer sixths of the height are left out: neighbouring rows reach in."""
+    """Return which columns [W] bool contain ink.
+
+    The outer sixths of the height are left out: neighbouring text lines reach into them.
+    """
     mask = ink_mask(image)
     margin = image.shape[0] // 6
     return mask[margin : image.shape[0] - margin].sum(axis=0) >= 2
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """[(start, end)) of the stretches of True in [W] bool."""
+    """Return the intervals [start, end) in which `flags`, [W] bool, is True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
 
 
 def split_words(image: np.ndarray, text: str) -> list[tuple[int, int, str]] | None:
-    """Cut a row into its words: [(left, right, word)], or None where the gaps do not tell them apart for certain.
+    """Cut a text line into its words.
 
-    The text says how many words there are; the widest gaps must then be that many less one, each of them at least
-    `CLEARANCE` times the widest gap inside a word. A row without a text has none, whatever specks are on it.
+    The text says how many words there are. There must be one gap less, each at least `CLEARANCE` times as wide as the
+    widest gap inside a word.
+
+    Returns:
+        (left, right, word) of each word, or None where the gaps are not certain to separate words, or there is no text.
     """
     if not text:
         return None
     words = text.split(" ")
     stretches = runs(ink_columns(image))
-    # The form's right edge leaves specks behind: what stands alone beyond a very wide gap is not a word.
+    # The right edge of the form leaves specks behind: narrow stretches at the end are not words.
     while len(stretches) > len(words) and stretches[-1][1] - stretches[-1][0] < image.shape[0] // 8:
         stretches.pop()
     if len(stretches) < len(words):
@@ -73,15 +79,15 @@ def split_words(image: np.ndarray, text: str) -> list[tuple[int, int, str]] | No
     margin = image.shape[0] // 4
     left, right = max(0, stretches[0][0] - margin), min(image.shape[1], stretches[-1][1] + margin)
     edges = [left, *cuts, right]
-    # A cut inside a word or a gap that was missed shows: some word then is far too wide or narrow for its letters.
-    per_letter = np.diff(edges) / np.array([len(word) + 1 for word in words])
-    if (np.abs(np.log(per_letter / np.median(per_letter))) > np.log(1.7)).any():
+    # A wrong or a missed cut makes some word far too wide or narrow for its number of characters.
+    character_widths = np.diff(edges) / np.array([len(word) + 1 for word in words])
+    if (np.abs(np.log(character_widths / np.median(character_widths))) > np.log(1.7)).any():
         return None
     return [(a, b, word) for a, b, word in zip(edges, edges[1:], words)]
 
 
 def glued(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one height, [H, W, 3] uint8, side by side, their papers in the first one's tone."""
+    """Return images of one height, [H, W, 3] uint8, side by side, with their paper in the tone of the first one."""
     tones = [np.array(paper_tone(image)) for image in images]
     matched = [cv2.add(image, (*(tones[0] - tone), 0.0)) for image, tone in zip(images, tones)]
     return np.ascontiguousarray(np.hstack(matched))

@@ -1,4 +1,4 @@
-"""PaddleOCR's recognition label files: one `path<TAB>text` a line, UTF-8."""
+"""PaddleOCR's recognition label files: UTF-8, one `path<TAB>text` per line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from ppocr_slim.errors import SlimError
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image of a text line; `text` is NFC without spaces at its ends, "" for a blank row."""
+    """A labelled image of a text line.
+
+    Attributes:
+        path: the image.
+        text: its transcription in NFC without spaces at the ends; "" for a blank text line.
+        where: "train.txt:12", for messages.
+    """
 
     path: Path
     text: str
-    where: str  # "train.txt:12", for messages
+    where: str
 
     @property
     def group(self) -> str:
@@ -26,7 +32,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with the data."""
+    """A problem in the data.
+
+    Attributes:
+        kind: such as "missing image".
+        where: label file and line.
+        detail: one sentence.
+    """
 
     kind: str
     where: str
@@ -35,12 +47,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """A sample that can be used, and what the config says of its label file (see `TrainFile`).
+    """A usable sample, with the options of its label file in the config (see `TrainFile`).
 
     Attributes:
         sample: a `Sample`, or a `page_labels.PageSample`.
-        ratio: how often it is seen in an epoch.
-        one_writer: whether its folder holds the text lines of one writer.
+        ratio: how often it is used per epoch.
+        one_writer: whether all images of its folder are by one writer.
     """
 
     sample: Any
@@ -51,10 +63,17 @@ class CheckedSample:
 def read_label_file(path: str | Path, image_root: str | Path | None = None) -> tuple[list[Sample], list[Finding]]:
     """Read a label file into samples and findings; every line ends up in exactly one of the two.
 
-    `image_root` is the folder that image paths are relative to, by default the label file's own. `path<TAB>` with
-    nothing after the TAB labels a row on which nothing is written. A line that is blank, has no TAB, no path or a
-    text of spaces alone is a finding, not an error. Raises SlimError if the file cannot be read at all, is not UTF-8
-    or has no line.
+    A line that is blank, has no TAB, no path or only spaces as text is a finding, not an error. `path<TAB>` without a
+    text is the label of a blank text line.
+
+    Args:
+        image_root: the folder that image paths are relative to, by default the label file's own.
+
+    Returns:
+        The samples and the findings, each in the order of the file.
+
+    Raises:
+        SlimError: the file cannot be read, is not UTF-8 or has no line.
     """
     path = Path(path)
     root = Path(image_root) if image_root is not None else path.parent
@@ -76,7 +95,7 @@ def read_label_file(path: str | Path, image_root: str | Path | None = None) -> t
         elif not name:
             findings.append(Finding("no path", where, "nothing before the TAB"))
         elif label and not text:
-            detail = f"only spaces for {name}: write the text, or nothing after the TAB if the row is blank"
+            detail = f"only spaces for {name}: write the text, or nothing after the TAB if the text line is blank"
             findings.append(Finding("empty text", where, detail))
         else:
             samples.append(Sample(root / name, text, where))
@@ -84,7 +103,14 @@ def read_label_file(path: str | Path, image_root: str | Path | None = None) -> t
 
 
 def read_text_file(path: Path, what: str) -> str:
-    """The file's text without a byte order mark. Raises SlimError if it cannot be read or is not UTF-8."""
+    """Return a file's text without a byte order mark.
+
+    Args:
+        what: "dictionary" or such, for messages.
+
+    Raises:
+        SlimError: the file cannot be read or is not UTF-8.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

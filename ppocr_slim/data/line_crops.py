@@ -1,4 +1,4 @@
-"""Lines cut out of labelled pages: a recognition set made of a detection set."""
+"""Text lines cut out of labelled pages: a recognition data set made of a detection data set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUALITY = 92  # of JPEG
 
 @dataclass(frozen=True)
 class Cut:
-    """What was written, and the lines that were left out: ignored ones, and those with too few letters."""
+    """Counts of the lines that were written, and of those left out: ignored ones and those with too few letters."""
 
     lines: int
     left_out: int
@@ -33,19 +33,23 @@ def cut_lines(label_file: Path, out: Path, letters: int = 0, limit: int | None =
     """Write the lines of labelled pages upright into the new folder `out`: images/<page>/<n>.jpg and lines.txt.
 
     Args:
-        letters: lines whose text has fewer are left out. Which way up "808" or "-" stands, for one, nobody can say.
-        limit: at most so many pages, the first ones.
+        letters: leave out lines with fewer letters: nobody can say which way up "808" or "-" is, for one.
+        limit: maximum number of pages.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The counts of lines.
 
     Raises:
-        SlimError: the label file or a page cannot be used, or `out` holds something or cannot be written.
+        SlimError: the label file or a page cannot be used, or `out` is not empty or cannot be written.
     """
     out = Path(os.path.abspath(out))
     pages, findings = read_page_file(label_file)
     if findings:
         first = findings[0]
-        raise SlimError(f"{first.where}: {first.detail}: mend it ({len(findings)} such in this file)")
+        raise SlimError(f"{first.where}: {first.detail}: correct it ({len(findings)} such in this file)")
     if out.exists() and any(out.iterdir()):
-        raise SlimError(f"{out} holds something already: name a new folder")
+        raise SlimError(f"{out} is not empty: name a new folder")
     partial = out.with_name(out.name + ".partial")
     labels: list[str] = []
     left_out = 0
@@ -72,7 +76,7 @@ def _is_wanted(text: str, letters: int) -> bool:
 
 
 def _write_page(page: PageSample, wanted: list[int], folder: Path, name: str) -> list[str]:
-    """Write the wanted lines of a page; gives their lines of the label file."""
+    """Write the wanted text lines of a page and return their lines of the label file."""
     if not wanted:
         return []
     image = load_image(page.path)

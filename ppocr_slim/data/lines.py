@@ -1,4 +1,4 @@
-"""Training batches of text rows, bucketed by width."""
+"""Training batches of text lines, bucketed by width."""
 
 from __future__ import annotations
 
@@ -16,31 +16,38 @@ from ppocr_slim.data.labels import CheckedSample
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 
-WORK_SCALE = 1.5  # rows are augmented at this multiple of the model's height, so that warps cost no sharpness
+WORK_SCALE = 1.5  # lines are augmented at this multiple of the model's height, so that warps cost no sharpness
 
 
 class ImageCache:
-    """Images by number, as many as there is room for. Rows are drawn at random, so none is given up for another."""
+    """A cache of images by number, up to a size. Nothing is evicted: samples are drawn at random, all as likely."""
 
     def __init__(self, megabytes: float):
-        self._room, self._images, self._lock = int(megabytes * 1e6), {}, threading.Lock()
+        self._free, self._images, self._lock = int(megabytes * 1e6), {}, threading.Lock()
 
-    def get(self, number: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Image `number`, by `make` if it is not here. It is shared: nobody can write to it."""
+    def get(self, number: int, load: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return image `number`, by `load` if it is not cached. The image is shared and therefore read-only."""
         image = self._images.get(number)
         if image is None:
-            image = make()
+            image = load()
             image.setflags(write=False)
             with self._lock:
-                if number not in self._images and image.nbytes <= self._room:
-                    self._room -= image.nbytes
+                if number not in self._images and image.nbytes <= self._free:
+                    self._free -= image.nbytes
                     self._images[number] = image
         return image
 
 
 @dataclass(frozen=True)
 class Batch:
-    """image [N, 3, H, W] float32, labels [N, L] int32 padded with 0, lengths [N] int64, and where rows came from."""
+    """A batch for a recognizer.
+
+    Attributes:
+        image: [N, 3, H, W] float32.
+        labels: [N, L] int32, padded with 0.
+        lengths: [N] int64, the length of each label.
+        sources: label file and line of each sample.
+    """
 
     image: np.ndarray
     labels: np.ndarray
@@ -48,20 +55,21 @@ class Batch:
     sources: tuple[str, ...]
 
 
-_Made = tuple[np.ndarray, str, str]  # image [H, W, 3] uint8 at the model's height, text, where it is from
+_Item = tuple[np.ndarray, str, str]  # image [H, W, 3] uint8 at the model's height, text, label file and line
 
 
 class TrainingLines(TrainingData):
-    """Text rows as batches.
+    """Text lines as batches.
 
-    Batches are cut from a group of rows sorted by width after augmentation, which changes widths more than they
+    Batches are cut from a group of lines sorted by width after augmentation, which changes widths more than they
     differ by themselves: unsorted, a third of a batch was padding.
 
     Args:
-        samples: words are glued within the lines of one writer, otherwise within the line.
-        charset: of the model.
-        height: of the model's input, pixels.
-        time_steps: output steps of the model for an image width.
+        samples: usable samples; `glue_words` joins words of the lines of one writer where the folder is known to be
+            one writer's, else of one line.
+        charset: character set of the model.
+        height: height of the model's input, pixels.
+        time_steps: time steps of the model's output for an image width.
         loader: see `LoaderSettings`.
     """
 
@@ -78,43 +86,43 @@ class TrainingLines(TrainingData):
         super().__init__(samples, loader)
         self.charset, self.height, self.time_steps = charset, height, time_steps
         self.one_writer = [checked.one_writer for checked in samples]
-        self._by_folder: dict[Path, list[int]] = {}  # the rows of each writer
+        self._by_folder: dict[Path, list[int]] = {}  # the lines of each writer
         for index, sample in enumerate(self.samples):
             if self.one_writer[index]:
                 self._by_folder.setdefault(sample.path.parent, []).append(index)
         self._cache = ImageCache(loader.cache_mb)
 
-    def _item(self, index: int, rng: np.random.Generator) -> _Made:
-        return self._made(self._augmenter(self._row(index), rng, self._fits), index)
+    def _item(self, index: int, rng: np.random.Generator) -> _Item:
+        return self._to_item(self._augmenter(self._line(index), rng, self._fits), index)
 
-    def _plain_item(self, index: int) -> _Made:
-        return self._made(self._row(index), index)
+    def _plain_item(self, index: int) -> _Item:
+        return self._to_item(self._line(index), index)
 
-    def _made(self, row: LineImage, index: int) -> _Made:
-        return resize_to_height(row.image, self.height), row.text, self.samples[index].where
+    def _to_item(self, line: LineImage, index: int) -> _Item:
+        return resize_to_height(line.image, self.height), line.text, self.samples[index].where
 
-    def _arranged(self, items: list[_Made]) -> list[_Made]:
-        return sorted(items, key=lambda made: made[0].shape[1])
+    def _arranged(self, items: list[_Item]) -> list[_Item]:
+        return sorted(items, key=lambda item: item[0].shape[1])
 
-    def _batch(self, items: Sequence[_Made]) -> Batch:
+    def _batch(self, items: Sequence[_Item]) -> Batch:
         images, texts, sources = zip(*items)
         labels = [self.charset.encode(text) for text in texts]
         lengths = np.array([len(label) for label in labels], np.int64)
         padded = np.zeros((len(items), lengths.max()), np.int32)
-        for line, label in zip(padded, labels):
-            line[: len(label)] = label
+        for row, label in zip(padded, labels):
+            row[: len(label)] = label
         return Batch(to_batch(images, max(image.shape[1] for image in images)), padded, lengths, sources)
 
-    def _row(self, index: int) -> LineImage:
+    def _line(self, index: int) -> LineImage:
         sample = self.samples[index]
         image = self._cache.get(
             index, lambda: resize_to_height(load_image(sample.path), round(self.height * WORK_SCALE))
         )
         siblings = self._by_folder[sample.path.parent] if self.one_writer[index] else [index]
-        return LineImage(image, sample.text, lambda rng: self._row(siblings[int(rng.integers(len(siblings)))]))
+        return LineImage(image, sample.text, lambda rng: self._line(siblings[int(rng.integers(len(siblings)))]))
 
-    def _fits(self, row: LineImage) -> bool:
-        """Whether the model's output steps can still carry the row's text."""
-        height, width = row.image.shape[:2]
+    def _fits(self, line: LineImage) -> bool:
+        """Return whether the model's output has enough time steps for the line's text."""
+        height, width = line.image.shape[:2]
         steps = self.time_steps(max(1, round(width * self.height / height)))
-        return 0 < len(row.text) and needed_time_steps(row.text) <= steps
+        return 0 < len(line.text) and needed_time_steps(line.text) <= steps

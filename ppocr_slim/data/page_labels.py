@@ -1,4 +1,4 @@
-"""PaddleOCR's detection label files: a `path<TAB>[{"transcription": ..., "points": [[x, y], ...]}, ...]` a line."""
+"""PaddleOCR's detection label files: `path<TAB>[{"transcription": ..., "points": [[x, y], ...]}, ...]` per line."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ppocr_slim.data.labels import Finding, Sample, read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 
-IGNORED = ("###", "*")  # transcriptions of what counts neither for nor against a detector
+IGNORED = ("###", "*")  # transcriptions of text that counts neither for nor against a detector
 
 
 @dataclass(frozen=True, eq=False)
 class PageSample:
-    """A labelled page; none of its lines is a page without text.
+    """A labelled page; a page without text has no lines.
 
     Attributes:
-        outlines: corners [P, 2] float32 of each line, pixels.
-        texts: what each says.
+        path: the image.
+        outlines: polygon [P, 2] float32 of each line, pixels.
+        texts: transcription of each line.
         where: "train.txt:12", for messages.
     """
 
@@ -33,12 +34,12 @@ class PageSample:
 
     @property
     def ignored(self) -> tuple[bool, ...]:
-        """Which of the lines are marked to be ignored."""
+        """Flags of the lines that are to be ignored."""
         return tuple(text in IGNORED for text in self.texts)
 
     @property
     def text(self) -> str:
-        """All that is written, a line a line."""
+        """The transcriptions of all lines, one per line."""
         return "\n".join(self.texts)
 
     @property
@@ -50,8 +51,14 @@ class PageSample:
 def read_page_file(path: str | Path, image_root: str | Path | None = None) -> tuple[list[PageSample], list[Finding]]:
     """Read a detection label file into samples and findings; every line ends up in exactly one of the two.
 
-    `image_root` as in `read_label_file`. Raises SlimError if the file cannot be read at all, is not UTF-8 or has no
-    line.
+    Args:
+        image_root: see `read_label_file`.
+
+    Returns:
+        The pages and the findings.
+
+    Raises:
+        SlimError: the file cannot be read, is not UTF-8 or has no line.
     """
     lines, findings = read_label_file(path, image_root)
     pages = []
@@ -64,7 +71,11 @@ def read_page_file(path: str | Path, image_root: str | Path | None = None) -> tu
 
 
 def read_samples(task: str, path: str | Path, image_root: str | Path | None = None) -> tuple[list[Any], list[Finding]]:
-    """A label file of a task: pages for "det", rows for "cls" and "rec"."""
+    """Read a label file of a task: pages for "det", text lines for "cls" and "rec".
+
+    Returns:
+        The samples and the findings.
+    """
     return (read_page_file if task == "det" else read_label_file)(path, image_root)
 
 
@@ -72,9 +83,9 @@ def _page(line: Sample) -> PageSample:
     try:
         entries = json.loads(line.text)
     except (ValueError, RecursionError) as error:
-        raise SlimError(f"what follows {line.path} is no JSON ({error})") from error
+        raise SlimError(f"the label of {line.path} is not JSON ({error})") from error
     if not isinstance(entries, list):
-        raise SlimError(f"what follows {line.path} is no JSON list of boxes")
+        raise SlimError(f"the label of {line.path} is not a JSON list of boxes")
     outlines, texts = [], []
     for number, entry in enumerate(entries):
         text, points = _entry(entry, f"box {number} of {line.path}")
@@ -89,5 +100,5 @@ def _entry(entry: Any, what: str) -> tuple[str, np.ndarray]:
     try:
         points = np.asarray(entry["points"], np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SlimError(f"{what} has points that are no numbers") from error
+        raise SlimError(f"{what} has points that are not numbers") from error
     return entry["transcription"], polygons.checked(points, what)

@@ -1,4 +1,4 @@
-"""Training batches of pages: random crops with the maps that DB learns from."""
+"""Training batches of pages: random crops with the target maps of DB."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import pages_to_batch
 from ppocr_slim.runtime.specs import DetSpec
 
-ZOOM = (0.5, 1.5)  # pages are scaled by so much, against the size at which the detector sees them
-TURN = 10.0  # degrees to either side
-ON_TEXT = 0.9  # share of crops that are laid over a line; the others lie anywhere
+ZOOM = (0.5, 1.5)  # random scale, relative to the size at which the detector sees a page
+TURN = 10.0  # maximum random rotation, degrees in either direction
+ON_TEXT = 0.9  # fraction of crops that are placed on a text line; the others are anywhere
 
 
 @dataclass(frozen=True)
 class PageBatch:
-    """image [N, 3, S, S] float32, the maps of `data.maps` [N, S, S] float32 each, and where the pages came from."""
+    """A batch for a detector.
+
+    Attributes:
+        image: [N, 3, S, S] float32.
+        shrink, shrink_mask, threshold, threshold_mask: see `Maps`, [N, S, S] float32 each.
+        sources: label file and line of each page.
+    """
 
     image: np.ndarray
     shrink: np.ndarray
@@ -37,20 +43,21 @@ class PageBatch:
 class TrainingPages(TrainingData):
     """Pages as batches of crops.
 
-    A page is scaled, turned and cropped in any case; `augment` adds what changes no geometry. Lines that the crop cuts
-    stay text: on a page that is photographed in part, half a line is a line, too.
+    A page is always scaled, rotated and cropped at random; `augment` adds transforms that leave the geometry. Lines
+    that the crop cuts remain text: half a line on a partly photographed page is a line, too.
 
     Args:
-        spec: says at what size the detector sees a page, and by how much regions are shrunk.
+        samples: see `TrainingData`.
+        spec: says the input size of the detector and the shrink ratio.
         crop: side S of a crop, pixels.
-        samples, loader: see `TrainingData`.
+        loader: see `LoaderSettings`.
     """
 
     def __init__(self, samples: Sequence[CheckedSample], spec: DetSpec, crop: int, loader: LoaderSettings):
         super().__init__(samples, loader)
         self.spec, self.crop = spec, crop
 
-    def _told_by(self, sample: PageSample) -> tuple[Any, ...]:
+    def _identity(self, sample: PageSample) -> tuple[Any, ...]:
         return str(sample.path), sample.texts, [points.tolist() for points in sample.outlines]
 
     def _item(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Maps, str]:
@@ -59,10 +66,10 @@ class TrainingPages(TrainingData):
         zoom = np.exp(rng.uniform(*np.log(ZOOM)))
         image, outlines = self._scaled(image, sample, zoom)
         image, outlines = self._crop(image, outlines, sample.ignored, rng)
-        return self._augmenter.picture(image, rng), self._maps(outlines, sample), sample.where
+        return self._augmenter.augment_image(image, rng), self._maps(outlines, sample), sample.where
 
     def _plain_item(self, index: int) -> tuple[np.ndarray, Maps, str]:
-        """The middle of the page, as the detector sees it."""
+        """Return the middle of the page, at the scale at which the detector sees it."""
         sample = self.samples[index]
         image, outlines = self._scaled(load_image(sample.path), sample, 1.0)
         height, width = image.shape[:2]
@@ -73,7 +80,7 @@ class TrainingPages(TrainingData):
         images, maps, sources = zip(*items)
         names = ("shrink", "shrink_mask", "threshold", "threshold_mask")
         return PageBatch(
-            pages_to_batch(images), *(np.stack([getattr(one, name) for one in maps]) for name in names), sources
+            pages_to_batch(images), *(np.stack([getattr(page, name) for page in maps]) for name in names), sources
         )
 
     def _scaled(self, image: np.ndarray, sample: PageSample, zoom: float) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -110,13 +117,23 @@ def _warped(
     place: tuple[float, float],
     side: int,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The image turned around `middle`, which comes to lie at `place` (shares of the sides) of a square of `side`
-    pixels. As much of the square as can be lies on the image; what does not has the image's mean colour.
+    """Rotate an image and cut out a square.
+
+    The square is moved to lie on the image as far as possible; the rest has the image's mean colour.
+
+    Args:
+        degrees: the angle of rotation around `middle`.
+        middle: (x, y) in pixels.
+        place: where `middle` lies in the square, as fractions of its sides.
+        side: of the square, pixels.
+
+    Returns:
+        The square and the outlines in its pixels.
     """
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D(middle, degrees, 1.0)
     matrix[:, 2] += np.array(place) * side - middle
-    # Where the page is as large as the crop, no part of the crop lies beside it, but for what turning uncovers.
+    # A page as large as the crop must cover it, except for the corners that the rotation uncovers.
     corners = cv2.transform(np.array([[[0, 0], [width, height]]], np.float64), matrix)[0]
     for axis, size in enumerate((width, height)):
         low, high = corners[:, axis].min(), corners[:, axis].max()

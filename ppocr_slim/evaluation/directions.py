@@ -1,4 +1,4 @@
-"""Evaluation of direction classifiers on text lines that are shown both ways up."""
+"""Evaluation of direction classifiers on text lines that are each shown upright and upside down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from ppocr_slim.runtime.images import load_image
 
 @dataclass(frozen=True)
 class EvaluatedDirection:
-    """A row, whether it was shown upside down, and what was said of it; `turned`: it would be turned."""
+    """The classification of a text line as shown.
+
+    Attributes:
+        path: the image.
+        upside_down: whether it was shown turned by 180 degrees.
+        right: whether its direction was classified correctly.
+        score: probability of the class that was predicted.
+        turned: whether it would be turned: predicted to be upside down, with a sufficient score.
+    """
 
     path: Path
     upside_down: bool
@@ -30,25 +38,31 @@ class EvaluatedDirection:
 
     @property
     def harmful(self) -> bool:
-        """Whether it would be read upside down."""
+        """True where the line would be read upside down."""
         return self.upside_down != self.turned
 
 
 @dataclass(frozen=True)
 class DirectionEvaluation:
-    """As `Evaluation`, of rows that were shown both ways up; those that cannot be read are left out, and named."""
+    """The evaluation of a direction classifier.
+
+    Attributes:
+        pictures: two for each text line: upright and upside down.
+        scores: over all of them.
+        unreadable: images that could not be read; they are left out.
+    """
 
     pictures: tuple[EvaluatedDirection, ...]
     scores: DirectionScores
     unreadable: Unreadable
 
     def worst(self, count: int) -> list[EvaluatedDirection]:
-        """The `count` pictures that were told wrong or would be read upside down, the surest errors first."""
+        """Return up to `count` misclassified or wrongly turned images, the most confident errors first."""
         wrong = [one for one in self.pictures if not one.right or one.harmful]
         return sorted(wrong, key=lambda one: one.score if one.right else -one.score)[:count]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain dicts and lists."""
+        """Return the evaluation as dicts and lists."""
         return {
             "scores": asdict(self.scores),
             "unreadable": unreadable_to_json(self.unreadable),
@@ -59,9 +73,19 @@ class DirectionEvaluation:
 def evaluate_directions(
     classifier: DirectionClassifier, samples: Sequence[Sample], progress: bool = False
 ) -> DirectionEvaluation:
-    """Show every row as it is and upside down. Raises SlimError if there is none that can be read."""
+    """Classify every text line upright and upside down.
+
+    Args:
+        progress: show a progress bar on stderr.
+
+    Returns:
+        All results and their metrics.
+
+    Raises:
+        SlimError: no image can be read.
+    """
     pictures, unreadable = [], []
-    for sample in tqdm(samples, desc="evaluate", unit="row", disable=not progress):
+    for sample in tqdm(samples, desc="evaluate", unit="line", disable=not progress):
         try:
             image = load_image(sample.path)
         except SlimError as error:
@@ -74,18 +98,22 @@ def evaluate_directions(
 
 
 def score_directions(classifier: DirectionClassifier, crops: Iterable[np.ndarray]) -> DirectionScores:
-    """The figures of upright crops [h, w, 3] uint8 BGR, each shown both ways up; SlimError if there are none."""
-    judged = []
+    """Return the metrics over upright crops [h, w, 3] uint8 BGR, each shown upright and upside down.
+
+    Raises:
+        SlimError: there are no crops.
+    """
+    results = []
     for crop in crops:
-        judged += [(bool(i), right, score) for i, (right, score, _) in enumerate(both_ways(classifier, crop))]
-    return _direction_scores(classifier, judged)
+        results += [(bool(i), right, score) for i, (right, score, _) in enumerate(both_ways(classifier, crop))]
+    return _direction_scores(classifier, results)
 
 
 def both_ways(classifier: DirectionClassifier, image: np.ndarray) -> list[tuple[bool, float, bool]]:
-    """(whether its direction was told, with what probability, whether it would be turned) as it is and upside down."""
+    """Return (is the direction correct, score, would it be turned) for an image upright and upside down."""
     found = classifier.classify([image, half_turned(image)])
     return [(one.angle == 180 * i, one.score, one.turned) for i, one in enumerate(found)]
 
 
-def _direction_scores(classifier: DirectionClassifier, judged: Iterable[tuple[bool, bool, float]]) -> DirectionScores:
-    return DirectionScores.of(list(judged), classifier.spec.threshold)
+def _direction_scores(classifier: DirectionClassifier, results: Iterable[tuple[bool, bool, float]]) -> DirectionScores:
+    return DirectionScores.of(list(results), classifier.spec.threshold)

@@ -1,4 +1,4 @@
-"""How well text was found: precision, recall and their harmonic mean, as ICDAR 2015 (challenge 4, task 1) has it."""
+"""Precision, recall and hmean of text detection, by the protocol of ICDAR 2015 (challenge 4, task 1)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 
-MIN_IOU = 0.5  # a detection that has more in common with a ground truth has found it
-MIN_INSIDE = 0.5  # a detection that lies within an ignored text by a larger part of its area counts for nothing
+MIN_IOU = 0.5  # a detection with a larger IoU matches a ground truth
+MIN_INSIDE = 0.5  # a detection with a larger fraction of its area within an ignored text is not counted
 
 
 @dataclass(frozen=True)
 class Found:
-    """Counts of one page, or of several that were added up with `+`.
+    """Counts of one page, or of several that were added with `+`.
 
     Attributes:
-        matched: ground truths that were found, each by a detection of its own.
+        matched: ground truths that were found, each by a different detection.
         truths: ground truths that are not ignored.
         detections: detections that do not lie within ignored ones.
     """
@@ -33,12 +33,12 @@ class Found:
 
     @property
     def precision(self) -> float:
-        """Share of detections that are right; without any, 1 if there was nothing to find and 0 otherwise."""
+        """Fraction of the detections that are correct; without any, 1 if there was nothing to find and 0 otherwise."""
         return self.matched / self.detections if self.detections else float(not self.truths)
 
     @property
     def recall(self) -> float:
-        """Share of ground truths that were found; 1 if there are none."""
+        """Fraction of the ground truths that were found; 1 if there are none."""
         return self.matched / self.truths if self.truths else 1.0
 
     @property
@@ -49,13 +49,21 @@ class Found:
 
 
 def score_page(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections: Sequence[np.ndarray]) -> Found:
-    """Compare detections with ground truths: polygons [P_i, 2] in pixels of the page, and which truths are "###".
+    """Compare detections with the ground truth of a page.
 
-    As in the protocol's program, each truth in turn takes the first detection that fits and is not taken yet. A truth
-    whose border crosses itself is ignored: nobody can say what it means. A detection that does is a wrong one.
+    As in the protocol's program, each ground truth in turn takes the first detection that matches and is not taken yet.
+    A ground truth whose border crosses itself is ignored: its meaning is not defined. Such a detection is wrong.
+
+    Args:
+        truths: polygons [P_i, 2] in pixels.
+        ignored: which of them are "###".
+        detections: polygons [P_i, 2] in pixels.
+
+    Returns:
+        The counts.
 
     Raises:
-        SlimError: a polygon has fewer than three corners or one that is not finite, or the flags are not as many.
+        SlimError: a polygon has fewer than three corners or one that is not finite, or the number of flags differs.
     """
     if len(truths) != len(ignored):
         raise SlimError(f"{len(truths)} ground truths and {len(ignored)} flags: each ground truth needs one")
@@ -73,14 +81,14 @@ def score_page(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections
     union = np.array([polygons.area(points) for points in wanted])[:, None] + sizes - common
     fits = (common > MIN_IOU * union) & counted & (sizes > 0)
     taken: list[int] = []
-    for row in fits:
-        free = [number for number in np.flatnonzero(row).tolist() if number not in taken]
+    for candidates in fits:
+        free = [number for number in np.flatnonzero(candidates).tolist() if number not in taken]
         taken += free[:1]
     return Found(matched=len(taken), truths=len(wanted), detections=int(counted.sum()))
 
 
 def _overlaps(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
-    """Areas [len(a), len(b)] float64 in squared pixels that each two polygons have in common."""
+    """Return the areas of intersection [len(a), len(b)] float64 of each two polygons, in squared pixels."""
     areas = np.zeros((len(a), len(b)))
     if not len(a) or not len(b):
         return areas

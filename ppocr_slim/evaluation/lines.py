@@ -1,4 +1,4 @@
-"""Reading labelled rows and counting the errors."""
+"""Evaluation of recognizers on labelled text lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ppocr_slim.text.corrections import correct
 
 @dataclass(frozen=True)
 class EvaluatedLine:
-    """A labelled row and what was read; `distance` is the Levenshtein distance in characters."""
+    """A labelled text line and its prediction; `distance` is the Levenshtein distance in characters."""
 
     reference: str
     reading: str
@@ -32,13 +32,13 @@ class EvaluatedLine:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every line of an evaluation and its figures.
+    """The evaluation of a recognizer.
 
     Attributes:
         lines: one for each sample, in their order.
         scores: over all lines.
         by_group: over the lines of each group (writer), sorted by name.
-        unreadable: (path, reason) of images that could not be read; they count as read "".
+        unreadable: (path, reason) of images that could not be read; their prediction is "".
     """
 
     lines: tuple[EvaluatedLine, ...]
@@ -47,11 +47,11 @@ class Evaluation:
     unreadable: tuple[tuple[Path, str], ...]
 
     def worst(self, count: int) -> list[EvaluatedLine]:
-        """The `count` lines with the most errors per reference character, worst first."""
+        """Return the `count` lines with the most errors per reference character, worst first."""
         return sorted(self.lines, key=lambda line: -line.distance / max(1, len(line.reference)))[:count]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain dicts and lists."""
+        """Return the evaluation as dicts and lists."""
         return {
             "scores": asdict(self.scores),
             "by_group": {group: asdict(scores) for group, scores in self.by_group.items()},
@@ -63,24 +63,28 @@ class Evaluation:
 def evaluate(
     recognizer: Recognizer, samples: Sequence[Sample], batch_size: int = 8, progress: bool = False
 ) -> Evaluation:
-    """Read every sample once and score it; no sample ever stands in for another.
+    """Recognize every sample once and compare it with its label.
 
-    An image that cannot be read counts as read "": leaving it out would flatter. A blank row's label is "".
+    The prediction for an image that cannot be read is "": leaving it out would flatter. The label of a blank text line
+    is "".
 
     Args:
-        batch_size: rows that go through the network together.
+        batch_size: text lines per batch.
         progress: show a progress bar on stderr.
+
+    Returns:
+        All predictions and their metrics.
 
     Raises:
         SlimError: there are no samples.
     """
     if not samples:
-        raise SlimError("there is nothing to evaluate: give at least one labelled row")
+        raise SlimError("there is nothing to evaluate: give at least one labelled text line")
     lines: list[EvaluatedLine] = []
     unreadable: list[tuple[Path, str]] = []
-    # Chunks of several batches: rows of one width meet in a batch, and not all images are in memory at once.
+    # In chunks of several batches lines of similar width share a batch, and not all images are in memory at once.
     chunk_size = 8 * batch_size
-    with tqdm(total=len(samples), desc="evaluate", unit="row", disable=not progress) as bar:
+    with tqdm(total=len(samples), desc="evaluate", unit="line", disable=not progress) as bar:
         for start in range(0, len(samples), chunk_size):
             chunk = samples[start : start + chunk_size]
             images = {}
@@ -103,13 +107,13 @@ def evaluate(
 
 @dataclass(frozen=True)
 class PostEffect:
-    """What corrections of the readings do to their figures.
+    """The effect of post-corrections on the metrics.
 
     Attributes:
-        names: of the corrections, in the order in which they are applied; none for the readings themselves.
-        scores: after them.
-        changed: lines that are not as they were read.
-        better, worse: lines with fewer and with more errors than before.
+        names: the corrections, in the order in which they are applied; none for the predictions themselves.
+        scores: metrics after correction.
+        changed: number of lines that were changed.
+        better, worse: number of lines with fewer and with more errors than before.
     """
 
     names: tuple[str, ...]
@@ -120,22 +124,26 @@ class PostEffect:
 
 
 def post_effects(evaluation: Evaluation, names: Sequence[str]) -> list[PostEffect]:
-    """The readings as they are, after each of the named corrections alone, and after all of them in this order.
+    """Measure the effect of post-corrections.
 
-    The names are those of `CORRECTIONS`.
+    Args:
+        names: names of `CORRECTIONS`.
+
+    Returns:
+        The effects of no correction, of each one alone, and of all of them in this order.
     """
-    ways = [(), *((name,) for name in names)]
+    combinations = [(), *((name,) for name in names)]
     if len(names) > 1:
-        ways.append(tuple(names))
+        combinations.append(tuple(names))
     effects = []
     references = [line.reference for line in evaluation.lines]
     before = [line.distance for line in evaluation.lines]
-    for way in ways:
-        texts = [correct(line.reading, way) for line in evaluation.lines]
+    for combination in combinations:
+        texts = [correct(line.reading, combination) for line in evaluation.lines]
         after = [Levenshtein.distance(a, b) for a, b in zip(references, texts)]
         effects.append(
             PostEffect(
-                names=way,
+                names=combination,
                 scores=score_lines(references, texts),
                 changed=sum(text != line.reading for text, line in zip(texts, evaluation.lines)),
                 better=sum(new < old for old, new in zip(before, after)),
@@ -146,5 +154,5 @@ def post_effects(evaluation: Evaluation, names: Sequence[str]) -> list[PostEffec
 
 
 def scores_of(lines: Sequence[EvaluatedLine]) -> Scores:
-    """The figures of lines that were read."""
+    """Return the metrics over some of the lines."""
     return score_lines([line.reference for line in lines], [line.reading for line in lines])

@@ -1,4 +1,4 @@
-"""How well a network does: the figures that a config's Metric section may name."""
+"""The metrics that the Metric section of a config may name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ppocr_slim.evaluation.hmean import Found
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures over a set of lines.
+    """Metrics over a set of text lines.
 
     Attributes:
         cer: character error rate: sum of Levenshtein distances / sum of reference lengths.
         wer: word error rate: the same over words, split at white space.
         line_accuracy: fraction of lines read exactly.
         edit_similarity: mean of 1 - d / max(len(reference), len(reading)); PaddleOCR's norm_edit_dis.
-        kalapa_score: mean of the challenge's score a line, see `kalapa_score`.
+        kalapa_score: mean of the challenge's score per line, see `kalapa_score`.
         lines: number of lines.
         characters: number of reference characters.
     """
@@ -38,7 +38,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class PageScores:
-    """Figures over a set of pages; see `Found`.
+    """Metrics over a set of pages; see `Found`.
 
     Attributes:
         pages: number of pages.
@@ -53,21 +53,25 @@ class PageScores:
 
     @classmethod
     def of(cls, found: Found, pages: int) -> PageScores:
-        """Raises SlimError if there are no pages."""
+        """Return the metrics of the summed counts of `pages` pages.
+
+        Raises:
+            SlimError: there are no pages.
+        """
         if not pages:
-            raise SlimError("no pages cannot be scored: give at least one")
+            raise SlimError("there are no pages to evaluate: give at least one")
         return cls(found.hmean, found.precision, found.recall, pages, found.truths)
 
 
 @dataclass(frozen=True)
 class DirectionScores:
-    """Figures over a set of rows, each seen both ways up.
+    """Metrics over a set of text lines, each shown upright and upside down.
 
     Attributes:
-        accuracy: share of the pictures whose direction was told.
-        wrongly_turned: share of the upright ones that would be turned, since the answer was sure enough.
-        left: share of those upside down that would be left, wrong or not sure enough.
-        pictures: number of pictures, two a row.
+        accuracy: fraction of the images that were classified correctly.
+        wrongly_turned: fraction of the upright images that would be turned.
+        left: fraction of the upside down images that would not be turned: misclassified, or the score is too low.
+        pictures: number of images, two for each text line.
     """
 
     accuracy: float
@@ -76,57 +80,67 @@ class DirectionScores:
     pictures: int
 
     @classmethod
-    def of(cls, judged: Sequence[tuple[bool, bool, float]], threshold: float) -> DirectionScores:
-        """(whether it is upside down, whether that was told, with what probability) of each picture.
+    def of(cls, results: Sequence[tuple[bool, bool, float]], threshold: float) -> DirectionScores:
+        """Return the metrics of a classifier.
 
-        Raises SlimError if there is none, or none of either kind.
+        Args:
+            results: (whether it is upside down, whether it was classified correctly, score) of each image.
+            threshold: the score from which on a line is turned.
+
+        Raises:
+            SlimError: there are no upright images or no upside down ones.
         """
-        upright = [one for one in judged if not one[0]]
-        turned = [one for one in judged if one[0]]
+        upright = [one for one in results if not one[0]]
+        turned = [one for one in results if one[0]]
         if not upright or not turned:
-            raise SlimError("directions are scored on pictures of both ways up: give at least one row")
+            raise SlimError("directions are evaluated on upright and upside down images: give at least one text line")
         return cls(
-            accuracy=sum(right for _, right, _ in judged) / len(judged),
+            accuracy=sum(right for _, right, _ in results) / len(results),
             wrongly_turned=sum(not right and score >= threshold for _, right, score in upright) / len(upright),
             left=sum(not (right and score >= threshold) for _, right, score in turned) / len(turned),
-            pictures=len(judged),
+            pictures=len(results),
         )
 
 
 def better(name: str, a: float, b: float) -> bool:
-    """Whether value `a` of the metric `name` is strictly better than `b`; any number is better than NaN."""
+    """Return whether value `a` of the metric `name` is strictly better than `b`; any number is better than NaN."""
     if a != a or b != b:
         return a == a and b != b
     return a > b if HIGHER_IS_BETTER[name] else a < b
 
 
 def kalapa_score(distance: int, length: int) -> float:
-    """The Kalapa 2023 score of a line: 1 if exact, else max(0, 1 - 1.5^distance / length); a misread blank
-    line has 0.
+    """Return the Kalapa 2023 score of a line: 1 if exact, else max(0, 1 - 1.5^distance / length).
+
+    A misread blank line has 0.
     """
     if distance == 0:
         return 1.0
-    # 1.5^distance leaves every length behind long before it overflows a float.
+    # 1.5^100 is more than any length, and no overflow.
     return max(0.0, 1 - 1.5 ** min(distance, 100) / length) if length else 0.0
 
 
 def normal_form(text: str) -> str:
-    """NFC, so that a composed and a decomposed "ế" are one character and equal."""
+    """Return `text` in NFC, in which a composed and a decomposed "ế" are one character and equal."""
     return unicodedata.normalize("NFC", text)
 
 
 def score_lines(references: Sequence[str], readings: Sequence[str]) -> Scores:
-    """Compare readings with references, both brought to NFC.
+    """Return the metrics of predictions, both they and the references in NFC.
 
-    Where no reference has a character (or word), its error rate is 0 if nothing was read and 1 otherwise.
+    Where no reference has a character (or word), the error rate is 0 if no prediction has one and 1 otherwise.
+
+    Args:
+        references: labels.
+        readings: predictions, one for each reference.
 
     Raises:
         SlimError: the numbers of lines differ, or there is none.
     """
     if len(references) != len(readings) or not references:
         raise SlimError(
-            f"{len(references)} references and {len(readings)} readings cannot be scored: "
-            "give at least one line, and a reading for each"
+            f"{len(references)} references and {len(readings)} predictions cannot be compared: "
+            "give at least one line, and a prediction for each"
         )
     references = [normal_form(text) for text in references]
     readings = [normal_form(text) for text in readings]

@@ -1,4 +1,4 @@
-"""Evaluation of detectors and of whole pipelines on labelled pages."""
+"""Evaluation of detectors and of end-to-end pipelines on labelled pages."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Unreadable = tuple[tuple[Path, str], ...]
 
 @dataclass(frozen=True)
 class Matches:
-    """Which detection is which ground truth, by their numbers.
+    """Matched ground truths and detections, by index.
 
     Attributes:
-        pairs: (truth, detection), the best first.
-        missed: truths without a detection, ignored ones aside.
-        wrong: detections without a truth that do not lie within an ignored one.
+        pairs: (ground truth, detection), the largest IoU first.
+        missed: ground truths without a detection, except ignored ones.
+        wrong: detections without a ground truth, except those within ignored ones.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -39,9 +39,13 @@ class Matches:
 
 
 def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detections: Sequence[np.ndarray]) -> Matches:
-    """Pair outlines [P_i, 2] in pixels that have more than half of their union in common, the best pair first.
+    """Match outlines [P_i, 2] in pixels with an IoU of more than 0.5, the largest IoU first.
 
-    A detection that fits an ignored truth, or lies within such ones by more than half of its area, counts for nothing.
+    A detection that matches an ignored ground truth, or lies within ignored ones by more than half of its area, is not
+    counted.
+
+    Returns:
+        The indices of matches and errors.
     """
     found = [_simple(points) for points in detections]
     wanted = [_simple(points) for points in truths]
@@ -71,21 +75,22 @@ def match_lines(truths: Sequence[np.ndarray], ignored: Sequence[bool], detection
 
 
 def _simple(points: np.ndarray) -> np.ndarray:
-    """The outline, or the smallest one around it where it crosses itself."""
+    """Return the outline, or its convex hull where it crosses itself."""
     points = np.asarray(points, np.float32)
     return points if polygons.is_simple(points) else polygons.hull(points)
 
 
 @dataclass(frozen=True)
 class ReadingErrors:
-    """Errors in characters of what was read on pages; they add up with `+`.
+    """Character errors of end-to-end recognition of pages; `+` adds them.
 
     Attributes:
-        wrong: edit distances of the lines that were found.
-        missed: characters of the lines that were not.
-        added: characters read where there is no line.
-        characters: of all true lines.
-        lines, found: true lines, and how many of them were found.
+        wrong: sum of the edit distances of lines that were found.
+        missed: characters of lines that were not found.
+        added: characters that were read where there is no line.
+        characters: characters of all ground truth lines.
+        lines: number of ground truth lines.
+        found: number of them that were found.
     """
 
     wrong: int = 0
@@ -100,7 +105,7 @@ class ReadingErrors:
 
     @property
     def cer(self) -> float:
-        """All errors for each true character; without any, 0 if nothing was read and 1 otherwise."""
+        """Errors per ground truth character; without any character, 0 if nothing was read and 1 otherwise."""
         errors = self.wrong + self.missed + self.added
         return errors / self.characters if self.characters else float(errors > 0)
 
@@ -108,10 +113,17 @@ class ReadingErrors:
 def score_reading(
     page: PageSample, ignored: Sequence[bool], outlines: Sequence[np.ndarray], texts: Sequence[str]
 ) -> ReadingErrors:
-    """What was read on a page, line by line: outlines [P, 2] and their texts, against the page's own.
+    """Compare the recognized lines of a page with its labels.
 
-    A line that was not found is wrong in all its characters; what was read where there is none is too much. Lines
-    whose flag in `ignored` is set count neither way.
+    All characters of a line that was not found are errors, and so are those that were read where there is no line.
+
+    Args:
+        ignored: flags of the page's lines that are not counted.
+        outlines: polygons [P, 2] of the recognized lines, in pixels.
+        texts: their texts.
+
+    Returns:
+        The counts of errors.
     """
     matches = match_lines(page.outlines, ignored, outlines)
     truths, readings = [normal_form(text) for text in page.texts], [normal_form(text) for text in texts]
@@ -136,10 +148,11 @@ class EvaluatedPage:
 
     @property
     def errors(self) -> int:
-        """Lines missed and boxes too many."""
+        """Number of missed lines and of wrong boxes."""
         return self.counts.truths + self.counts.detections - 2 * self.counts.matched
 
     def to_json(self) -> dict[str, Any]:
+        """Return the page as dicts and lists."""
         return {
             "path": str(self.sample.path),
             "group": self.sample.group,
@@ -150,7 +163,14 @@ class EvaluatedPage:
 
 @dataclass(frozen=True)
 class PageEvaluation:
-    """As `Evaluation`, of pages; one that cannot be read counts as a page on which nothing was found."""
+    """The evaluation of a detector.
+
+    Attributes:
+        pages: one for each sample, in their order; on an unreadable page nothing is found.
+        scores: over all pages.
+        by_group: over the pages of each group (folder), sorted by name.
+        unreadable: images that could not be read.
+    """
 
     pages: tuple[EvaluatedPage, ...]
     scores: PageScores
@@ -158,11 +178,11 @@ class PageEvaluation:
     unreadable: Unreadable
 
     def worst(self, count: int) -> list[EvaluatedPage]:
-        """The `count` pages with the most errors, worst first, pages without any left out."""
+        """Return the `count` pages with the most errors, worst first; pages without errors are left out."""
         return sorted((page for page in self.pages if page.errors), key=lambda page: -page.errors)[:count]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain dicts and lists."""
+        """Return the evaluation as dicts and lists."""
         return {
             "scores": asdict(self.scores),
             "by_group": {group: asdict(scores) for group, scores in self.by_group.items()},
@@ -172,7 +192,17 @@ class PageEvaluation:
 
 
 def evaluate_pages(detector: Detector, samples: Sequence[PageSample], progress: bool = False) -> PageEvaluation:
-    """Find the lines of every page and count them. Raises SlimError if there are no pages."""
+    """Detect the lines of every page and compare them with its labels.
+
+    Args:
+        progress: show a progress bar on stderr.
+
+    Returns:
+        All detections and their metrics.
+
+    Raises:
+        SlimError: there are no pages.
+    """
     pages, unreadable = [], []
     for sample in tqdm(samples, desc="evaluate", unit="page", disable=not progress):
         found: tuple[np.ndarray, ...] = ()
@@ -187,9 +217,14 @@ def evaluate_pages(detector: Detector, samples: Sequence[PageSample], progress: 
 
 
 def score_pages(pages: Sequence[EvaluatedPage]) -> PageScores:
-    """The figures of some pages; SlimError if there are none."""
+    """Return the metrics over some pages.
+
+    Raises:
+        SlimError: there are none.
+    """
     return PageScores.of(sum((page.counts for page in pages), Found()), len(pages))
 
 
 def unreadable_to_json(unreadable: Unreadable) -> list[dict[str, str]]:
+    """Return unreadable images as dicts and lists."""
     return [{"path": str(path), "error": reason} for path, reason in unreadable]

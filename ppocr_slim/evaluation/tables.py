@@ -1,4 +1,4 @@
-"""Evaluations as tables of text."""
+"""Evaluations as text tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ppocr_slim.evaluation.pages import PageEvaluation
 
 
 def page_table(result: PageEvaluation) -> list[str]:
-    """The lines of a table: a line for each folder of pages, and one for all."""
+    """Return the lines of a table with a row for each folder of pages and one for all."""
     lines = [f"{'folder':<16} {'pages':>6} {'lines':>6} {'hmean':>7} {'precision':>9} {'recall':>7}"]
     every: list[tuple[str, PageScores]] = [*result.by_group.items(), ("all", result.scores)]
     for name, s in every:
@@ -17,11 +17,11 @@ def page_table(result: PageEvaluation) -> list[str]:
 
 
 def direction_table(result: DirectionEvaluation) -> list[str]:
-    """The figures of a direction classifier, a line each."""
+    """Return the metrics of a direction classifier, one per line."""
     s = result.scores
     return [
-        f"{s.pictures} pictures, half of them upside down",
-        f"direction told        {s.accuracy:.4f}",
+        f"{s.pictures} images, half of them upside down",
+        f"correct direction     {s.accuracy:.4f}",
         f"upright but turned    {s.wrongly_turned:.4f}",
         f"upside down but left  {s.left:.4f}",
         *(f"left out: {reason}" for _, reason in result.unreadable),

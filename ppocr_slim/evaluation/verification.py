@@ -1,4 +1,4 @@
-"""What an exported network has to pass, by task: inputs on which its numbers are compared, samples that it reads."""
+"""Parity checks of exported networks, by task: inputs to compare outputs on, and labelled samples to predict."""
 
 from __future__ import annotations
 
@@ -26,74 +26,79 @@ from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.sessions import Predict
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec, Spec
 
-EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a usual width of a row
-BATCH = 8  # samples compared in one batch too
+EXTRA_WIDTHS = (100, 1604)  # pixels; neither a multiple of the padding nor a usual width of a text line
+BATCH = 8  # samples that are also compared in one batch
 
 _T = TypeVar("_T")
 
 
 def evenly_spaced(samples: Sequence[_T], count: int) -> list[_T]:
-    """`count` of the samples (all, if there are fewer), evenly_spaced evenly from first to last."""
+    """Return `count` of the samples (all, if there are fewer), evenly spaced from first to last."""
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
     return [samples[index] for index in chosen]
 
 
 class ParityCheck(ABC):
-    """Samples with their labels, and what a network makes of them.
+    """Labelled samples on which two formats of a network are compared.
 
     Attributes:
-        things: what is read, for figures and messages.
-        figure: the name of `error`.
-        most: samples that a recipe's export takes.
-        may_differ: share of the samples that two formats may read differently.
+        subject: plural name of the predictions, in the keys of results and in messages.
+        metric: name of `error`.
+        max_samples: number of samples that is enough for a check.
+        max_differing: fraction of the samples on which two formats may disagree.
     """
 
-    things: ClassVar[str]
-    figure: ClassVar[str]
-    most: ClassVar[int] = 200
-    may_differ: ClassVar[float] = 0.0
+    subject: ClassVar[str]
+    metric: ClassVar[str]
+    max_samples: ClassVar[int] = 200
+    max_differing: ClassVar[float] = 0.0
 
     @classmethod
     @abstractmethod
-    def of(cls, spec: Any, samples: Sequence[Any]) -> ParityCheck:
-        """The exam on labelled samples. SlimError where an image cannot be read."""
+    def from_samples(cls, spec: Any, samples: Sequence[Any]) -> ParityCheck:
+        """Return the check on labelled samples.
+
+        Raises:
+            SlimError: an image cannot be read.
+        """
 
     @staticmethod
     @abstractmethod
     def inputs(spec: Any, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """Images [h, w, 3] uint8 as the runtime feeds them to the network, one a batch."""
+        """Yield images [h, w, 3] uint8 as the runtime passes them to the network, one per batch."""
 
     @abstractmethod
     def batches(self) -> Iterator[np.ndarray]:
-        """Inputs on which probabilities are compared."""
+        """Yield the inputs on which probabilities are compared."""
 
     @abstractmethod
-    def typical(self) -> np.ndarray:
-        """The input on which time is taken."""
+    def typical_input(self) -> np.ndarray:
+        """Return the input for latency measurements."""
 
     @abstractmethod
-    def read(self, session: Predict) -> list[Any]:
-        """What is read of each sample."""
+    def predict(self, session: Predict) -> list[Any]:
+        """Return the prediction for each sample."""
 
     @abstractmethod
-    def error(self, readings: Sequence[Any]) -> float:
-        """The share that is wrong, 0 to 1 or more."""
+    def error(self, predictions: Sequence[Any]) -> float:
+        """Return the error rate of predictions for all samples; 0 is best, a CER may be more than 1."""
 
-    def same(self, one: Any, other: Any) -> bool:
+    def agree(self, one: Any, other: Any) -> bool:
+        """Return whether two predictions for a sample agree."""
         return one == other
 
 
 class LineParityCheck(ParityCheck):
-    """Rows and their texts."""
+    """Text lines and their transcriptions."""
 
-    things, figure = "texts", "cer"
+    subject, metric = "texts", "cer"
 
     def __init__(self, spec: RecSpec, images: Sequence[np.ndarray], references: Sequence[str] = ()):
         self.spec, self.images, self.references = spec, list(images), list(references)
-        self._rows = [resize_to_height(image, spec.height, spec.max_width) for image in self.images]
+        self._lines = [resize_to_height(image, spec.height, spec.max_width) for image in self.images]
 
     @classmethod
-    def of(cls, spec: RecSpec, samples: Sequence[Any]) -> LineParityCheck:
+    def from_samples(cls, spec: RecSpec, samples: Sequence[Any]) -> LineParityCheck:
         return cls(spec, [load_image(sample.path) for sample in samples], [sample.text for sample in samples])
 
     @staticmethod
@@ -102,37 +107,38 @@ class LineParityCheck(ParityCheck):
             yield line_input(resize_to_height(image, spec.height, spec.max_width))
 
     def batches(self) -> Iterator[np.ndarray]:
-        """The rows, two of them at unusual widths, and some in one batch, as wide as the widest of them."""
-        yield from self.inputs(self.spec, self._rows)
+        """Yield the lines, two of them at unusual widths, and some in one batch, as wide as the widest of them."""
+        yield from self.inputs(self.spec, self._lines)
         for width in EXTRA_WIDTHS:
-            squeezed = [resize_to_height(row, self.spec.height, width) for row in self._rows[:2]]
+            squeezed = [resize_to_height(line, self.spec.height, width) for line in self._lines[:2]]
             yield to_batch(squeezed, width)
-        together = evenly_spaced(self._rows, BATCH)
-        yield to_batch(together, padded_width(max(row.shape[1] for row in together)))
+        together = evenly_spaced(self._lines, BATCH)
+        yield to_batch(together, padded_width(max(line.shape[1] for line in together)))
 
-    def typical(self) -> np.ndarray:
-        """The row of median width."""
-        return line_input(median_line(self._rows))
+    def typical_input(self) -> np.ndarray:
+        """Return the line of median width."""
+        return line_input(median_line(self._lines))
 
-    def read(self, session: Predict) -> list[str]:
+    def predict(self, session: Predict) -> list[str]:
         return [line.text for line in Recognizer(session, self.spec).read(self.images)]
 
-    def error(self, readings: Sequence[str]) -> float:
-        return score_lines(self.references, readings).cer
+    def error(self, predictions: Sequence[str]) -> float:
+        """Return the CER."""
+        return score_lines(self.references, predictions).cer
 
 
 class PageParityCheck(ParityCheck):
-    """Pages and where their lines stand."""
+    """Pages and the boxes of their text lines."""
 
-    things, figure = "pages", "hmean_missing"
-    most = 40
-    may_differ = 0.05  # a pixel on the other side of the threshold may join two lines, or part them
+    subject, metric = "pages", "hmean_missing"
+    max_samples = 40
+    max_differing = 0.05  # one pixel on the other side of the threshold may join or split lines
 
     def __init__(self, spec: DetSpec, images: Sequence[np.ndarray], truths: Sequence[tuple[Any, Any]]):
         self.spec, self.images, self.truths = spec, list(images), list(truths)
 
     @classmethod
-    def of(cls, spec: DetSpec, samples: Sequence[Any]) -> PageParityCheck:
+    def from_samples(cls, spec: DetSpec, samples: Sequence[Any]) -> PageParityCheck:
         truths = [(sample.outlines, sample.ignored) for sample in samples]
         return cls(spec, [load_image(sample.path) for sample in samples], truths)
 
@@ -142,40 +148,40 @@ class PageParityCheck(ParityCheck):
             yield pages_to_batch([resize_page(image, spec.longer_side)])
 
     def batches(self) -> Iterator[np.ndarray]:
-        """The pages, and in one batch the first pixels of some of them, laid out as small pages."""
+        """Yield the pages, and in one batch the first pixels of some of them, reshaped to small pages."""
         yield from self.inputs(self.spec, self.images)
         yield pages_to_batch([np.resize(image, (64, 96, 3)) for image in self.images[:BATCH]])
 
-    def typical(self) -> np.ndarray:
-        """The page of median size."""
+    def typical_input(self) -> np.ndarray:
+        """Return the page of median size."""
         pages = sorted((resize_page(image, self.spec.longer_side) for image in self.images), key=lambda page: page.size)
         return pages_to_batch([pages[len(pages) // 2]])
 
-    def read(self, session: Predict) -> list[list[np.ndarray]]:
+    def predict(self, session: Predict) -> list[list[np.ndarray]]:
         detector = Detector(session, self.spec)
         return [[box.points for box in detector.detect(image)] for image in self.images]
 
-    def error(self, readings: Sequence[list[np.ndarray]]) -> float:
-        """1 - hmean."""
-        pages = [score_page(*truth, found) for truth, found in zip(self.truths, readings)]
+    def error(self, predictions: Sequence[list[np.ndarray]]) -> float:
+        """Return 1 - hmean."""
+        pages = [score_page(*truth, found) for truth, found in zip(self.truths, predictions)]
         return 1 - sum(pages, Found()).hmean
 
-    def same(self, one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-        """Whether each finds all that the other does."""
+    def agree(self, one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+        """Return whether both have the same text lines, at an IoU of more than 0.5."""
         return score_page(one, [False] * len(one), other).hmean == 1
 
 
 class CropParityCheck(ParityCheck):
-    """Rows as they are, and turned."""
+    """Text lines, each upright and turned by 180 degrees."""
 
-    things, figure = "directions", "wrong"
+    subject, metric = "directions", "wrong"
 
     def __init__(self, spec: ClsSpec, images: Sequence[np.ndarray]):
         self.spec = spec
-        self.images = [picture for image in images for picture in (image, half_turned(image))]
+        self.images = [shown for image in images for shown in (image, half_turned(image))]
 
     @classmethod
-    def of(cls, spec: ClsSpec, samples: Sequence[Any]) -> CropParityCheck:
+    def from_samples(cls, spec: ClsSpec, samples: Sequence[Any]) -> CropParityCheck:
         return cls(spec, [load_image(sample.path) for sample in samples])
 
     @staticmethod
@@ -184,20 +190,21 @@ class CropParityCheck(ParityCheck):
             yield to_batch([resize_to_height(image, spec.height, spec.width)], spec.width)
 
     def batches(self) -> Iterator[np.ndarray]:
-        """The pictures, and some in one batch."""
+        """Yield the images, and some of them in one batch."""
         single = list(self.inputs(self.spec, self.images))
         yield from single
         yield np.concatenate(evenly_spaced(single, BATCH))
 
-    def typical(self) -> np.ndarray:
-        """Any: all have one size."""
+    def typical_input(self) -> np.ndarray:
+        """Return the first image: all have the same size."""
         return next(self.inputs(self.spec, self.images))
 
-    def read(self, session: Predict) -> list[int]:
+    def predict(self, session: Predict) -> list[int]:
         return [one.angle for one in DirectionClassifier(session, self.spec).classify(self.images)]
 
-    def error(self, readings: Sequence[int]) -> float:
-        return float(np.mean([angle != 180 * (number % 2) for number, angle in enumerate(readings)]))
+    def error(self, predictions: Sequence[int]) -> float:
+        """Return the fraction of wrong directions."""
+        return float(np.mean([angle != 180 * (number % 2) for number, angle in enumerate(predictions)]))
 
 
 PARITY_CHECKS: dict[type[Spec], type[ParityCheck]] = {

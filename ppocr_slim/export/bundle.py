@@ -138,7 +138,7 @@ def export_bundle(
     model, card = load_model(checkpoint_folder)
     task = task_for(card.spec)
     params = quant_params_of(model)
-    check = PARITY_CHECKS[type(card.spec)].of(card.spec, check_samples)
+    check = PARITY_CHECKS[type(card.spec)].from_samples(card.spec, check_samples)
     quantized = None
     if params:  # the float weights are exported; the INT8 file is compared with the network that trained
         quantized = task.session(copy.deepcopy(model))
@@ -194,7 +194,7 @@ def requantize_bundle(
     _require_replaceable(out, *bundle.sizes)
     if not check_samples or not calibration_samples:
         raise SlimError("INT8 of a bundle needs labelled images to compare on (--data) and some to calibrate on")
-    check = PARITY_CHECKS[type(bundle.spec)].of(bundle.spec, check_samples)
+    check = PARITY_CHECKS[type(bundle.spec)].from_samples(bundle.spec, check_samples)
     with _staging(out) as staging:
         for name in bundle.sizes:
             shutil.copyfile(bundle.folder / name, staging / name)
@@ -326,18 +326,18 @@ def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], exam: P
             raise SlimError(
                 f"probabilities of {pair} differ by {difference:.2g}, over {TOLERANCE:g}; nothing was written"
             )
-    read = {name: exam.read(session) for name, session in sessions.items()}
+    read = {name: exam.predict(session) for name, session in sessions.items()}
     differing = 0
     for name, readings in read.items():
-        other = [(a, b) for a, b in zip(read["checkpoint"], readings) if not exam.same(a, b)]
+        other = [(a, b) for a, b in zip(read["checkpoint"], readings) if not exam.agree(a, b)]
         differing = max(differing, len(other))
-        if len(other) > exam.may_differ * len(readings):
+        if len(other) > exam.max_differing * len(readings):
             expected, found = other[0]
             raise SlimError(f"the checkpoint reads {expected!r} where {name} reads {found!r}; nothing was written")
     return {
         "samples": len(read["checkpoint"]),
         "largest_difference": {pair: float(f"{difference:.3g}") for pair, difference in largest.items()},
-        f"{exam.things}_that_differ": differing,
+        f"{exam.subject}_that_differ": differing,
     }
 
 
@@ -350,9 +350,9 @@ def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str
     Raises:
         SlimError: it reads worse than `before` in ONNX Runtime; in another engine it is not timed then.
     """
-    expected = exam.read(before)
+    expected = exam.predict(before)
     error_before = exam.error(expected)
-    x = exam.typical()
+    x = exam.typical_input()
     found: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for engine in INT8_ENGINES:
@@ -361,19 +361,19 @@ def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str
         except SlimError as error:
             logger.warning("INT8 is not for %s: %s", engine, error)
             continue
-        readings = exam.read(sessions["int8"])
+        readings = exam.predict(sessions["int8"])
         error = exam.error(readings)
-        equal = float(np.mean([exam.same(one, other) for one, other in zip(expected, readings)]))
+        equal = float(np.mean([exam.agree(one, other) for one, other in zip(expected, readings)]))
         if equal < EQUAL:
             message = "INT8 in %s: %.1f%% of the %s are those before, %s %.4f, before %.4f"
-            logger.warning(message, engine, 100 * equal, exam.things, exam.figure, error, error_before)
+            logger.warning(message, engine, 100 * equal, exam.subject, exam.metric, error, error_before)
         found[engine] = {
-            exam.figure: round(error, 4),
-            f"{exam.figure}_before": round(error_before, 4),
-            f"{exam.things}_equal": round(equal, 4),
+            exam.metric: round(error, 4),
+            f"{exam.metric}_before": round(error_before, 4),
+            f"{exam.subject}_equal": round(equal, 4),
         }
         if error_before < READS_NOTHING and not error <= error_before + MAX_INT8_LOSS:
-            problem = f"INT8 reads with a {exam.figure} of {error:.4f} in {engine}, {error_before:.4f} before"
+            problem = f"INT8 reads with a {exam.metric} of {error:.4f} in {engine}, {error_before:.4f} before"
             if engine == INT8_ENGINES[0]:
                 vnni = " (weights of 8 bits need VNNI)" if bundle.int8_weight_bits > SAFE_BITS else ""
                 raise SlimError(f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8{vnni}")

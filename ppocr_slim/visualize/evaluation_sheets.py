@@ -16,12 +16,12 @@ from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height
 
-TILE, COLUMNS, ROW_HEIGHT, ROW_WIDTH = 640, 4, 64, 900  # pixels
+TILE, COLUMNS, LINE_HEIGHT, LINE_WIDTH = 640, 4, 64, 900  # pixels
 RED, ORANGE, GREEN, GREY = (30, 30, 220), (0, 140, 255), (60, 160, 40), (150, 150, 150)  # BGR
 
 
 def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:
-    """Draw pages side by side: lines found green, missed red, boxes too many orange, what is ignored grey."""
+    """Draw pages side by side: found lines in green, missed in red, wrong boxes in orange, ignored in grey."""
     tiles = []
     for page in pages:
         try:
@@ -32,13 +32,13 @@ def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         truths, matches = page.sample.outlines, match_lines(page.sample.outlines, page.sample.ignored, page.found)
         ignored = [points for points, ignore in zip(truths, page.sample.ignored) if ignore]
-        kinds = (
+        groups = (
             (GREY, ignored),
             (GREEN, [page.found[j] for _, j in matches.pairs]),
             (RED, [truths[i] for i in matches.missed]),
             (ORANGE, [page.found[j] for j in matches.wrong]),
         )
-        for colour, outlines in kinds:
+        for colour, outlines in groups:
             corners = [np.rint(points * scale).astype(np.int32) for points in outlines]
             cv2.polylines(picture, corners, True, colour, 2, cv2.LINE_AA)
         below, right = TILE - picture.shape[0], TILE - picture.shape[1]
@@ -50,18 +50,18 @@ def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:
 
 
 def direction_sheet(pictures: Sequence[EvaluatedDirection], path: str | Path) -> None:
-    """Draw rows as they were shown; the bar at the left is red where a row would be read upside down, else orange."""
+    """Draw text lines as they were shown, with a red bar where a line would be read upside down, else an orange one."""
     rows = []
     for one in pictures:
         image = load_image(one.path)
         image = half_turned(image) if one.upside_down else image
-        image = resize_to_height(image, ROW_HEIGHT, ROW_WIDTH)
-        row = np.full((ROW_HEIGHT + 8, ROW_WIDTH + 90, 3), 255, np.uint8)
+        image = resize_to_height(image, LINE_HEIGHT, LINE_WIDTH)
+        row = np.full((LINE_HEIGHT + 8, LINE_WIDTH + 90, 3), 255, np.uint8)
         row[4:-4, 4:12] = RED if one.harmful else ORANGE
         cv2.putText(row, f"{one.score:.2f}", (20, 44), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
         row[4:-4, 80 : 80 + image.shape[1]] = image
         rows.append(row)
-    _save(np.vstack(rows or [np.full((ROW_HEIGHT, ROW_WIDTH, 3), 255, np.uint8)]), path)
+    _save(np.vstack(rows or [np.full((LINE_HEIGHT, LINE_WIDTH, 3), 255, np.uint8)]), path)
 
 
 def _save(picture: np.ndarray, path: str | Path) -> None:

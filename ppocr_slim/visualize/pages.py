@@ -1,4 +1,4 @@
-"""Pictures for people: pages with the boxes found on them, and what was read at its place."""
+"""Visualization of pages with detected boxes and recognized text."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ FOUND, EMPTY, PALE, INK = (40, 120, 20), (150, 150, 150), (215, 230, 210), (20, 
 
 
 def reading_picture(image: np.ndarray, reading: PageReading) -> np.ndarray:
-    """The page [H, W, 3] uint8 BGR with its boxes, and at its right each text where it was read, as large as it fits.
+    """Draw a page with its boxes, and beside it the recognized texts at their places.
 
-    Boxes without text are grey. A page of more than 1800 pixels is made smaller.
+    Boxes without text are grey. A page with a side of more than 1800 pixels is scaled down.
+
+    Args:
+        image: [H, W, 3] uint8 BGR.
+
+    Returns:
+        Page and texts side by side, [H, W, 3] uint8 BGR.
     """
     page, scale = _drawable(image)
     texts = np.full_like(page, 255)
@@ -40,7 +46,7 @@ def reading_picture(image: np.ndarray, reading: PageReading) -> np.ndarray:
 
 
 def boxes_picture(image: np.ndarray, outlines: Sequence[np.ndarray]) -> np.ndarray:
-    """The page [H, W, 3] uint8 BGR with outlines [P, 2] in its pixels, numbered from 1 in their order."""
+    """Return the page [H, W, 3] uint8 BGR with outlines [P, 2] in its pixels drawn on it, numbered from 1."""
     page, scale = _drawable(image)
     for number, points in enumerate(outlines, 1):
         _outline(page, points * scale, FOUND)
@@ -50,10 +56,11 @@ def boxes_picture(image: np.ndarray, outlines: Sequence[np.ndarray]) -> np.ndarr
 
 
 class PictureFolder:
-    """A folder of drawn pages, each with a name of its own, whatever folders and documents they come from.
+    """A folder of drawn pages with unique names, whatever folders and documents they come from.
 
     Args:
-        spared: files that are never written over: those that are read.
+        folder: the folder.
+        spared: files that are never overwritten, such as the inputs.
     """
 
     def __init__(self, folder: Path, spared: Sequence[Path] = ()):
@@ -61,10 +68,21 @@ class PictureFolder:
         self._taken: set[str] = {_same_name(path.resolve()) for path in spared}
 
     def save(self, source: Path, page: int | None, picture: np.ndarray) -> Path:
-        """Write the picture of a file's page, as JPEG; gives its path. SlimError where it cannot be written.
+        """Write the drawing of a page as JPEG.
 
-        page.jpg becomes page.jpg.read.jpg, the third page of scan.pdf scan.pdf.3.read.jpg, and a page.jpg of another
+        page.jpg becomes page.jpg.read.jpg, page 3 of scan.pdf becomes scan.pdf.3.read.jpg, and page.jpg of another
         folder page.jpg-2.read.jpg.
+
+        Args:
+            source: the file that the page is from.
+            page: its number in the document; None for an image.
+            picture: [H, W, 3] uint8 BGR.
+
+        Returns:
+            The path.
+
+        Raises:
+            SlimError: the file cannot be written.
         """
         stem = source.name if page is None else f"{source.name}.{page}"
         path = self.folder / f"{stem}.read.jpg"
@@ -79,12 +97,12 @@ class PictureFolder:
 
 
 def _same_name(path: Path) -> str:
-    """Some file systems take a.jpg and A.jpg for one."""
+    """Return a key that is equal for paths that are one file on case-insensitive file systems."""
     return str(path).lower()
 
 
 def _drawable(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """(a copy of the page to draw on, how much smaller it is)."""
+    """Return a copy of the page to draw on, and its scale."""
     height, width = image.shape[:2]
     scale = LONGER_SIDE / max(height, width)
     if scale >= 1:
@@ -95,7 +113,7 @@ def _drawable(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _corners(line: TextLine) -> np.ndarray:
     if line.box is None:
-        raise SlimError(f"the line {line.text!r} has no box: it cannot be drawn at its place")
+        raise SlimError(f"the line {line.text!r} has no box: it cannot be drawn")
     return np.array(line.box, np.float32)
 
 
@@ -104,10 +122,10 @@ def _outline(canvas: np.ndarray, points: np.ndarray, colour: tuple[int, int, int
 
 
 def _write(canvas: np.ndarray, line: TextLine, corners: np.ndarray) -> None:
-    """The line's text within its box, along it: as it was cut out to be read (`boxes.rectify`), the other way round."""
+    """Draw the text of a line into its box: the inverse of the crop for recognition (`boxes.rectify`)."""
     quad = corners
     width, height = _sides(quad)
-    if height >= UPRIGHT * width:  # it runs downwards
+    if height >= UPRIGHT * width:  # vertical text
         quad = np.roll(quad, -1, axis=0)
         width, height = height, width
     if line.direction == 180:
@@ -124,18 +142,18 @@ def _write(canvas: np.ndarray, line: TextLine, corners: np.ndarray) -> None:
     warp = cv2.getPerspectiveTransform(place, (quad - [left, top]).astype(np.float32))
     ink = cv2.warpPerspective(tile, warp, (int(right - left), int(bottom - top)), flags=cv2.INTER_AREA)
     part = canvas[top:bottom, left:right]
-    share = ink[:, :, None].astype(np.float32) / 255
-    part[:] = np.rint(part * (1 - share) + np.array(INK, np.float32) * share).astype(np.uint8)
+    alpha = ink[:, :, None].astype(np.float32) / 255
+    part[:] = np.rint(part * (1 - alpha) + np.array(INK, np.float32) * alpha).astype(np.uint8)
 
 
 def _sides(quad: np.ndarray) -> list[float]:
-    """[width, height] in pixels: the longer ones of opposite sides."""
+    """Return [width, height] in pixels: the longer one of each two opposite sides."""
     sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
     return [float(max(sides[i], sides[i + 2])) for i in (0, 1)]
 
 
 def _tile(text: str, width: int, height: int) -> np.ndarray:
-    """The text in the middle of [height, width] uint8, 255 where there is ink, as large as it fits."""
+    """Return an image [height, width] uint8 of the text, as large as it fits; 255 is ink."""
     size = max(4, round(height * 0.72))
     long = _font(size).getlength(text)
     if long > width:

@@ -1,4 +1,4 @@
-"""The font that pictures are labelled with: DejaVu Sans, which has all Vietnamese letters with their marks."""
+"""The font of the labels in images: DejaVu Sans, which has all Vietnamese letters with their diacritics."""
 
 from __future__ import annotations
 
