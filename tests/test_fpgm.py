@@ -25,11 +25,12 @@ from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.crnn import TYPICAL_ASPECT
 from ppocr_slim.models.mobilenet_v3 import MobileNetV3
 from ppocr_slim.models.state import model_state
+from ppocr_slim.reports.sensitivity import plot_sensitivity
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim import _paddleslim, fpgm, sensitivity
-from ppocr_slim.slim.channels import apply_mask, find_groups, joined, median_distances, remove
+from ppocr_slim.slim.channels import apply_mask, find_groups, median_distances, merge_cuts, remove
 from ppocr_slim.slim.fpgm import FpgmPruning, Planner
-from ppocr_slim.slim.sensitivity import loss_increase, measure_sensitivity, numbers_to_try, plot_sensitivity
+from ppocr_slim.slim.sensitivity import loss_increase, measure_sensitivity, numbers_to_try
 from ppocr_slim.slim.technique import Context
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.tasks.recognition import RecognitionTask
@@ -44,13 +45,13 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def batches(card) -> list:
-    rows = [resize_to_height(draw_row(text), card.spec.height) for text in TEXTS]
+    lines = [resize_to_height(draw_row(text), card.spec.height) for text in TEXTS]
     labels = [card.charset.encode(text) for text in TEXTS]
     lengths = np.array([len(label) for label in labels], np.int64)
-    padded = np.zeros((len(rows), lengths.max()), np.int32)
-    for line, label in zip(padded, labels):
-        line[: len(label)] = label
-    return [Batch(to_batch(rows, max(row.shape[1] for row in rows)), padded, lengths, tuple(TEXTS))]
+    padded = np.zeros((len(lines), lengths.max()), np.int32)
+    for row, label in zip(padded, labels):
+        row[: len(label)] = label
+    return [Batch(to_batch(lines, max(line.shape[1] for line in lines)), padded, lengths, tuple(TEXTS))]
 
 
 def context_of(card, folder: Path, is_first: bool = True) -> Context:
@@ -71,7 +72,7 @@ def context_of(card, folder: Path, is_first: bool = True) -> Context:
 def quick(monkeypatch):
     """No exports for the sake of the clock; each layer's numbers are few."""
     monkeypatch.setattr(fpgm, "latencies", lambda before, after, spec: {"ms": 1.0, "base_ms": 2.0, "ratio": 0.5})
-    monkeypatch.setattr(sensitivity, "SHARES", (0.25, 0.5))
+    monkeypatch.setattr(sensitivity, "FRACTIONS", (0.25, 0.5))
 
 
 def lively(model: nn.Layer) -> nn.Layer:
@@ -91,13 +92,13 @@ def learned(model: nn.Layer) -> list:
 @pytest.mark.parametrize(
     "args", [{}, {"se": True, "hard_swish": True}, {"layers": 1}, {"backbone": "large", "se": True}], ids=str
 )
-def test_what_is_cut_computes_what_the_silenced_network_computes(args):
+def test_a_pruned_network_computes_what_the_masked_one_computes(args):
     """Lost otherwise: the sensitivities would be of another network than the one that comes out; and a channel that
     is cut in one place and left in another would pass unseen where the shapes happen to fit."""
     model = lively(build_model("crnn_mv3_slim", {"height": 32, "scale": 0.5, "hidden": 16, **args}, 9))
     groups = find_groups(model)
     assert {"collapse.0", "encoder", "backbone.stem.0"} <= {group.name for group in groups}
-    cut = joined(group.cut(group.size // 4) for group in groups)
+    cut = merge_cuts(group.cut(group.size // 4) for group in groups)
     small = build_model("crnn_mv3_slim", {"height": 32, "scale": 0.5, "hidden": 16, **args}, 9)
     small.set_state_dict(model.state_dict())
     small.eval()
@@ -143,9 +144,9 @@ def test_pruned_to_its_target_saved_loaded_trained_and_pruned_again(checkpoint, 
         [transform] = FpgmPruning(Fpgm(max_flops=max_flops)).prepare(model, context_of(card, folder))
         flops = measure_cost(model, SHAPE).flops
         assert 0.5 * max_flops * now < flops <= max_flops * now
-        figures = json.loads((folder / "fpgm.json").read_text())
-        assert figures["flops"] == {"before": now, "after": flops, "ratio": flops / now}
-        assert figures["parameters"]["after"] < figures["parameters"]["before"]
+        report = json.loads((folder / "fpgm.json").read_text())
+        assert report["flops"] == {"before": now, "after": flops, "ratio": flops / now}
+        assert report["parameters"]["after"] < report["parameters"]["before"]
         assert (folder / "fpgm_sensitivity.png").stat().st_size > 10_000
         now, card = flops, replace(card, transforms=[*card.transforms, transform])
 
@@ -208,9 +209,9 @@ def test_layers_named_in_skip_are_left_alone(checkpoint, tmp_path):
 
 
 def test_sensitivity_goes_on_where_it_was_and_starts_anew_for_other_weights(checkpoint, tmp_path, monkeypatch):
-    """Lost otherwise: a killed analysis would begin again, or the figures of another network would decide."""
+    """Lost otherwise: a killed analysis would begin again, or the losses of another network would decide."""
     model, card = load_model(checkpoint)
-    task, rows, groups = RecognitionTask(card.spec), batches(card), find_groups(model)[-3:]
+    task, samples, groups = RecognitionTask(card.spec), batches(card), find_groups(model)[-3:]
     state = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     path = tmp_path / "sensitivity.json"
     calls, real = [], sensitivity.mean_loss
@@ -222,7 +223,7 @@ def test_sensitivity_goes_on_where_it_was_and_starts_anew_for_other_weights(chec
         return real(*args)
 
     def measure():
-        return measure_sensitivity(model, groups, 0.6, task, rows, path)
+        return measure_sensitivity(model, groups, 0.6, task, samples, path)
 
     monkeypatch.setattr(sensitivity, "mean_loss", lambda *args: counted(*args, stop_at=4))
     with pytest.raises(KeyboardInterrupt):
@@ -250,74 +251,78 @@ def test_numbers_to_try_leave_multiples_of_eight():
 
 
 def test_the_planner_takes_what_is_cheap(checkpoint):
-    """Lost otherwise: accuracy would be paid where multiply-adds are saved for nothing elsewhere."""
+    """Lost otherwise: accuracy would be paid where FLOPs are saved for nothing elsewhere."""
     model, _ = load_model(checkpoint)
     groups = [group for group in find_groups(model) if numbers_to_try(group.size, 0.6)]
-    harm = {group.name: {0: 0.0, **{n: n / group.size for n in numbers_to_try(group.size, 0.6)}} for group in groups}
+    increases = {
+        group.name: {0: 0.0, **{n: n / group.size for n in numbers_to_try(group.size, 0.6)}} for group in groups
+    }
     free = max(groups, key=lambda group: group.size * group.name.startswith("collapse")).name
-    harm[free] = dict.fromkeys(harm[free], 0.0)
-    planner = Planner(model, groups, harm)
-    plan = {group.name: max(harm[group.name]) for group in groups[::2]}
+    increases[free] = dict.fromkeys(increases[free], 0.0)
+    planner = Planner(model, groups, increases)
+    plan = {group.name: max(increases[group.name]) for group in groups[::2]}
     small = planner.pruned(plan)
-    assert planner.share(plan) == pytest.approx(measure_cost(small, SHAPE).flops / measure_cost(model, SHAPE).flops)
+    assert planner.remaining_flops(plan) == pytest.approx(
+        measure_cost(small, SHAPE).flops / measure_cost(model, SHAPE).flops
+    )
     assert planner.plan(1.0) == {}
-    largest = 1 - planner.share({free: max(harm[free])})
+    largest = 1 - planner.remaining_flops({free: max(increases[free])})
     assert set(planner.plan(1 - largest / 2)) == {free}
-    shares = [planner.share(planner.plan(target)) for target in (0.9, 0.8, 0.7)]
-    assert all(share <= target for share, target in zip(shares, (0.9, 0.8, 0.7)))
-    broken = {**harm, free: {0: 0.0, **dict.fromkeys(list(harm[free])[1:], float("inf"))}}
+    ratios = [planner.remaining_flops(planner.plan(target)) for target in (0.9, 0.8, 0.7)]
+    assert all(ratio <= target for ratio, target in zip(ratios, (0.9, 0.8, 0.7)))
+    broken = {**increases, free: {0: 0.0, **dict.fromkeys(list(increases[free])[1:], float("inf"))}}
     assert free not in Planner(model, groups, broken).plan(0.9)
 
 
-def test_the_planned_share_is_the_reported_one():
-    """Lost otherwise: gates, which are computed once a row however long it is, would weigh more in the plan."""
+def test_the_planned_flops_are_the_reported_ones():
+    """Lost otherwise: gates, which are computed once a text line however long it is, would weigh more in the plan."""
     model = build_model("crnn_mv3_slim", {"height": 32, "scale": 0.5, "hidden": 16, "se": True}, 9)
     groups = find_groups(model)
-    harm = {group.name: {0: 0.0, **{n: 1.0 for n in numbers_to_try(group.size, 0.6)}} for group in groups}
-    planner = Planner(model, groups, harm)
-    plan = {name: max(found) for name, found in harm.items() if max(found)}
+    increases = {group.name: {0: 0.0, **{n: 1.0 for n in numbers_to_try(group.size, 0.6)}} for group in groups}
+    planner = Planner(model, groups, increases)
+    plan = {name: max(found) for name, found in increases.items() if max(found)}
     small = planner.pruned(plan)
-    share = measure_cost(small, SHAPE).flops / measure_cost(model, SHAPE).flops
-    assert planner.share(plan) == pytest.approx(share, rel=1e-9)
+    ratio = measure_cost(small, SHAPE).flops / measure_cost(model, SHAPE).flops
+    assert planner.remaining_flops(plan) == pytest.approx(ratio, rel=1e-9)
 
 
 def test_files_are_written_whole_or_refused_in_one_line(tmp_path):
     """Lost otherwise: a full disk ends in a stack trace, and a plot cut short looks like a result."""
-    plot_sensitivity([], {}, {}, "nothing to prune", tmp_path / "new" / "plot.png")  # the folder is made
+    plot_sensitivity(tmp_path / "new" / "plot.png", {}, {}, {}, "nothing to prune")  # the folder is made
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["plot.png"]
     below_a_file = tmp_path / "new" / "plot.png" / "x"
     with pytest.raises(SlimError, match="cannot write .*plot.png/x"):
-        plot_sensitivity([], {}, {}, "", below_a_file)
+        plot_sensitivity(below_a_file, {}, {}, {}, "")
     with pytest.raises(SlimError, match="cannot write .*plot.png/x"):
         write_json(below_a_file, {})
 
 
-def test_harm_never_shrinks_and_no_number_is_the_worst():
+def test_the_loss_increase_never_shrinks_and_no_number_is_the_worst():
     """Lost otherwise: a lucky measurement, or a network that gives NaN, would look like a bargain."""
     assert loss_increase({0: 1.0, 8: 1.5, 16: 1.2, 24: 2.0}) == pytest.approx({0: 0, 8: 0.5, 16: 0.5, 24: 1.0})
     assert loss_increase({0: 1.0, 8: float("nan")})[8] > 1e300
 
 
 def test_a_latency_target_is_met_by_timing(checkpoint, tmp_path, monkeypatch):
-    """Lost otherwise: a promise of milliseconds would be kept in multiply-adds."""
+    """Lost otherwise: a promise of milliseconds would be kept in FLOPs."""
     model, card = load_model(checkpoint)
 
     def half_as_good(before, after, spec):  # half of what is saved in FLOPs is saved in time
-        share = measure_cost(after, SHAPE).flops / measure_cost(before, SHAPE).flops
-        return {"ms": 1 + share, "base_ms": 2.0, "ratio": (1 + share) / 2}
+        ratio = measure_cost(after, SHAPE).flops / measure_cost(before, SHAPE).flops
+        return {"ms": 1 + ratio, "base_ms": 2.0, "ratio": (1 + ratio) / 2}
 
     monkeypatch.setattr(fpgm, "latencies", half_as_good)
     with pytest.raises(SlimError, match="0.3"):
         FpgmPruning(Fpgm(max_latency=0.3)).prepare(model, context_of(card, tmp_path))
     FpgmPruning(Fpgm(max_latency=0.9)).prepare(model, context_of(card, tmp_path))
-    figures = json.loads((tmp_path / "fpgm.json").read_text())
-    assert 0.8 < figures["onnxruntime_ms"]["ratio"] <= 0.9
+    report = json.loads((tmp_path / "fpgm.json").read_text())
+    assert 0.8 < report["onnxruntime_ms"]["ratio"] <= 0.9
 
 
 def test_latencies_are_of_the_two_networks(checkpoint, monkeypatch):
-    """Lost otherwise: the figures before and after would come from one network, or mixed up."""
+    """Lost otherwise: the latencies before and after would come from one network, or mixed up."""
     monkeypatch.undo()
-    monkeypatch.setattr(fpgm, "ROUNDS", 2)
+    monkeypatch.setattr(fpgm, "TIMING_ROUNDS", 2)
     model, card = load_model(checkpoint)
     state = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     timed = []

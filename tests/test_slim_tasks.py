@@ -23,7 +23,7 @@ from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec
-from ppocr_slim.slim.channels import apply_mask, find_groups, joined, remove
+from ppocr_slim.slim.channels import apply_mask, find_groups, merge_cuts, remove
 from ppocr_slim.slim.distill import Distillation
 from ppocr_slim.slim.quantize import quantizable
 from ppocr_slim.slim.teachers import open_plain_teacher
@@ -63,7 +63,7 @@ def test_a_pruned_network_computes_what_the_silenced_one_does(name, args, spec):
     model = lively(name, args)
     x = paddle.randn(SHAPES[name])
     groups = find_groups(model)
-    cut = joined(group.cut(group.size // 4) for group in groups)
+    cut = merge_cuts(group.cut(group.size // 4) for group in groups)
     silenced, small = copy.deepcopy(model), copy.deepcopy(model)
     apply_mask(silenced, cut)
     remove(small, cut)

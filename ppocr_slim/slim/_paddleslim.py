@@ -1,4 +1,4 @@
-"""All that is taken from PaddleSlim 2.6.0, and what it needs to run with Paddle 3.2: nothing else imports it.
+"""The only module that imports PaddleSlim 2.6.0, with the patches that it needs to run under Paddle 3.2.
 
 Its last commit is of March 2024. It needs numpy below 2, the old program format (`FLAGS_enable_pir_api=0`, which the
 package sets) and the old name of one of Paddle's functions.
@@ -22,36 +22,44 @@ from ppocr_slim.errors import SlimError
 INSTALL = "pip install --no-deps paddleslim==2.6.0"
 
 Cut = dict[str, dict[int, np.ndarray]]
-"""What goes: tensor's name -> axis -> [size of that axis] bool, True where it stays."""
+"""Slices of tensors to remove: tensor's name -> axis -> mask [size of that axis] bool, True where it is kept."""
 
 
 def paddleslim(module: str) -> ModuleType:
-    """A module of PaddleSlim, such as "dygraph.prune"; SlimError if it is not installed."""
+    """Import a module of PaddleSlim and return it.
+
+    Args:
+        module: Its name below the package, such as "dygraph.prune".
+
+    Raises:
+        SlimError: PaddleSlim is not installed or does not run.
+    """
     base = paddle.base.dygraph.base
     if not hasattr(base, "_to_static_mode_guard_"):
         base._to_static_mode_guard_ = base.to_static_mode_guard
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the old ways in which it imports
+            warnings.simplefilter("ignore")  # about outdated imports
             found = importlib.import_module(f"paddleslim.{module}")
     except ImportError as error:
-        raise SlimError(f"PaddleSlim cannot be imported ({error}): {INSTALL}") from error
-    for name, log in logging.root.manager.loggerDict.items():  # every one of its modules talks to stderr by itself
+        raise SlimError(f"PaddleSlim cannot be imported ({error}): install it with `{INSTALL}`") from error
+    for name, log in logging.root.manager.loggerDict.items():  # each of its modules logs to stderr
         if name.split(".")[0] == "paddleslim" and isinstance(log, logging.Logger):
             log.setLevel(logging.ERROR)
     return found
 
 
 class FilterPruner:
-    """PaddleSlim's FPGM pruner (He et al. 2019, arXiv:1811.00250): which filters go, and what goes with them.
+    """PaddleSlim's FPGM pruner (He et al. 2019, arXiv:1811.00250): which filters to remove, and what depends on them.
 
     Args:
-        model: a network of convolutions, batch norms, activations, additions, transposed convolutions and
+        model: A network of convolutions, batch norms, activations, additions, transposed convolutions and
             squeeze-and-excitations, whose parameters have their structured names.
-        shape: of an input [N, 3, H, W] to trace it with.
+        shape: Shape of an input [N, 3, H, W] to trace it with.
 
     Attributes:
-        groups: name of a convolution's weight -> names of the weights whose filters go with it, itself included.
+        groups: Name of a convolution's weight -> names of the weights whose filters are removed with its own, itself
+            included.
 
     Raises:
         SlimError: PaddleSlim cannot trace the network.
@@ -73,9 +81,14 @@ class FilterPruner:
             self.groups[collection.master_name] = sorted(filters)
 
     def cut(self, name: str, number: int) -> Cut:
-        """What goes when `number` filters of the group `name` go: those nearest the filters' geometric median."""
+        """Return the cut that removes the `number` filters of a group nearest to their geometric median.
+
+        Args:
+            name: Name of the group, see `groups`.
+            number: How many filters to remove.
+        """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of np.product, at every filter
+            warnings.simplefilter("ignore", DeprecationWarning)  # about np.product, for every filter
             plan = self._pruner.prune_var(name, 0, number / self._shapes[name][0], apply=None)
         return {
             tensor: {int(mask.dims): np.asarray(mask.mask, bool) for mask in masks}
@@ -85,10 +98,14 @@ class FilterPruner:
 
 
 def wrap_for_quantization(model: nn.Layer, layers: Sequence[str]) -> None:
-    """Let PaddleSlim's QAT wrap the convolutions and linear layers at these paths, in place, with no quantizers yet.
+    """Wrap convolutions and linear layers for quantization-aware training, in place, with no quantizers yet.
 
-    Its wrappers round what the layers inside them, `_fake_quant_input` and `_fake_quant_weight`, round. A second
-    wrapper, which measures outputs and would rename every weight, is taken off again.
+    PaddleSlim's QAT does it. Its wrappers quantize by their sublayers `_fake_quant_input` and `_fake_quant_weight`. A
+    second wrapper, which measures outputs and would rename every weight, is removed again.
+
+    Args:
+        model: The network.
+        layers: Paths of the layers to wrap.
     """
     qat = paddleslim("dygraph.quant").QAT(
         {"quantizable_layer_type": ["Conv2D", "Linear"]}, act_quantize=nn.Identity, weight_quantize=nn.Identity

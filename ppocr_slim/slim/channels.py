@@ -1,4 +1,4 @@
-"""Which channels of a network can be removed, by which measure, and the surgery itself."""
+"""Groups of prunable channels, the FPGM criterion, and the removal of channels from a network."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import RESIZERS, Widths, resize, widths_of
 from ppocr_slim.slim._paddleslim import Cut, FilterPruner
 
-DIRECTIONS = ("", "_reverse")  # how Paddle's LSTM names the weights of its two
+DIRECTIONS = ("", "_reverse")  # suffixes of the weights of Paddle's bidirectional LSTM
 COLLAPSE, ENCODER, HEAD = "collapse.0", "encoder", "head"
 LAST = "last.0"  # a direction classifier's last convolution, whose outputs its head reads
 
 
 class Group(NamedTuple):
-    """Channels that can only go together: those of layers whose outputs are added, multiplied or convolved one by one.
+    """Coupled channels, which can only be removed together.
+
+    They belong to layers whose outputs are added, multiplied or convolved channel by channel.
 
     Attributes:
-        name: path of the layer whose filters are judged.
-        layers: paths of all layers that lose outputs, `name` among them.
-        size: number of channels.
-        cut: what goes when so many of them go, chosen by the geometric median.
+        name: Path of the layer whose filters are compared.
+        layers: Paths of all layers that lose outputs, `name` among them.
+        size: Number of channels.
+        cut: Returns the cut that removes a number of channels, chosen by the geometric median.
     """
 
     name: str
@@ -75,7 +77,7 @@ class _Features(nn.Layer):
         return self.last(self.backbone(image))
 
 
-# Of each network what PaddleSlim can trace, under the network's own names, and the sides of the input to do it with
+# Network -> the part of it that PaddleSlim can trace, with the network's own names; and the sides of the traced input
 _TRACED: dict[type, tuple[Callable[[nn.Layer], nn.Layer], Callable[[nn.Layer], list[int]]]] = {
     CRNN: (_Convolutions, lambda model: [model.height, 4 * model.height]),
     DB: (_BothMaps, lambda model: [64, 64]),
@@ -84,9 +86,13 @@ _TRACED: dict[type, tuple[Callable[[nn.Layer], nn.Layer], Callable[[nn.Layer], l
 
 
 def find_groups(model: nn.Layer) -> list[Group]:
-    """A network's groups in the order of its layers: its convolutions', and an LSTM's hidden units.
+    """Return a network's groups in the order of its layers: convolutions, and the hidden units of an LSTM.
 
-    Raises SlimError for a network that is none of the project's, or one that is quantized already.
+    Args:
+        model: A CRNN, DB or DirectionClassifier, which may be pruned already.
+
+    Raises:
+        SlimError: It is another network, or a quantized one.
     """
     if type(model) not in _TRACED:
         known = ", ".join(kind.__name__ for kind in _TRACED)
@@ -97,7 +103,7 @@ def find_groups(model: nn.Layer) -> list[Group]:
         raise SlimError(f"fpgm: {which} cannot be resized: prune a network before it is quantized")
     name_parameters(model)  # PaddleSlim and the cuts know tensors by their names
     traced, sides = _TRACED[type(model)]
-    pruner = FilterPruner(_as_they_act(traced(model)), [1, 3, *sides(model)])
+    pruner = FilterPruner(_with_folded_scales(traced(model)), [1, 3, *sides(model)])
     groups = [_filters(model, pruner, weight) for weight in pruner.groups if weight.rpartition(".")[0] != LAST]
     if isinstance(model, CRNN):
         cut = lru_cache(None)(partial(_cut_hidden, model))
@@ -105,12 +111,12 @@ def find_groups(model: nn.Layer) -> list[Group]:
     return groups
 
 
-def _as_they_act(model: nn.Layer) -> nn.Layer:
-    """A copy with every convolution multiplied by the scale of the batch norm that follows it.
+def _with_folded_scales(model: nn.Layer) -> nn.Layer:
+    """Return a copy in which every convolution is multiplied by the scale of the batch norm that follows it.
 
-    Filters are compared as they act. As they are stored, they have whatever sizes batch norm makes up for: pruned by
-    those, the shipped recognizer lost clearly more (loss 1.88 instead of 1.48 without fine-tuning, convolutions alone
-    pruned until 70% of the multiply-adds were left).
+    The magnitude of a stored filter is arbitrary, since batch norm makes up for it. Compared without these scales, the
+    shipped recognizer lost clearly more: a loss of 1.88 instead of 1.48 without fine-tuning, convolutions alone pruned
+    until 70% of the FLOPs were left.
     """
     model = copy.deepcopy(model)
     for layer in model.sublayers():
@@ -141,19 +147,26 @@ def _filters(model: nn.Layer, pruner: FilterPruner, weight: str) -> Group:
 
 
 def median_distances(filters: np.ndarray) -> np.ndarray:
-    """[n, ...] filters -> [n] float64, each one's sum of Euclidean distances to all: least near their median."""
+    """Return the sum of each filter's Euclidean distances to all others: the least is nearest the geometric median.
+
+    Args:
+        filters: [n, ...].
+
+    Returns:
+        [n] float64.
+    """
     flat = filters.reshape(len(filters), -1).astype(np.float64)
     return np.array([np.sqrt(((flat - one) ** 2).sum(axis=1)).sum() for one in flat])
 
 
 def _cut_hidden(model: CRNN, number: int) -> Cut:
-    """`number` units of each layer and direction, since Paddle's LSTM has one size for all of them.
+    """Return the cut that removes `number` hidden units of each layer and direction of the LSTM.
 
-    A unit's filter is all that its four gates are computed with.
+    Paddle's LSTM has one size for all of them. A unit's filter is all the weights of its four gates.
     """
     state, size = model_state(model), model.encoder.hidden_size
     gone: Cut = {}
-    below: list[np.ndarray] = []  # what stays of the outputs of the layer below
+    below: list[np.ndarray] = []  # outputs of the layer below that stay
     for layer in range(model.encoder.num_layers):
         kept = []
         for way in DIRECTIONS:
@@ -175,8 +188,8 @@ def _cut_hidden(model: CRNN, number: int) -> Cut:
     return gone
 
 
-def joined(cuts: Iterable[Cut]) -> Cut:
-    """Several cuts as one."""
+def merge_cuts(cuts: Iterable[Cut]) -> Cut:
+    """Merge several cuts into one."""
     whole: Cut = {}
     for cut in cuts:
         for name, axes in cut.items():
@@ -187,10 +200,13 @@ def joined(cuts: Iterable[Cut]) -> Cut:
 
 
 def apply_mask(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
-    """Zero what the cut takes away; gives the tensors' values before.
+    """Set to zero, in place, what the cut would remove.
 
-    The network then computes what the cut one would: batch norms without scale and offset, and LSTM units without
-    weights, give zeros.
+    The network then computes what the pruned one would: batch norms without scale and offset, and LSTM units without
+    weights, output zeros.
+
+    Returns:
+        Tensor's name -> its values before, of all tensors that the cut changes.
     """
     before = {}
     for name, tensor in model_state(model).items():
@@ -204,7 +220,7 @@ def apply_mask(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
 
 
 def widths_after(model: nn.Layer, cut: Cut) -> Widths:
-    """The widths, after the cut, of the layers that it changes."""
+    """Return the widths, after the cut, of the layers that it changes."""
     shapes = {name: list(tensor.shape) for name, tensor in model_state(model).items() if name in cut}
     for name, shape in shapes.items():
         for axis, keep in cut[name].items():
@@ -214,9 +230,13 @@ def widths_after(model: nn.Layer, cut: Cut) -> Widths:
 
 
 def remove(model: nn.Layer, cut: Cut) -> Widths:
-    """Cut the network in place; gives the widths of the layers that changed, for the transform "widths".
+    """Remove channels from a network in place.
 
-    Raises SlimError where a layer's tensors would not fit each other.
+    Returns:
+        The widths of the layers that changed, for the transform "widths".
+
+    Raises:
+        SlimError: The tensors of a layer would not fit each other.
     """
     state: Mapping[str, np.ndarray] = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     left = {name: _kept(value, cut.get(name, {})) for name, value in state.items()}
@@ -224,7 +244,9 @@ def remove(model: nn.Layer, cut: Cut) -> Widths:
     resize(model, widths)
     for name, tensor in model_state(model).items():
         if list(tensor.shape) != list(left[name].shape):
-            raise SlimError(f"fpgm: {name} would be {list(left[name].shape)} where {tensor.shape} is needed")
+            raise SlimError(
+                f"fpgm: {name} would have the shape {list(left[name].shape)} where {tensor.shape} is needed"
+            )
         tensor.set_value(left[name])
     name_parameters(model)
     return widths

@@ -1,4 +1,4 @@
-"""How much a network loses when channels of one group go: measured once, kept in a file, drawn."""
+"""Sensitivity analysis: the loss of a network without some channels of one group, measured once and kept in a file."""
 
 from __future__ import annotations
 
@@ -10,34 +10,36 @@ from typing import Any
 
 import numpy as np
 import paddle
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from paddle import nn
 
 from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.folders import replacing, write_json
+from ppocr_slim.folders import write_json
 from ppocr_slim.models.state import model_state
 from ppocr_slim.slim._paddleslim import Cut
 from ppocr_slim.slim.channels import Group, apply_mask
 from ppocr_slim.tasks.task import Task
 
-ALIGNMENT = 8  # channels; what is left of a layer is a multiple of it, which kernels for vectors like
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of a group's channels that are tried
+ALIGNMENT = 8  # channels; what is left of a layer is a multiple of it, which suits SIMD kernels
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of a group's channels that are removed on trial
 
 Losses = dict[str, dict[int, float]]
-"""Group's name -> channels removed -> mean loss of a row; 0 channels: that of the whole network."""
+"""Group's name -> number of channels removed -> mean loss of a sample; 0 channels: the whole network's."""
 
 
 def numbers_to_try(size: int, max_ratio: float) -> list[int]:
-    """How many of `size` channels to remove: about the `SHARES`, never more than `max_ratio` of them."""
-    kept = {max(ALIGNMENT, round(size * (1 - share) / ALIGNMENT) * ALIGNMENT) for share in SHARES}
+    """Return the numbers of channels to remove on trial: about `FRACTIONS` of them, aligned.
+
+    Args:
+        size: Channels of the group.
+        max_ratio: The largest fraction of them that may be removed.
+    """
+    kept = {max(ALIGNMENT, round(size * (1 - fraction) / ALIGNMENT) * ALIGNMENT) for fraction in FRACTIONS}
     return sorted(size - left for left in kept if 0 < size - left <= max_ratio * size)
 
 
 def mean_loss(model: nn.Layer, task: Task, batches: Sequence[Batch]) -> float:
-    """The task's loss, mean over the rows, of the network in evaluation mode."""
+    """Return the task's loss in evaluation mode, averaged over the samples."""
     was_training, total = model.training, 0.0
     model.eval()
     try:
@@ -59,26 +61,31 @@ def measure_sensitivity(
     batches: Sequence[Batch],
     path: Path,
 ) -> Losses:
-    """The loss on `batches` when channels of one group alone are gone, for every group.
+    """Measure the loss without some channels of one group, for every group by itself.
 
-    Each measurement is in the file `path` before the next begins; one that was begun with the same weights and rows is
+    Each measurement is in the file before the next begins; an interrupted analysis of the same weights and samples is
     continued.
 
-    Raises SlimError if the network does not work as it is, or the file cannot be written.
+    Args:
+        model: The trained network, unchanged afterwards.
+        groups: Its groups.
+        max_ratio: The largest fraction of a group's channels to remove.
+        task: The network's.
+        batches: The samples.
+        path: JSON file of the measurements.
+
+    Raises:
+        SlimError: The unpruned network's loss is not finite, or the file cannot be written.
     """
     key = _digest(model, batches)
     kept = _read(path, key) or {"of": key, "whole": mean_loss(model, task, batches), "losses": {}}
     if not np.isfinite(kept["whole"]):
-        raise SlimError(f"fpgm: the unpruned network's loss is {kept['whole']} on {batches[0].sources[0]} and others")
+        raise SlimError(
+            f"fpgm: the loss of the unpruned network is {kept['whole']} on the calibration samples "
+            f"({batches[0].sources[0]} and others): start from a trained network"
+        )
     for group in groups:
-        found = kept["losses"].setdefault(group.name, {})
-        numbers = numbers_to_try(group.size, max_ratio)
-        for number in numbers:
-            if str(number) not in found:  # JSON's keys are strings
-                found[str(number)] = _loss_without(model, group.cut(number), task, batches)
-                write_json(path, kept)
-        said = ", ".join(f"{found[str(number)]:.3f} without {number}" for number in numbers)
-        logger.info("fpgm: %s, %d channels: loss %.3f, %s", group.name, group.size, kept["whole"], said or "untouched")
+        _measure_group(model, group, max_ratio, task, batches, kept, path)
     return {
         group.name: {
             0: kept["whole"],
@@ -86,6 +93,26 @@ def measure_sensitivity(
         }
         for group in groups
     }
+
+
+def _measure_group(
+    model: nn.Layer,
+    group: Group,
+    max_ratio: float,
+    task: Task,
+    batches: Sequence[Batch],
+    kept: dict[str, Any],
+    path: Path,
+) -> None:
+    """Add the measurements that `kept`, the content of the file, lacks of a group."""
+    found = kept["losses"].setdefault(group.name, {})
+    numbers = numbers_to_try(group.size, max_ratio)
+    for number in numbers:
+        if str(number) not in found:  # JSON's keys are strings
+            found[str(number)] = _loss_without(model, group.cut(number), task, batches)
+            write_json(path, kept)
+    losses = ", ".join(f"{found[str(number)]:.3f} without {number}" for number in numbers)
+    logger.info("fpgm: %s, %d channels: loss %.3f, %s", group.name, group.size, kept["whole"], losses or "not pruned")
 
 
 def _loss_without(model: nn.Layer, cut: Cut, task: Task, batches: Sequence[Batch]) -> float:
@@ -99,10 +126,17 @@ def _loss_without(model: nn.Layer, cut: Cut, task: Task, batches: Sequence[Batch
 
 
 def loss_increase(losses: Mapping[int, float]) -> dict[int, float]:
-    """Channels removed -> by how much the loss grows; never less for more channels, infinite where it is no number."""
+    """Return by how much the loss increases: never less for more channels, infinitely where it is NaN.
+
+    Args:
+        losses: Number of channels removed -> loss, 0 among them.
+
+    Returns:
+        Number of channels removed -> increase.
+    """
     numbers = sorted(losses)
-    grown = np.maximum.accumulate(np.nan_to_num([losses[number] - losses[0] for number in numbers], nan=np.inf))
-    return {number: float(harm) for number, harm in zip(numbers, grown)}
+    increases = np.maximum.accumulate(np.nan_to_num([losses[number] - losses[0] for number in numbers], nan=np.inf))
+    return {number: float(increase) for number, increase in zip(numbers, increases)}
 
 
 def _digest(model: nn.Layer, batches: Sequence[Batch]) -> str:
@@ -115,45 +149,12 @@ def _digest(model: nn.Layer, batches: Sequence[Batch]) -> str:
 
 
 def _read(path: Path, key: str) -> dict[str, Any]:
-    """What the file holds; {} if there is none, it is damaged, or it belongs to other weights or rows."""
+    """Read an interrupted analysis; {} if there is none, it is damaged, or it is of other weights or samples."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return kept if kept["of"] == key and {"whole", "losses"} <= set(kept) else {}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s is damaged (%r) and is made anew", path, error)
+        logger.warning("%s is damaged (%r): the sensitivity is measured anew", path, error)
         return {}
-
-
-def plot_sensitivity(
-    groups: Sequence[Group], losses: Losses, removed: Mapping[str, int], title: str, path: Path
-) -> None:
-    """Draw the losses of all groups over the share of channels removed, and dots where the plan is.
-
-    The file is written whole or not at all; SlimError if it cannot be.
-    """
-    measured: list[tuple[Group, dict[int, float]]] = [(g, losses[g.name]) for g in groups if len(losses[g.name]) > 1]
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    axes = figure.subplots()
-    colors = colormaps["turbo"](np.linspace(0, 1, len(measured)))  # neighbouring layers look alike
-    for (group, found), color in zip(measured, colors):
-        numbers = sorted(found)
-        label = f"{group.name} ({group.size - removed.get(group.name, 0)} of {group.size})"
-        shares = [100 * number / group.size for number in numbers]
-        axes.plot(shares, [found[number] for number in numbers], "-", color=color, label=label, linewidth=1.2)
-        number = removed.get(group.name, 0)
-        if number:
-            axes.plot(100 * number / group.size, found[number], "o", color=color, markersize=6)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("channels of the group removed, the others untouched [%]")
-    axes.set_ylabel("loss on training rows, before fine-tuning")
-    axes.set_title(title)
-    axes.grid(True, which="both", alpha=0.25)
-    if measured:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, title="layer (channels left)")
-    with replacing(path) as new:
-        figure.savefig(new, dpi=110, format="png")

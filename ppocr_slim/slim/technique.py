@@ -1,4 +1,4 @@
-"""What a slimming technique is to a training: a few methods, and what it may use."""
+"""The interface between a slimming technique and the training loop."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.task import Outputs, Task
 
 Transform = dict[str, Any]
-"""How a network's structure differs from what its builder makes (see `models.transforms`)."""
+"""A change of a network's structure after it was built (see `models.transforms`)."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use; but for `is_first`, every process of a training gets the same.
+    """All that a technique may use of a training stage; the same in every process, except `is_first`.
 
     Attributes:
-        folder: the stage's, for what a step keeps: measurements, plots, caches.
-        card: of the network as it comes into the stage.
-        task: its loss, its data and its figures.
-        calibration: that many training samples without augmentation, spread over all of them, in batches.
-        score: the network's scores on the evaluation samples, shared out: all processes must call it. Nothing may be
-            tuned by it, only stopped and reported.
-        augmented: whether the training samples are augmented.
-        seed: of the experiment.
-        is_first: whether this process writes files.
-        wait: returns when all processes have called it; within half a minute, or the run ends.
+        folder: The stage's folder, for measurements, plots and caches of the technique.
+        card: The network's, as it enters the stage.
+        task: The network's: its loss, data and metrics.
+        calibration: Returns a number of training samples without augmentation, evenly spaced over all of them, in
+            batches.
+        score: Returns the network's metrics on the evaluation samples, which are divided among the processes: all of
+            them must call it. The scores may stop a training and be reported; nothing may be tuned by them.
+        augmented: Whether the training samples are augmented.
+        seed: The experiment's.
+        is_first: Whether this process writes files.
+        wait: Blocks until all processes have called it; if one does not within half a minute, the run ends.
     """
 
     folder: Path
@@ -46,41 +47,64 @@ class Context:
 
 
 class Technique:
-    """A technique in a training stage. The methods do nothing unless a technique needs them.
+    """Base class of the techniques of a training stage, with hooks that do nothing by default.
 
     Attributes:
-        name: of what `digest` is of.
-        supervised_weight: what the task's own loss is multiplied by.
+        name: Key of `digest` in a checkpoint.
+        supervised_weight: Factor of the task's own loss.
     """
 
     name: str = ""
     supervised_weight: float = 1.0
 
     def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
-        """Change the network in place, before its optimizer exists; gives the transforms that rebuild the change.
+        """Change the network in place, before its optimizer is built.
 
-        Called with trained weights, before the stage's first checkpoint; a stage that resumes rebuilds the network from
-        its own.
+        Called with trained weights, before the stage's first checkpoint; a resumed stage rebuilds the network from its
+        own checkpoint instead.
+
+        Args:
+            model: The network.
+            context: The stage's.
+
+        Returns:
+            The transforms that rebuild the change.
         """
         return []
 
     def attach(self, model: nn.Layer, context: Context) -> None:
-        """Get ready to train `model`, be it just prepared or rebuilt."""
+        """Get ready to train the network, whether it was just prepared or rebuilt.
+
+        Args:
+            model: The network.
+            context: The stage's.
+        """
 
     def extras(self) -> dict[str, nn.Layer]:
-        """Networks trained beside the model: kept for resuming, no part of the checkpoint's weights."""
+        """Return the networks trained beside the model: saved for resuming, but not with the checkpoint's weights."""
         return {}
 
     def terms(self, model: nn.Layer, outputs: Outputs, batch: Any) -> dict[str, paddle.Tensor]:
-        """Weighted losses to be added to the task's own, by name."""
+        """Return weighted losses to add to the task's own, by name.
+
+        Args:
+            model: The network in training mode.
+            outputs: The network's outputs for the batch.
+            batch: Of the task.
+        """
         return {}
 
     def after_backward(self, model: nn.Layer) -> None:
-        """The gradients are there, averaged over the processes; the optimizer has not used them yet."""
+        """Change the gradients, averaged over the processes, before the optimizer uses them."""
 
     def digest(self) -> str:
-        """What tells a training by this step from others, beyond the config, such as a teacher. "" for none."""
+        """Return what identifies the training besides the config, such as a teacher's weights; "" for nothing."""
         return ""
 
     def finish(self, best: Path, context: Context) -> None:
-        """The stage is trained, its best checkpoint lies in `best`; may be called again. The first process alone."""
+        """Write results once the stage is trained; called in the first process alone, and possibly again on resuming.
+
+        Args:
+            best: Folder of the stage's best checkpoint.
+            context: The stage's.
+        """
