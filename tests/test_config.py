@@ -161,10 +161,10 @@ def test_an_override_of_an_aliased_list_changes_one_place(base: Path):
 )
 def test_a_wrong_override_is_named(base: Path, override: str, parts: list):
     """A run of hours with a key that was never used is what a misspelt override costs."""
-    told = message(base, override)
-    assert told.startswith(f"-o {override}: ")
+    error = message(base, override)
+    assert error.startswith(f"-o {override}: ")
     for part in parts:
-        assert part in told
+        assert part in error
 
 
 @pytest.mark.parametrize(
@@ -183,17 +183,17 @@ def test_a_wrong_override_is_named(base: Path, override: str, parts: list):
 )
 def test_a_wrong_key_is_blamed_on_the_file_that_has_it(base: Path, text: str, parts: list):
     """With files based on each other, an error without the file's name sends the reader to the wrong one."""
-    told = message(child_of(base, text))
-    assert told.startswith(str(base.parent / "child.yml"))
+    error = message(child_of(base, text))
+    assert error.startswith(str(base.parent / "child.yml"))
     for part in parts:
-        assert part in told
+        assert part in error
 
 
 def test_an_error_of_the_base_is_blamed_on_the_base(base: Path):
     """The same from the other side: the child is innocent."""
     base.write_text(BASE.replace("warmup_steps", "warm_up_steps"), encoding="utf-8")
-    told = message(child_of(base, "Optimizer: {lr: 1}"))
-    assert told == f"{base}: unknown key Optimizer.warm_up_steps: did you mean warmup_steps?"
+    error = message(child_of(base, "Optimizer: {lr: 1}"))
+    assert error == f"{base}: unknown key Optimizer.warm_up_steps: did you mean warmup_steps?"
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path, content: bytes
     """Whoever names the wrong file reads one line, not a stack trace."""
     path = tmp_path / "wrong.yml"
     path.write_bytes(content)
-    told = message(path)
-    assert part in told and "wrong.yml" in told
+    error = message(path)
+    assert part in error and "wrong.yml" in error
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path):
@@ -238,7 +238,7 @@ def test_a_config_cannot_be_changed_after_loading(base: Path):
 
 
 def test_the_saved_config_is_plain_yaml(base: Path, tmp_path: Path):
-    """Other programs read it too: PaddleOCR's section names, plain values, letters as they are."""
+    """Other programs read it too: PaddleOCR's section names, plain values, characters as they are."""
     dump_config(load_config(base, ["Global.output_dir=đầu"]), tmp_path / "saved.yml")
     text = (tmp_path / "saved.yml").read_text(encoding="utf-8")
     assert "output_dir: đầu" in text
@@ -265,8 +265,8 @@ def test_configs_that_say_the_same_are_equal_whoever_set_it(base: Path):
 
 def test_a_config_made_in_code_has_no_file_to_blame(base: Path):
     """The message must come out all the same."""
-    made = Config.model_validate(load_config(base).model_dump(by_alias=True))
-    assert locate(made, "Architecture.name") == "the config"
+    config = Config.model_validate(load_config(base).model_dump(by_alias=True))
+    assert locate(config, "Architecture.name") == "the config"
 
 
 # A training stage or an export as it was written, as it is written now, and the former name that a warning must have
@@ -352,15 +352,15 @@ def test_overrides_reach_into_what_has_another_name_now(base: Path, warnings):
                 assert (fpgm.max_flops, fpgm.calibration_samples) == (0.8, 9)
                 where = locate(changed, "Recipe.0.techniques.0.fpgm.max_flops")
                 assert where.startswith((f"-o {path}.max_flops", f"set {path}.max_flops"))
-    told = message(child, "Recipe.0.steps.0.fpgm.max_flop=0.8")
-    assert told.startswith("-o Recipe.0.steps.0.fpgm.max_flop=0.8: unknown key Recipe.0.techniques.0.fpgm.max_flop: ")
+    error = message(child, "Recipe.0.steps.0.fpgm.max_flop=0.8")
+    assert error.startswith("-o Recipe.0.steps.0.fpgm.max_flop=0.8: unknown key Recipe.0.techniques.0.fpgm.max_flop: ")
 
 
 def test_a_key_under_both_its_names_is_refused(base: Path):
     """One of the two would win, and nobody could tell which."""
     both = "Recipe: [{stage: train, epochs: 1, steps: [{guide: {}}], techniques: []}]"
-    told = message(child_of(base, both))
-    assert told.startswith(
+    error = message(child_of(base, both))
+    assert error.startswith(
         f"{base.parent / 'child.yml'}: Recipe.0.techniques is there twice, once under its former name"
     )
 
@@ -398,8 +398,8 @@ def test_lists_of_augmentations_are_named(base: Path):
     assert entries(child, ["Train.augment.1.p=0.9"])[1] == {**mild[1], "p": 0.9}
     assert entries(child, ["Train.augment=[]"]) == []
     assert locate(load_config(child), "Train.augment.2.name") == str(child)
-    told = message(child, "Train.augment=[line_mid]")
-    assert told.startswith("-o Train.augment=[line_mid]: ") and "did you mean line_mild?" in told
+    error = message(child, "Train.augment=[line_mid]")
+    assert error.startswith("-o Train.augment=[line_mid]: ") and "did you mean line_mild?" in error
     assert "{name: blur}" in message(child, "Train.augment=blur")
 
 

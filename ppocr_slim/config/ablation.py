@@ -1,4 +1,4 @@
-"""What an ablation file may say: a base config, and the variants of it that are compared."""
+"""Ablation files: a base config, and the variants of it that are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Change = tuple[str, Any]  # ("Section.key", value), as `-o` has it
 
 
 class Budget(Section):
-    """How long each run trains, all its stages together: one of the two."""
+    """Length of each run's training, all stages together: in steps or in minutes, one of the two."""
 
     steps: int | None = Field(None, ge=1)  # of the optimizer
     minutes: float | None = Field(None, gt=0)  # of training alone, turned into steps by a short probe of the variant
@@ -34,14 +34,14 @@ class Budget(Section):
 
 
 class Variant(Section):
-    """A name and the keys that it changes, "Section.key: value"."""
+    """A name, and the keys of the base config that it changes."""
 
     name: str = Field(min_length=1)
-    changes: dict[str, Any] = Field(default_factory=dict, alias="set")
+    changes: dict[str, Any] = Field(default_factory=dict, alias="set")  # "Section.key": its value
 
 
 class Ablation(Section):
-    """One ablation file. Either it lists variants, or a grid whose combinations they are."""
+    """One ablation file, with a list of variants or a grid whose combinations they are."""
 
     base: Path  # relative to the file
     seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
@@ -64,16 +64,16 @@ class Ablation(Section):
             ("seed", self.seeds),
             ("variant", [variant.name for variant in self._listed()]),
         )
-        for what, values in listed:
+        for kind, values in listed:
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
-                raise ValueError(f"the {what} {twice} stands here twice")
-        own = {"Global.seed": "seeds", "Global.output_dir": "the runs' own folders"}
+                raise ValueError(f"the {kind} {twice} stands here twice")
+        fixed = {"Global.seed": "seeds", "Global.output_dir": "the runs' own folders"}
         changes = [*self.changes.items(), *(one for variant in self.variants for one in variant.changes.items())]
         changes += [(key, value) for key, values in self.grid.items() for value in values]
         for key in (key for change in changes for key in _keys(*change)):
-            if key in own or key.endswith("max_steps"):
-                instead = own.get(key, "its budget")
+            if key in fixed or key.endswith("max_steps"):
+                instead = fixed.get(key, "its budget")
                 raise ValueError(f"the key {key} cannot be set here: an ablation has {instead} for that")
         if min(self.seeds) < 0:
             raise ValueError(f"the seed {min(self.seeds)} is negative")
@@ -86,14 +86,14 @@ class Ablation(Section):
         cells = itertools.product(*self.grid.values())
         return [
             Variant(
-                name=", ".join(f"{label} {_in_words(value)}" for label, value in zip(labels, cell)),
+                name=", ".join(f"{label} {_as_text(value)}" for label, value in zip(labels, cell)),
                 set=dict(zip(self.grid, cell)),
             )
             for cell in cells
         ]
 
-    def ladder(self) -> list[tuple[Variant, list[Change]]]:
-        """The variants in order, and all changes of each to the base, in the order in which they are made."""
+    def resolved(self) -> list[tuple[Variant, list[Change]]]:
+        """Return the variants in order, each with all its changes to the base, in the order in which they apply."""
         found: list[tuple[Variant, list[Change]]] = []
         before = list(self.changes.items())
         for variant in self._listed():
@@ -104,7 +104,7 @@ class Ablation(Section):
 
 
 def _keys(key: str, value: Any) -> Iterator[str]:
-    """A key that is set, and those that its value sets."""
+    """Yield a key that is set, and those that its value sets."""
     yield key
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in inner:
@@ -112,10 +112,10 @@ def _keys(key: str, value: Any) -> Iterator[str]:
 
 
 class Experiment(NamedTuple):
-    """A variant, resolved; seeds and budget are not in its config yet.
+    """A variant with its whole config, in which seed and budget are yet to be set.
 
     Attributes:
-        changes: what the file says of it alone, "Section.key: value" each.
+        changes: its own ones as the file has them, "Section.key: value" each.
     """
 
     name: str
@@ -126,29 +126,33 @@ class Experiment(NamedTuple):
 def load_ablation(path: Path) -> tuple[Ablation, list[Experiment]]:
     """Read an ablation file and resolve its variants.
 
-    Raises SlimError naming the file and the key, or the variant that makes no config.
+    Returns:
+        The file's content, and its variants in order.
+
+    Raises:
+        SlimError: a key is wrong, or a variant's changes make no valid config; the message names the file and either.
     """
     ablation = load_section(path, Ablation)
     base = path.parent / ablation.base
-    load_config(base)  # what is wrong there is no variant's fault
+    load_config(base)  # so that an error there is not put down to a variant
     experiments = []
-    for variant, changes in ablation.ladder():
+    for variant, changes in ablation.resolved():
         try:
             config = load_config(base, changes=changes)
             if not any(isinstance(stage, TrainStage) for stage in config.recipe):
                 raise SlimError("its Recipe has no training stage, so there is nothing to compare")
         except SlimError as error:
             raise SlimError(f"{path}: variant {variant.name!r}: {error}") from error
-        said = tuple(f"{key}: {_in_words(value)}" for key, value in variant.changes.items())
-        experiments.append(Experiment(variant.name, said, config))
+        own = tuple(f"{key}: {_as_text(value)}" for key, value in variant.changes.items())
+        experiments.append(Experiment(variant.name, own, config))
     return ablation, experiments
 
 
 def _labels(keys: list[str]) -> list[str]:
-    """The last part of each key, the whole of it where two would be called alike."""
+    """Return the last part of each key, and the whole key where two have the same last part."""
     last = [key.rpartition(".")[2] for key in keys]
     return [key if last.count(short) > 1 else short for key, short in zip(keys, last)]
 
 
-def _in_words(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -36,6 +36,9 @@ def with_new_names(tree: Any, origin: str) -> Any:
         tree: what one file or override sets; it is not changed.
         origin: name of that file or override, for the warning.
 
+    Returns:
+        The tree in today's names.
+
     Raises:
         SlimError: a key is there under both its names.
     """

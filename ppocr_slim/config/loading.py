@@ -34,6 +34,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
             (`Train.label_files.0.ratio=2`).
         changes: the same in two parts, ("Section.key", value).
 
+    Returns:
+        The resolved config, which knows where its values come from (`locate`).
+
     Raises:
         SlimError: a file cannot be read, or a key or value is wrong. The message names the file or override, the path
             of the key and, for a misspelt key, the nearest right one.
@@ -56,7 +59,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterab
 
 
 def load_section(path: str | Path, section: type[SectionT]) -> SectionT:
-    """Read a YAML file that is one `section`, with the checks and messages of a config, but no `_BASE_`."""
+    """Return the `section` that a YAML file is, read with the checks and messages of a config, but no `_BASE_`."""
     tree = _read_tree(Path(path), "", ", ".join(field.alias or name for name, field in section.model_fields.items()))
     return _checked(section, tree, [(str(path), tree)])
 
@@ -103,7 +106,7 @@ def config_text(config: Config) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error, a date is text and 7e-4 is a number."""
+    """YAML loader for which a repeated key is an error, a date is text and 7e-4 is a number."""
 
     # a date is text: a run may be called after one
     yaml_implicit_resolvers = {
@@ -125,7 +128,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the strings that `_Loader` would read as numbers."""
+    """YAML dumper that quotes the strings which `_Loader` would read as numbers."""
 
 
 # PyYAML follows YAML 1.1, in which 7e-4 is a string for want of a point
@@ -153,6 +156,9 @@ def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
     Args:
         path: of the file.
         chain: resolved paths of the files whose `_BASE_` led here.
+
+    Raises:
+        SlimError: a file cannot be read, or its `_BASE_` is no path or leads back to a file of the chain.
     """
     if path.resolve() in chain:
         raise SlimError(f"{path}: its _BASE_ leads back to itself: take one _BASE_ of the circle out")
@@ -167,7 +173,16 @@ def _read_layers(path: Path, chain: tuple[Path, ...]) -> list[Layer]:
 
 
 def _read_tree(path: Path, led_here: str, needs: str) -> dict[str, Any]:
-    """Read a file's mapping; messages say how it came to be read, and what an empty one needs."""
+    """Return a file's mapping.
+
+    Args:
+        path: of the file.
+        led_here: end of the message that it cannot be read: ", the _BASE_ of a.yml".
+        needs: end of the message that it is empty: names of sections.
+
+    Raises:
+        SlimError: it cannot be read, or is no mapping.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -207,7 +222,11 @@ def _merge(below: Any, above: Any) -> Any:
 
 
 def _replace(tree: Any, keys: Sequence[str], depth: int, value: Any, origin: str) -> Any:
-    """Return `tree` with `value` at `keys[depth:]`; nothing of `tree` is changed."""
+    """Return `tree` with `value` at `keys[depth:]`; `tree` itself is not changed.
+
+    Raises:
+        SlimError: a list has no such index, or the keys lead into a plain value.
+    """
     if depth == len(keys):
         return value
     key = keys[depth]

@@ -1,4 +1,4 @@
-"""What a config file may say, as typed and frozen objects. Section names are PaddleOCR's.
+"""Schema of config files, as typed and frozen objects. Section names are PaddleOCR's.
 
 A key that is not listed here is an error; `config.loading` turns it into one line that names the file, the path of
 the key and the nearest right one. Only a model's arguments stay a dict: the model's builder knows what they may be.
@@ -33,45 +33,45 @@ class Section(BaseModel):
 
 
 class Global(Section):
-    """Where a run lives, what it starts from and how often it reports."""
+    """Settings of the whole run: its folder, the weights it starts from, how often it logs, evaluates and saves."""
 
     output_dir: Path
     seed: int = Field(1, ge=0)
     pretrained: ModelFolder | None = None  # checkpoint folder or exported bundle whose weights training starts from
     pretrained_layers: list[str] = Field(default_factory=list)  # names or patterns; none: all layers start from there
-    character_dict_path: Path | None = None  # a character a line; None: the characters of the training labels
+    character_dict_path: Path | None = None  # one character per line; None: the characters of the training labels
     log_every_steps: int = Field(20, ge=1)
     eval_every_steps: int = Field(500, ge=1)
     save_every_steps: int = Field(200, ge=1)
-    max_bad_fraction: float = Field(0.01, ge=0, le=1)  # more unusable samples than this stop the run
-    processes: int = Field(1, ge=1)  # of one training; the batch of a step is so many times Train.batch_size
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)  # the run stops if more of its samples are unusable
+    processes: int = Field(1, ge=1)  # that train together; a step's batch is this many times Train.batch_size
     fast_cpu: bool = True  # this project's CPU kernels in training; False: Paddle's own
 
 
 class Architecture(Section):
-    """A name from `models.MODELS` and the arguments of that builder, which checks them by its signature."""
+    """Network: a name from `models.MODELS`, and arguments of its builder, checked against the builder's signature."""
 
     name: str
     args: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class Ctc(Section):
-    """Of recognition."""
+    """CTC loss, for recognition."""
 
     name: Literal["ctc"]
 
 
 class Db(Section):
-    """Of detection; the names are PaddleOCR's."""
+    """DB loss, for detection; the names are PaddleOCR's."""
 
     name: Literal["db"]
     alpha: float = Field(5.0, gt=0)  # weight of the probability map's cross-entropy
     beta: float = Field(10.0, ge=0)  # weight of the threshold map's L1
-    ohem_ratio: float = Field(3.0, gt=0)  # at most so many pixels without text count for one with text
+    ohem_ratio: float = Field(3.0, gt=0)  # hard negatives: at most this many background pixels for each text pixel
 
 
 class CrossEntropy(Section):
-    """Of direction."""
+    """Cross-entropy, for direction classification."""
 
     name: Literal["cross_entropy"]
 
@@ -86,45 +86,45 @@ class Optimizer(Section):
     lr: float = Field(1e-3, gt=0)
     final_lr_ratio: float = Field(0.01, ge=0, le=1)
     warmup_steps: int = Field(200, ge=0)
-    weight_decay: float = Field(0.02, ge=0)  # never on biases and normalisation
+    weight_decay: float = Field(0.02, ge=0)  # of all but biases and normalization
     clip_norm: float = Field(5.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)  # 0: evaluate and save the raw weights
 
 
 class CtcGreedy(Section):
-    """Of recognition."""
+    """Greedy CTC decoding, for recognition."""
 
     name: Literal["ctc_greedy"]
 
 
 class DbBoxes(Section):
-    """Of detection (see `runtime.boxes.BoxSettings`); the names are PaddleOCR's where it has one."""
+    """Boxes from DB's probability map, for detection (see `runtime.boxes`); PaddleOCR's names where it has one."""
 
     name: Literal["db"]
     longer_side: int = Field(960, ge=32)  # pixels; larger pages are scaled down to it
-    thresh: float = Field(0.3, gt=0, lt=1)
-    box_thresh: float = Field(0.6, ge=0, le=1)
-    unclip_ratio: float | None = Field(None, ge=0)  # None: what undoes the shrinking exactly
-    shrink_ratio: float = Field(0.6, gt=0, lt=1)  # of the maps that are learned, too
-    min_size: int = Field(3, ge=1)
+    thresh: float = Field(0.3, gt=0, lt=1)  # of a text pixel's probability
+    box_thresh: float = Field(0.6, ge=0, le=1)  # of a box's mean probability
+    unclip_ratio: float | None = Field(None, ge=0)  # None: the one that undoes the shrinking exactly
+    shrink_ratio: float = Field(0.6, gt=0, lt=1)  # of the training maps, too
+    min_size: int = Field(3, ge=1)  # pixels of the map
     max_candidates: int = Field(1000, ge=1)
-    polygons: bool = False
+    polygons: bool = False  # boxes of any shape instead of rectangles
 
 
 class DirectionThreshold(Section):
-    """Of direction; the name is PaddleOCR's cls_thresh."""
+    """Decision of the direction classifier; the threshold is PaddleOCR's cls_thresh."""
 
     name: Literal["direction"]
-    thresh: float = Field(0.9, ge=0.5, le=1)  # a crop is turned if it is upside down with at least this probability
+    thresh: float = Field(0.9, ge=0.5, le=1)  # a crop is turned if upside down with at least this probability
 
 
 PostProcess = Annotated[CtcGreedy | DbBoxes | DirectionThreshold, Field(discriminator="name")]
 
 
 class Metric(Section):
-    """The figure by which best/ is kept; lower is better for cer and wer, higher for the others.
+    """Metric by which the best checkpoint is chosen: lower is better for cer and wer, higher for the others.
 
-    Each task has its own: recognition the first five, detection the next three, direction the last.
+    The first five are for recognition, the next three for detection, the last for direction.
     """
 
     name: Literal[
@@ -135,21 +135,21 @@ class Metric(Section):
 
 
 class EvalFile(Section):
-    """A label file: a line for each image, `path<TAB>text` for rows, `path<TAB>JSON` for pages (`data.page_labels`)."""
+    """Label file, one image a line: `path<TAB>text` for text lines, `path<TAB>JSON` for pages (`data.page_labels`)."""
 
     path: Path
     image_root: Path | None = None  # None: the label file's folder
 
 
 class TrainFile(EvalFile):
-    """`ratio` of the file's samples are seen in an epoch: 0.5 a fresh half, 3 every one three times."""
+    """Label file for training."""
 
-    ratio: float = Field(1.0, gt=0)
+    ratio: float = Field(1.0, gt=0)  # of its samples in an epoch: 0.5 is a fresh half, 3 each of them three times
     writer_folders: bool = True  # the images of a folder are one writer's; False: each image is by a writer of its own
 
 
 class Augmentation(Section):
-    """A transform from `data.augment.TRANSFORMS`, applied with probability `p` at `strength` (1 is the usual)."""
+    """Transform from `data.augment.TRANSFORMS`, applied with probability `p` at `strength` (1 is the usual one)."""
 
     name: str
     p: float = Field(0.5, ge=0, le=1)
@@ -157,15 +157,19 @@ class Augmentation(Section):
 
 
 class TrainData(Section):
+    """Training data and augmentation."""
+
     label_files: list[TrainFile] = Field(min_length=1)
     batch_size: int = Field(32, ge=1)
     workers: int = Field(1, ge=1)  # threads that decode and augment
-    cache_mb: float = Field(1000, ge=0)  # memory, of all processes together, for decoded rows
-    augment: list[Augmentation] = Field(default_factory=list)
-    crop: int | None = Field(None, ge=64, multiple_of=32)  # pixels; of detection alone, None: 640
+    cache_mb: float = Field(1000, ge=0)  # memory for decoded text lines, of all processes together
+    augment: list[Augmentation] = Field(default_factory=list)  # in a file also names of `config.augmentations`
+    crop: int | None = Field(None, ge=64, multiple_of=32)  # pixels; for detection alone, None: 640
 
 
 class EvalData(Section):
+    """Evaluation data."""
+
     label_files: list[EvalFile] = Field(min_length=1)
     batch_size: int = Field(8, ge=1)
 
@@ -185,11 +189,11 @@ class DistillLoss(Section):
 
 
 class Distill(Section):
-    """Learn from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters."""
+    """Distillation from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters."""
 
     teacher: ModelFolder
     losses: list[DistillLoss] = Field(min_length=1)
-    supervised_weight: float = Field(1.0, ge=0)
+    supervised_weight: float = Field(1.0, ge=0)  # of the task's own loss
     cache: bool = False  # keep the teacher's outputs on disk; only where Train.augment is empty
 
     @model_validator(mode="after")
@@ -207,7 +211,7 @@ class Distill(Section):
 
 
 class Mutual(Section):
-    """Two students that learn from each other; the peer is not kept."""
+    """Deep mutual learning of two students; the peer is not kept."""
 
     weight: float = Field(1.0, gt=0)
     temperature: float = Field(1.0, gt=0)
@@ -215,7 +219,7 @@ class Mutual(Section):
 
 
 class Guide(Section):
-    """An attention decoder that learns to read from the same features; it is not kept."""
+    """Guidance of CTC by an attention decoder that learns from the same features; it is not kept."""
 
     weight: float = Field(1.0, gt=0)
     width: int = Field(192, ge=48, multiple_of=48)
@@ -224,18 +228,18 @@ class Guide(Section):
 
 
 class Tones(Section):
-    """A head that learns the tones of Vietnamese syllables from the same features; it is not kept."""
+    """Auxiliary head that learns the tones of Vietnamese syllables from the same features; it is not kept."""
 
     weight: float = Field(0.1, gt=0)
 
 
 class Fpgm(Section):
-    """Remove the filters nearest the geometric median, until the target is met. One target at least."""
+    """Pruning of the filters nearest the geometric median until all targets are met, of which there is at least one."""
 
-    max_flops: float | None = Field(None, gt=0, le=1)  # share of the unpruned network's multiply-adds
-    max_latency: float | None = Field(None, gt=0, le=1)  # share of the unpruned network's time a row
-    max_ratio: float = Field(0.6, gt=0, lt=1)  # of any one layer's filters
-    skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns such as backbone.blocks.0.*
+    max_flops: float | None = Field(None, gt=0, le=1)  # fraction of the unpruned network's multiply-adds
+    max_latency: float | None = Field(None, gt=0, le=1)  # fraction of the unpruned network's time for a text line
+    max_ratio: float = Field(0.6, gt=0, lt=1)  # of the filters of any one layer that are removed
+    skip: list[str] = Field(default_factory=list)  # layers not pruned: names or patterns such as backbone.blocks.0.*
     calibration_samples: int = Field(64, ge=1)  # training samples on whose loss the layers' sensitivity is measured
 
     @model_validator(mode="after")
@@ -246,33 +250,37 @@ class Fpgm(Section):
 
 
 class Quantize(Section):
-    """What PACT and LSQ+ share."""
+    """Settings that PACT and LSQ+ have in common."""
 
     weight_bits: int = Field(7, ge=2, le=8)  # as INT8 files have them: see int8_weight_bits
     activation_bits: int = Field(8, ge=2, le=8)
-    # of the first and the last layer; of their weights 7 at most, unless all have 8; None: as all others
+    # of the first and the last layer; their weights have 7 at most, unless all weights have 8; None: as all others
     edge_bits: int | None = Field(8, ge=2, le=8)
-    float_layers: list[str] = Field(default_factory=list)  # left in float: names or patterns
+    float_layers: list[str] = Field(default_factory=list)  # layers not quantized: names or patterns
     calibration_samples: int = Field(64, ge=1)
-    max_drop: float | None = Field(0.05, gt=0)  # of the first metric, by calibration alone; None: no limit
-    sensitivity: bool = False  # measure each layer's before training; always done where max_drop stops the run
+    max_drop: float | None = Field(0.05, gt=0)  # of the task's first metric, by calibration alone; None: no limit
+    sensitivity: bool = False  # measure it for each layer before training; always done where max_drop stops the run
 
 
 class Pact(Quantize):
+    """Quantization-aware training with PACT's learned clips."""
+
     clip: bool = True  # False: ranges follow the data, nothing is learned
     clip_lr: float = Field(1.0, gt=0)  # times the learning rate
     clip_decay: float = Field(1e-4, ge=0)
 
 
 class Lsq(Quantize):
+    """Quantization-aware training with LSQ+'s learned scales."""
+
     scale_lr: float = Field(1.0, gt=0)  # times the learning rate
 
 
 class Share(Section):
-    """At most 2^bits values a tensor (k-means), which are then fine-tuned."""
+    """Weight sharing: at most 2^bits values per tensor, found by k-means and then fine-tuned."""
 
     bits: int = Field(6, ge=1, le=8)
-    skip: list[str] = Field(default_factory=list)  # layers left alone: names or patterns
+    skip: list[str] = Field(default_factory=list)  # layers whose weights are not shared: names or patterns
 
 
 class TechniqueEntry(Section):
@@ -299,10 +307,12 @@ class TechniqueEntry(Section):
 
     @property
     def name(self) -> str:
+        """The technique's name."""
         return self._set[0]
 
     @property
     def settings(self) -> Section:
+        """The technique's settings."""
         return getattr(self, self.name)
 
 
@@ -310,17 +320,17 @@ NEEDED_TECHNIQUES = {"train": (), "prune": ("fpgm",), "quantize": ("pact", "lsq"
 
 
 class TrainStage(Section):
-    """A training; it starts from what the stage before it left. Its name says what it does to the network."""
+    """Training stage, starting from the checkpoint of the stage before; its name says what it does to the network."""
 
     stage: Literal["train", "prune", "quantize", "share"]
     epochs: int = Field(ge=1)
-    max_steps: int | None = Field(None, ge=1)  # it ends, and its rates decay, after so many optimizer steps at most
+    max_steps: int | None = Field(None, ge=1)  # the stage and its schedule end after this many steps at most
     techniques: list[TechniqueEntry] = Field(default_factory=list)
     lr: float | None = Field(None, gt=0)  # None: the Optimizer's
     warmup_steps: int | None = Field(None, ge=0)  # None: the Optimizer's
 
     def length(self, steps_an_epoch: int) -> int:
-        """Optimizer steps of the whole stage."""
+        """Return the optimizer steps of the whole stage."""
         length = self.epochs * steps_an_epoch
         return length if self.max_steps is None else min(length, self.max_steps)
 
@@ -346,9 +356,11 @@ Format = Literal["paddle", "onnx", "onnx_int8"]
 
 
 class ExportStage(Section):
+    """Export of the last checkpoint as a bundle."""
+
     stage: Literal["export"]
     formats: list[Format] = Field(["paddle", "onnx"], min_length=1)  # Pydantic copies a default
-    budget_mb: float = Field(50.0, gt=0)
+    budget_mb: float = Field(50.0, gt=0)  # a larger file fails the export
     language_model: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others
 
@@ -358,23 +370,23 @@ Stage = Annotated[TrainStage | ExportStage, Field(discriminator="stage")]
 
 @dataclass(frozen=True)
 class Origins:
-    """Who set what in a config; any two are equal, so that configs are compared by what they say alone.
+    """Origins of a config's values. All are equal, so that comparing configs compares their values alone.
 
     Attributes:
-        layers: (a file or "-o override", the tree of what it sets); a later one wins over the earlier ones.
+        layers: (a file or "-o override", the tree of values that it sets); a later one wins over the earlier ones.
     """
 
     layers: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
 
 
 class Config(Section):
-    """One whole config file, resolved: `_BASE_` merged, overrides applied, types checked."""
+    """A whole config: `_BASE_` merged, overrides applied, types checked."""
 
     _origins: Origins = PrivateAttr(default_factory=Origins)  # for messages: see `loading.locate`
 
     run: Global = Field(alias="Global")
     architecture: Architecture = Field(alias="Architecture")
-    loss: Loss | None = Field(None, alias="Loss")  # None, here and below: what the network's task has
+    loss: Loss | None = Field(None, alias="Loss")  # None, here and below: the default of the network's task
     optimizer: Optimizer = Field(default_factory=Optimizer, alias="Optimizer")
     post_process: PostProcess | None = Field(None, alias="PostProcess")
     metric: Metric | None = Field(None, alias="Metric")
