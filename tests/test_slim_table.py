@@ -105,7 +105,7 @@ def test_a_row_that_the_config_cannot_make_says_so_and_the_others_stay(tmp_path)
     """Lost otherwise: no table at all for a config without a teacher."""
     rows = plan_rows(config_of(tmp_path, [{"stage": "train", "epochs": 2}]), TECHNIQUES)
     problems = {name: row.problem for name, row in rows.items() if row.problem}
-    assert problems.keys() == {"distill", "all"} and "no step distill" in problems["distill"]
+    assert problems.keys() == {"distill", "all"} and "no technique distill" in problems["distill"]
     assert kinds(rows["fpgm"]) == [("prune", ["fpgm"])]
     assert kinds(rows["pact"]) == [("quantize", ["pact"])] and kinds(rows["share"]) == [("share", ["share"])]
     with pytest.raises(SlimError, match="no row is called 'fpgn'"):
@@ -206,7 +206,7 @@ def test_the_tool_trains_measures_and_writes_what_is_there(small):
     """Lost otherwise: the one command of the table; and a row that cannot be run would take all others with it."""
     done = subprocess.run(tool(small, "--rows", "fp32,distill,share", "--bits"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "+ weight sharing" in done.stdout and "no step distill" in done.stdout
+    assert "+ weight sharing" in done.stdout and "no technique distill" in done.stdout
     figures = json.loads((small / "results" / "table.json").read_text(encoding="utf-8"))
     fp32, distill, share = figures["rows"]
     assert figures["steps"] == 4 and figures["evaluation_rows"] == 8 and figures["size"][0] == 32
