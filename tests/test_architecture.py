@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,3 +164,50 @@ def test_every_tool_answers_help_from_anywhere(path: Path, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: ")
+
+
+ALONE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from ppocr_slim.cli.main import run
+sys.argv = ["ppocr-slim", *sys.argv[1:]]
+run()
+"""
+
+
+def without(blocked: set[str], *arguments: str) -> subprocess.CompletedProcess:
+    """Run the command where packages cannot be imported."""
+    code = ALONE.replace("{blocked}", repr(blocked))
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=str(ROOT))
+
+
+def test_what_pip_install_brings_reads_lines_and_pages(tmp_path: Path):
+    """The runtime alone, a fifth of the size of all, would end in an ImportError on a machine that has nothing else."""
+    blocked = packages_of("train") - packages_of("dependencies") | {"openvino"}
+    assert {"paddle", "paddle2onnx", "matplotlib", "pydantic", "onnx", "numba"} <= blocked
+    picture = str(ROOT / "docs" / "pictures" / "page_read.jpg")
+    page = without(blocked, "read", "--draw", str(tmp_path), picture)
+    assert page.returncode == 0 and "Hà Nội" in page.stdout, page.stderr
+    assert list(tmp_path.iterdir())
+    line = without(blocked, "read-lines", "--decode", "address", picture)
+    assert line.returncode == 0, line.stderr
+    for command, package, extra in (("train", "pydantic", "train"), ("quantize", "onnx", "quantize")):
+        done = without(blocked, command, "--help")
+        assert done.returncode == 2 and f"{command} needs {package}" in done.stderr and f"[{extra}]" in done.stderr
+
+
+def packages_of(key: str) -> set[str]:
+    """Return what a list of pyproject.toml asks for, by the names that are imported."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # Python 3.10 has no tomllib
+    listed = ast.literal_eval(re.search(rf"^{key} = (\[.*?^\])", text, re.M | re.S).group(1))
+    imported = {"paddlepaddle": "paddle", "Hershey-Fonts": "HersheyFonts"}
+    names = [re.split("[=<>~!;]", line)[0].strip() for line in listed]
+    return {imported.get(name, name) for name in names}
