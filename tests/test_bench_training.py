@@ -172,7 +172,7 @@ def test_the_page_shows_curves_and_memory(tmp_path: Path):
 
 def test_a_detector_is_timed_as_it_trains(tmp_path: Path):
     """Lost otherwise: the detector's row would say how fast random maps and another loss are."""
-    case = Case("tiny", "", "db_mv3_slim", {"scale": 0.35}, 96, 96, 2, "configs/kalapa/det_pretrain.yml")
+    case = Case("tiny", "", "db_mv3_slim", {"scale": 0.35}, 96, 96, 2, "configs/kalapa/det_1_pretrain.yml")
     pages = training.make_pages(tmp_path / "pages", 2)
     with Contender(ContenderPlan("ours", 1, 2, True), case, tmp_path / "ours", pages, tmp_path / "shared") as contender:
         contender.ready()

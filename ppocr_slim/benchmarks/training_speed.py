@@ -62,7 +62,7 @@ class Case:
     height: int
     width: int
     batch: int
-    config: str = "configs/kalapa/rec_slim.yml"
+    config: str = "configs/kalapa/rec_2_slim.yml"
     trim: bool = False  # hand freed memory back after each turn: all contenders together would need too much
 
 
@@ -72,7 +72,7 @@ CASES = {
         Case("crnn_x05", "crnn_mv3_slim x0.5", "crnn_mv3_slim", {"scale": 0.5, "height": 32}, 32, 480, 32),
         Case("shipped", "crnn_mv3_slim x0.75", "crnn_mv3_slim", {}, 40, 600, 32),
         Case("teacher", "crnn_teacher", "crnn_teacher", {}, 48, 720, 32, "configs/rec_teacher.yml", trim=True),
-        Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8, "configs/kalapa/det_pretrain.yml"),
+        Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8, "configs/kalapa/det_1_pretrain.yml"),
     )
 }
 
