@@ -100,7 +100,7 @@ class CRNN(nn.Layer):
 
 
 def _backbone(backbone: str, scale: float, se: bool, hard_swish: bool, height_stride: int) -> MobileNetV3:
-    """Build the backbone; a height stride of 16 omits the last halving: diacritics keep their own pixel row."""
+    """Return the backbone; a height stride of 16 omits the last halving: diacritics keep their own pixel row."""
     *strides, last = TEXT_LINE_STRIDES
     return MobileNetV3(backbone, scale, se, hard_swish, [*strides, last if height_stride == 32 else (1, 1)])
 
@@ -117,7 +117,7 @@ def crnn_mv3_slim(
     layers: int = 2,
     dropout: float = 0.1,
 ) -> CRNN:
-    """Build the released recognizer: at most 1.6 M parameters with the defaults."""
+    """Return the released recognizer: at most 1.6 M parameters with the defaults."""
     features = _backbone(backbone, scale, se, hard_swish, height_stride)
     return CRNN(features, height, height_stride, hidden, layers, dropout, classes)
 
@@ -134,6 +134,6 @@ def crnn_teacher(
     layers: int = 2,
     dropout: float = 0.2,
 ) -> CRNN:
-    """Build the large recognizer, the teacher in distillation."""
+    """Return the large recognizer, the teacher in distillation."""
     features = _backbone(backbone, scale, se, hard_swish, height_stride)
     return CRNN(features, height, height_stride, hidden, layers, dropout, classes)

@@ -111,12 +111,12 @@ class DB(nn.Layer):
 def db_mv3_slim(
     backbone: str = "large", scale: float = 0.5, se: bool = False, hard_swish: bool = False, channels: int = 96
 ) -> DB:
-    """Build the small detector."""
+    """Return the small detector."""
     return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)
 
 
 def db_teacher(
     backbone: str = "large", scale: float = 1.0, se: bool = True, hard_swish: bool = True, channels: int = 256
 ) -> DB:
-    """Build the large detector, the teacher in distillation."""
+    """Return the large detector, the teacher in distillation."""
     return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)

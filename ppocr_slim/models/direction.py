@@ -48,5 +48,5 @@ def dir_cls_mv3_slim(
     se: bool = False,
     hard_swish: bool = False,
 ) -> DirectionClassifier:
-    """Build the released direction classifier."""
+    """Return the released direction classifier."""
     return DirectionClassifier(MobileNetV3(backbone, scale, se, hard_swish, STRIDES), height, width)
