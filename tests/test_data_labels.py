@@ -55,7 +55,7 @@ def test_every_bad_line_is_a_finding_with_its_number(tmp_path: Path):
     ]
 
 
-def test_nothing_after_the_tab_is_a_blank_row(tmp_path: Path):
+def test_nothing_after_the_tab_is_a_blank_line(tmp_path: Path):
     """Rows on which nobody wrote could not be labelled, and reading something from them would never be measured."""
     samples, findings = read_label_file(write(tmp_path / "l.txt", b"1.jpg\t\r\n2.jpg\t\n3.jpg\ta\n"))
     assert [(sample.path.name, sample.text) for sample in samples] == [("1.jpg", ""), ("2.jpg", ""), ("3.jpg", "a")]

@@ -106,8 +106,8 @@ def test_every_fault_is_found_by_file_and_line(tmp_path: Path):
     assert len(diagnosis.samples) + len(diagnosis.findings) == len(lines)
 
 
-def test_a_blank_row_is_no_fault(tmp_path: Path):
-    """Rows without writing measure whether a recognizer invents text; training has nothing to learn from them."""
+def test_a_blank_line_is_no_error(tmp_path: Path):
+    """Text lines without writing measure whether a recognizer invents text; training has nothing to learn from them."""
     draw(tmp_path / "1.png")
     draw(tmp_path / "2.png")
     lines = ["1.png\tab", "2.png\t", "none.png\t"]
@@ -132,7 +132,7 @@ def test_a_label_fits_by_its_repeats(tmp_path: Path):
     assert kinds(diagnosis.findings) == [("label too long", 2)]
 
 
-def test_the_last_columns_of_a_row_count_as_a_step(tmp_path: Path):
+def test_the_last_columns_of_a_line_count_as_a_time_step(tmp_path: Path):
     """The network's output rounds up; a doctor that rounds down leaves out what training could use."""
     draw(tmp_path / "1.png", 42, 40)
     assert diagnose(label_file(tmp_path, ["1.png\t" + "abc" * 3 + "ab"])).is_clean
@@ -217,7 +217,7 @@ def test_a_common_folder_name_is_no_writer(tmp_path: Path):
 
 
 def test_folders_that_say_nothing_of_writers_share_none(tmp_path: Path):
-    """Made rows are numbered into folders; 000 on both sides is no leak, though one and the same image is."""
+    """Synthetic lines are numbered into folders; 000 on both sides is no leak, though one and the same image is."""
     names = ["000/1.png", "001/1.png"], ["000/2.png", "001/2.png"]
     assert sides(tmp_path, *names, writer_folders=False) == []
     assert sides(tmp_path, *names) != []
@@ -286,7 +286,7 @@ def test_the_characters_are_those_of_the_weights_that_training_starts_from(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("Architecture.args.hieght=40", "Architecture.args.hieght: crnn_mv3_slim has no such argument"),
         ("Architecture.args.layers=0", "Architecture.args.layers: 0 is not allowed; it may be 1 or more"),
@@ -297,12 +297,14 @@ def test_the_characters_are_those_of_the_weights_that_training_starts_from(tmp_p
         ),
     ],
 )
-def test_a_wrong_name_of_a_model_or_an_augmentation_is_blamed_on_who_set_it(tmp_path: Path, override: str, told: str):
+def test_a_wrong_name_of_a_model_or_an_augmentation_is_reported_at_its_place(
+    tmp_path: Path, override: str, message: str
+):
     """With files based on each other, an error without a file's name sends the reader to the wrong one."""
     path = config_file(tmp_path)
     with pytest.raises(SlimError) as caught:
         check_config(load_config(path, [override]))
-    assert str(caught.value).startswith(f"-o {override}: {told}")
+    assert str(caught.value).startswith(f"-o {override}: {message}")
     path.write_text(path.read_text(encoding="utf-8").replace("height", "hieght"), encoding="utf-8")
     with pytest.raises(SlimError) as caught:
         check_config(load_config(path))

@@ -1,4 +1,4 @@
-"""Fake quantization: the grids are ONNX's, gradients are the papers', kernels and rebuilt networks do the same."""
+"""Fake quantization: rounding is ONNX's, gradients are the papers', kernels and rebuilt networks do the same."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def made(kind, bits, zero_point, scale):
 
 def grid_of(layers):
     """`layers` for `fake_quantize` that give every layer 8 bits."""
-    grid = {"bits": 8, "zero_point": 128}
+    spec = {"bits": 8, "zero_point": 128}
     found = {}
     for path, layer in layers.items():
-        found[path] = {"inputs": [grid, grid] if isinstance(layer, Add) else [grid]}
+        found[path] = {"inputs": [spec, spec] if isinstance(layer, Add) else [spec]}
         if not isinstance(layer, Add):
             found[path]["weight_bits"] = 8
         if isinstance(layer, nn.LSTM):
@@ -108,7 +108,7 @@ def test_weights_lie_on_symmetric_grids_by_channel():
         assert np.all(distance <= scale * 0.5001 + 1e-6)
 
 
-def test_a_narrower_grid_clips_weights():
+def test_a_narrower_range_clips_weights():
     """Lost otherwise: the scales that calibration found would not be those that the network uses."""
     weight = paddle.randn([3, 50])
     wanted = np.array([0.1, 0.2, 0.15], np.float32)
@@ -214,7 +214,7 @@ def test_paddleslim_wraps_what_is_rebuilt_without_it():
     wrapped = build_model("crnn_mv3_slim", TINY, 12)
     layers = grid_of(plain_layers(wrapped))
     names = list(model_state(wrapped))
-    wrap_for_quantization(wrapped, [path for path, grids in layers.items() if "weight_bits" in grids])
+    wrap_for_quantization(wrapped, [path for path, settings in layers.items() if "weight_bits" in settings])
     fake_quantize(wrapped, "pact", layers)
     assert [(path, type(layer)) for path, layer in wrapped.named_sublayers()] == [
         (path, type(layer)) for path, layer in rebuilt.named_sublayers()
@@ -265,8 +265,8 @@ def test_a_tensor_that_two_layers_read_has_one_grid():
     assert block.add.inputs[0] is block.expand[0]._fake_quant_input
     assert sum("clip" in name for name in model_state(block)) == 4
     block.expand[0]._fake_quant_input.clip.set_value(np.array([3.0], np.float32))
-    grids = quant_params_of(block)
-    assert grids["add"].inputs[0] == grids["expand.0"].inputs[0]
+    params = quant_params_of(block)
+    assert params["add"].inputs[0] == params["expand.0"].inputs[0]
 
 
 def test_folding_the_batch_norm_leaves_the_integers_alone():
@@ -279,12 +279,12 @@ def test_folding_the_batch_norm_leaves_the_integers_alone():
     fake_quantize(net, "pact", {"0": {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 8}})
     net.eval()
     x = paddle.rand([2, 3, 6, 7]) * 2 - 1
-    grids = quant_params_of(net)["0"]
+    params = quant_params_of(net)["0"]
     factor = (norm.weight / (norm._variance + norm._epsilon).sqrt()).numpy()
     folded = net[0].weight.numpy() * factor.reshape(5, 1, 1, 1)
-    scale = (grids.weight.scale * np.abs(factor)).reshape(5, 1, 1, 1)
+    scale = (params.weight.scale * np.abs(factor)).reshape(5, 1, 1, 1)
     weight = np.clip(np.rint(folded / scale), -127, 127) * scale
-    given = quantize_linear(x.numpy(), grids.inputs[0].scale, grids.inputs[0].zero_point, 8)
+    given = quantize_linear(x.numpy(), params.inputs[0].scale, params.inputs[0].zero_point, 8)
     bias = norm.bias.numpy() - norm._mean.numpy() * factor
     wanted = nn.functional.conv2d(paddle.to_tensor(given), paddle.to_tensor(weight), paddle.to_tensor(bias))
     np.testing.assert_allclose(net(x), wanted, atol=2e-4)  # the bias is an integer, too
@@ -313,9 +313,9 @@ def test_biases_are_rounded_as_the_integer_twin_does():
     layers = {"0": {"inputs": [{"bits": 8, "zero_point": 128, "fixed": True}], "weight_bits": 8}}
     fake_quantize(net, "pact", layers)
     net.eval()
-    grids = quant_params_of(net)["0"]
+    params = quant_params_of(net)["0"]
     factor = (net[1].weight / (net[1]._variance + net[1]._epsilon).sqrt()).numpy()
-    unit = grids.inputs[0].scale * grids.weight.scale * np.abs(factor)
+    unit = params.inputs[0].scale * params.weight.scale * np.abs(factor)
     sums = net(paddle.rand([1, 3, 8, 8]) * 2 - 1).numpy() / unit.reshape(1, 5, 1, 1)
     assert np.abs(sums - np.rint(sums)).max() < 0.05
     net.train()

@@ -1,4 +1,4 @@
-"""Training rows: reproducible, complete, and still readable after augmentation."""
+"""Training lines: reproducible, complete, and still readable after augmentation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rows_of(folder, ratios=None, workers=1, augment=ALL, steps=lambda width: wid
 
 
 def lines_of_epoch(rows, epoch):
-    """The label lines, counted from 1, of an epoch's rows in their order."""
+    """The label lines, counted from 1, of an epoch's samples in their order."""
     batches = islice(rows.batches(epoch * len(rows)), len(rows))
     return [int(source.rsplit(":", 1)[1]) for batch in batches for source in batch.sources]
 
@@ -64,7 +64,7 @@ def test_an_epoch_shows_every_sample_as_often_as_its_ratio_says(tmp_path):
 
 
 def test_a_fraction_of_a_file_is_a_fresh_one_in_each_epoch(tmp_path):
-    """Lost otherwise: of a large file with a small ratio, most rows would never be seen."""
+    """Lost otherwise: of a large file with a small ratio, most lines would never be seen."""
     rows = rows_of(tmp_path, ratios=[1.0] * 1 + [0.5] * 6, augment=[])
     epochs = [[line for line in lines_of_epoch(rows, epoch) if line > 1] for epoch in range(8)]
     for lines in epochs:
@@ -72,7 +72,7 @@ def test_a_fraction_of_a_file_is_a_fresh_one_in_each_epoch(tmp_path):
     assert set().union(*epochs) == set(range(2, 8))
 
 
-def test_rows_of_a_batch_have_near_equal_widths(tmp_path):
+def test_lines_of_a_batch_have_near_equal_widths(tmp_path):
     """Lost otherwise: a third of the computing time would go into padding."""
     rows = rows_of(tmp_path, ratios=[20.0] * 7, augment=[Augmentation(name="squeeze", p=1.0)])
     filled = [(b.image != 0).any(axis=(1, 2)).mean() for b in islice(rows.batches(0), TrainingLines.group_batches)]
@@ -80,14 +80,14 @@ def test_rows_of_a_batch_have_near_equal_widths(tmp_path):
 
 
 def test_epochs_differ(tmp_path):
-    """Lost otherwise: training would see the same augmented rows in the same order again and again."""
+    """Lost otherwise: training would see the same augmented lines in the same order again and again."""
     rows = rows_of(tmp_path)
     first, second = (next(rows.batches(epoch * len(rows))) for epoch in range(2))
     assert first.image.shape != second.image.shape or not np.array_equal(first.image, second.image)
 
 
 def test_labels_and_padding(tmp_path):
-    """Lost otherwise: the loss would compare rows with other rows' texts, or learn from padding."""
+    """Lost otherwise: the loss would compare lines with other lines' texts, or learn from padding."""
     rows = rows_of(tmp_path, augment=[])
     for batch in islice(rows.batches(0), len(rows)):
         for image, label, length, source in zip(batch.image, batch.labels, batch.lengths, batch.sources):
@@ -99,7 +99,7 @@ def test_labels_and_padding(tmp_path):
 
 
 def test_another_pen_leaves_the_writing():
-    """Lost otherwise: fine strokes would vanish, and a blank row be trained with a text."""
+    """Lost otherwise: fine strokes would vanish, and a blank line be trained with a text."""
     image = np.full((60, 300, 3), 220, np.uint8)
     image[20:40, 50:52] = 40  # a stroke two pixels wide
     transform, ink = TRANSFORMS["pen"](1.0), []
@@ -110,7 +110,7 @@ def test_another_pen_leaves_the_writing():
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMS))
-def test_each_augmentation_changes_the_picture_and_keeps_it_a_row(name):
+def test_each_augmentation_changes_the_image_and_keeps_it_a_line(name):
     """Lost otherwise: an augmentation named in a config would do nothing, or hand on something that is no image."""
     rng = np.random.default_rng(0)
     text = "Thôn Ba Làng Hạ"
@@ -152,7 +152,7 @@ def test_glued_words_carry_the_text_of_the_words_that_were_glued():
     assert (result.image < 120).any(axis=2).sum() == pytest.approx(sum(inks), rel=0.1)
 
 
-def test_words_are_glued_within_a_writer_and_within_a_row_where_none_is_known(tmp_path):
+def test_words_are_glued_within_a_writer_and_within_a_line_where_none_is_known(tmp_path):
     """Lost otherwise: half of a line would be in one hand on one paper and half in another, as no real line is."""
     glue = [Augmentation(name="glue_words", p=1.0)]
     flags = [True, True, True, False, False, False, False]  # the first three are one writer's
@@ -169,7 +169,7 @@ def test_words_are_glued_within_a_writer_and_within_a_row_where_none_is_known(tm
     assert mixed and reordered
 
 
-def test_a_word_that_is_longer_than_a_row_may_be_is_kept_whole():
+def test_a_word_that_is_longer_than_a_line_may_be_is_kept_whole():
     """Lost otherwise: one odd label would crash a training in the middle."""
     text = f"{'a' * 80} b"
     row = LineImage(draw_row(text), text, lambda rng: LineImage(draw_row("c d"), "c d", None))
@@ -178,7 +178,7 @@ def test_a_word_that_is_longer_than_a_row_may_be_is_kept_whole():
         assert augment(row, np.random.default_rng(seed), lambda row: True).text
 
 
-def test_words_are_cut_where_the_gaps_are_and_doubtful_rows_are_left_alone():
+def test_words_are_cut_where_the_gaps_are_and_doubtful_lines_are_left_alone():
     """Lost otherwise: cut words would carry the wrong label."""
     text = "Thôn Ba Làng Hạ"
     pieces = split_words(draw_row(text), text)
@@ -191,7 +191,7 @@ def test_words_are_cut_where_the_gaps_are_and_doubtful_rows_are_left_alone():
 
 
 def test_an_augmentation_that_leaves_too_few_steps_is_taken_back(tmp_path):
-    """Lost otherwise: squeezed rows would give CTC an impossible label, an infinite loss."""
+    """Lost otherwise: squeezed lines would give CTC an impossible label, an infinite loss."""
     squeeze = [Augmentation(name="squeeze", p=1.0, strength=2.0)]
     narrow = rows_of(tmp_path, augment=squeeze, steps=lambda width: width // 7)
     for batch in islice(narrow.batches(0), 3 * len(narrow)):
@@ -216,8 +216,8 @@ def test_percentile_is_numpys(share: float):
         assert percentile(plane, share) == pytest.approx(np.percentile(plane, share), abs=1e-9)
 
 
-def test_decoded_rows_are_kept_as_far_as_there_is_room():
-    """Lost otherwise: memory would grow without limit, or every row would be decoded in every epoch."""
+def test_decoded_images_are_cached_as_far_as_there_is_room():
+    """Lost otherwise: memory would grow without limit, or every line would be decoded in every epoch."""
     cache, made = ImageCache(0.0001), []  # 100 bytes
 
     def make(number: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def test_what_would_fall_apart_is_shrunk_less():
     ],
     ids=["ignored", "small", "small and slanting", "crosses itself", "spike", "a point"],
 )
-def test_what_cannot_be_judged_is_masked(outline, ignored):
+def test_ignored_and_invalid_polygons_are_masked(outline, ignored):
     """Punished for finding an unreadable text, or for missing it, a network learns noise."""
     maps = maps_of(outline, rectangle(20, 85, 100, 30), ignored=[ignored, False])
     alone = maps_of(rectangle(20, 85, 100, 30))

@@ -105,7 +105,7 @@ def test_pages_without_text_are_scored():
 
 
 def test_direction_scores_equal_hand_counts():
-    """A classifier that turns good rows over would look harmless, or one that turns nothing over useful."""
+    """A classifier that turns upright lines over would look harmless, or one that turns nothing over useful."""
     results = [
         (False, True, 0.99),
         (False, False, 0.6),  # wrong, but with too low a score to be turned
@@ -136,7 +136,7 @@ def test_better():
 
 
 class FixedReader:
-    """Reads "Hà Nội" from every row and remembers how many rows it was given."""
+    """Reads "Hà Nội" from every line and remembers how many lines it was given."""
 
     def __init__(self):
         self.rows = 0
@@ -169,8 +169,8 @@ def test_an_unreadable_image_counts_as_read_empty(tmp_path: Path):
     assert str(samples[1].path) in result.unreadable[0][1]
 
 
-def test_blank_rows_are_evaluated(tmp_path: Path):
-    """What a reader makes up for empty rows would cost it nothing."""
+def test_blank_lines_are_evaluated(tmp_path: Path):
+    """What a recognizer invents for blank lines would cost it nothing."""
     samples, _ = read_label_file(write_rows(tmp_path, ["Hà Nội", ""]))
     result = evaluate(FixedReader(), samples)
     assert [(line.reference, line.distance) for line in result.lines] == [("Hà Nội", 0), ("", 6)]

@@ -68,18 +68,18 @@ def test_the_trunks_maps_halve_and_end_with_its_output(size):
 @pytest.mark.parametrize("height", [32, 33, 40, 48, 64])
 @pytest.mark.parametrize("width", [1, 30, 33, 100])
 def test_heights_and_widths(height, width):
-    """Lost otherwise: some rows would crash the recognizer, or give other steps than the length check counts on."""
+    """Lost otherwise: some lines would crash the recognizer, or have other steps than the length check counts on."""
     model = build_model("crnn_mv3_slim", {"height": height, "scale": 0.35, "hidden": 16}, CLASSES)
     model.eval()
     assert model(paddle.zeros([1, 3, height, width])).shape == [1, time_steps_for_width(width), CLASSES]
 
 
-@pytest.mark.parametrize(("height", "rows"), [(32, 2), (40, 3), (50, 4)])
-def test_without_the_last_halving_the_features_keep_twice_the_rows(height, rows):
+@pytest.mark.parametrize(("height", "feature_height"), [(32, 2), (40, 3), (50, 4)])
+def test_without_the_last_halving_the_features_have_twice_the_height(height, feature_height):
     """Lost otherwise: the finer network would cost twice as much there and see no more, or refuse some heights."""
     fine = build_model("crnn_mv3_slim", {"scale": 0.35, "height": height, "height_stride": 16}, classes=5)
     fine.eval()
-    assert fine.collapse[0].weight.shape[2] == rows
+    assert fine.collapse[0].weight.shape[2] == feature_height
     assert fine(paddle.zeros([1, 3, height, 97])).shape == [1, time_steps_for_width(97), 5]
 
 
@@ -87,7 +87,7 @@ def test_the_slim_recognizer_is_slim_and_has_steps_for_seventy_characters():
     """Lost otherwise: the model that ships would outgrow its promise, or long addresses could not be read at all."""
     model = build_model("crnn_mv3_slim", {}, CLASSES)
     assert parameter_count(model) <= 1_600_000
-    assert time_steps_for_width(13 * model.height) >= 70  # address rows are at least 13 times as wide as high
+    assert time_steps_for_width(13 * model.height) >= 70  # address lines are at least 13 times as wide as high
 
 
 def test_the_cost_of_a_small_network_by_hand():

@@ -158,8 +158,8 @@ def test_a_training_on_empty_pages_is_refused(tmp_path):
         diagnose_pages(config_of(tmp_path), progress=False)
 
 
-def test_blank_rows_teach_no_direction(tmp_path):
-    """Lost otherwise: rows without writing would be learned as upright or upside down, by chance."""
+def test_blank_lines_teach_no_direction(tmp_path):
+    """Lost otherwise: lines without writing would be learned as upright or upside down, by chance."""
     write_rows(tmp_path, ["ab", "", "cd"])
     write_rows(tmp_path, ["ab"], "val.txt")
     train, evaluation = diagnose_crops(config_of(tmp_path, "dir_cls_mv3_slim"), progress=False)

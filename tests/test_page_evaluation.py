@@ -80,8 +80,8 @@ def test_a_page_without_lines_has_errors_only_where_something_was_read():
     assert score_reading(page(), [], [A], ["x"]).cer == 1
 
 
-def test_only_wanted_rows_count():
-    """The figure of the handwriting would be that of the print around it."""
+def test_only_wanted_lines_count():
+    """The CER of the handwriting would be that of the print around it."""
     assert flags(page("Hà Nội", "###", "Họ và tên"), {"Hà Nội"}) == [False, True, True]
     assert flags(page("Hà Nội", "###"), None) == [False, True]
 
@@ -134,7 +134,7 @@ def test_pages_are_scored_by_folder_and_the_worst_are_drawn(tmp_path: Path):
 
 
 def test_directions_are_scored_both_ways_up(tmp_path: Path):
-    """A classifier that always says upright would seem right, as all rows of a label file are."""
+    """A classifier that always says upright would seem right, as all lines of a label file are."""
     dark_left = np.full((48, 192, 3), 255, np.uint8)
     dark_left[:, :60] = 0
     cv2.imwrite(str(tmp_path / "good.png"), dark_left)
@@ -210,8 +210,8 @@ def test_the_page_has_the_figures_and_no_text_of_a_label(tmp_path: Path):
         assert wanted in text, wanted
 
 
-def test_a_page_without_times_or_rivals_is_made(tmp_path: Path):
-    """Figures without RapidOCR, or taken on a busy machine, would have no page."""
+def test_a_report_without_times_or_baselines_is_written(tmp_path: Path):
+    """Results without RapidOCR, or measured on a busy machine, would have no report."""
     some = figures()
     del some["sides"]["rapidocr"]
     text = report("pipeline", read_record(Pipeline, {**some, "speed": {}, "only_rows": None}, "it"))

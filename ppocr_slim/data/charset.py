@@ -43,6 +43,9 @@ class Charset:
     def load(cls, path: str | Path) -> Charset:
         """Read a PaddleOCR dictionary: one character per line, in any order. Blank lines are skipped.
 
+        Returns:
+            The characters, sorted.
+
         Raises:
             SlimError: the file cannot be read or is empty, or a line holds more than one character or repeats one.
         """

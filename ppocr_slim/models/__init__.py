@@ -1,4 +1,4 @@
-"""Networks: plain paddle layers, and the table by which a config names them."""
+"""Network architectures as plain Paddle layers, and the registry of their names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ppocr_slim.models.state import name_parameters
 
 
 class Builder(NamedTuple):
-    """A network by name: the task that it is for ("det", "cls" or "rec"), and the function that builds it."""
+    """An entry of the registry: the task ("det", "cls" or "rec") and the function that builds the network."""
 
     task: str
     build: Callable
@@ -31,7 +31,7 @@ MODELS: dict[str, Builder] = {
     "dir_cls_mv3_slim": Builder("cls", dir_cls_mv3_slim),
 }
 
-# What the builders' arguments may be: argument -> (whether a value is right, the same in words)
+# Valid values of the builders' arguments: argument -> (predicate, the same in words)
 ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "height": (lambda value: 32 <= value <= 64, "32 to 64"),
     "width": (lambda value: 64 <= value <= 640, "64 to 640"),
@@ -46,12 +46,16 @@ ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect.BoundArguments:
-    """Check a model's name and arguments, their types and their values, without building it.
+    """Check the name of a model and the names, types and values of its arguments, without building it.
 
-    Returns the bound arguments with the builder's defaults filled in.
+    Args:
+        where: the key of the model in the config, for messages.
+
+    Returns:
+        The bound arguments, with the builder's defaults filled in.
 
     Raises:
-        WrongKeyError: naming `where` and the nearest right name, or what the value may be.
+        WrongKeyError: one of them is wrong; the message names the closest match or the valid values.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, 1)
@@ -77,10 +81,17 @@ def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect
 
 
 def build_model(name: str, args: Mapping, classes: int = 0, where: str = "Architecture"):
-    """The network `name` with `args`; bad values raise SlimError.
+    """Build the network `name` with the arguments `args`.
 
     Args:
-        classes: output classes of a recognizer; other networks have none to be told.
+        classes: number of output classes of a recognizer; ignored for other networks.
+        where: the key of the model in the config, for messages.
+
+    Returns:
+        The network, with structured parameter names.
+
+    Raises:
+        WrongKeyError: see `bind_model`.
     """
     bound = bind_model(name, args, where)
     if "classes" in bound.arguments:

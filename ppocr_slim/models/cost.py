@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, memory."""
+"""Cost of a network: parameters, multiply-adds, memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 
 
 class Cost(NamedTuple):
-    """Of one forward pass.
+    """Cost of one forward pass.
 
     Attributes:
-        parameters: trainable numbers.
-        flops: multiply-adds of convolutions, linear layers and LSTMs. Paddle's own counter leaves the LSTM out,
-            which is half of a slim recognizer.
-        activation_bytes: of all layers' outputs in float32: what training keeps for the backward pass, at least.
+        parameters: number of trainable parameters.
+        flops: multiply-adds of convolutions, linear layers and LSTMs. Paddle's own counter omits the LSTM, which is
+            half of a slim recognizer.
+        activation_bytes: size of all layers' outputs in float32: the minimum that training keeps for the backward pass.
     """
 
     parameters: int
@@ -26,18 +26,18 @@ class Cost(NamedTuple):
 
 
 def parameter_count(model: nn.Layer) -> int:
-    """Trainable numbers in a model."""
+    """Return the number of trainable parameters."""
     return sum(int(p.size) for p in model.parameters() if p.trainable)
 
 
 def measure_cost(model: nn.Layer, shape: Sequence[int]) -> Cost:
-    """Count on an input of `shape` [N, 3, H, W]; the model is left in the mode that it was in."""
+    """Return the cost on an input of `shape` [N, 3, H, W]; the training mode is restored."""
     flops = activations = 0
 
     def count(path, layer, inputs, result):
         nonlocal flops, activations
         if layer.sublayers() and not isinstance(layer, (nn.LSTM, QuantizedConv2D, QuantizedLinear)):
-            return  # its parts are counted
+            return  # its sublayers are counted
         activations += int(result.size) * 4
         if isinstance(layer, (nn.Conv2D, QuantizedConv2D)):
             flops += int(result.size) * int(layer.weight.size) // int(layer.weight.shape[0])
@@ -60,7 +60,7 @@ def watch(
 ) -> None:
     """Call `see(path, layer, inputs, output)` for each layer that runs when the model evaluates zeros of `shape`.
 
-    Of several outputs it gets the first. The model is left in the mode that it was in.
+    Of several outputs only the first is passed. The training mode is restored.
     """
 
     def hook(path: str) -> Callable:
@@ -76,7 +76,7 @@ def watch(
         with paddle.no_grad():
             model(paddle.zeros(list(shape)))
     finally:
-        for each in hooks:
-            each.remove()
+        for handle in hooks:
+            handle.remove()
         if was_training:
             model.train()

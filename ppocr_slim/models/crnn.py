@@ -9,11 +9,11 @@ from paddle.nn import functional
 from ppocr_slim.models.mobilenet_v3 import TEXT_LINE_STRIDES, MobileNetV3
 
 LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
-TYPICAL_ASPECT = 15  # width over height of an address row, on which figures are given
+TYPICAL_ASPECT = 15  # width / height of a typical address line, for cost and latency measurements
 
 
 class TimeSteps(nn.Layer):
-    """Feature maps of one row as time steps: [N, C, 1, T] -> [N, T, C]."""
+    """Feature maps of height 1 as a sequence of time steps: [N, C, 1, T] -> [N, T, C]."""
 
     def forward(self, x):
         return x.squeeze(2).transpose([0, 2, 1])
@@ -29,25 +29,31 @@ class LineDropout(nn.Layer):
     def forward(self, x):
         if not self.training or not self.p:
             return x
-        return x * self.mask(x).expand_as(x)  # Paddle's gradient of a product of unlike shapes takes five times as long
+        return x * self.mask(x).expand_as(x)  # Paddle's gradient of a broadcast product takes five times as long
 
     def mask(self, x):
-        """A new mask for x, [N, 1, C]: 0, or 1 / (1 - p)."""
+        """Return a new mask [N, 1, C] for x: 0, or 1 / (1 - p)."""
         return functional.dropout(paddle.ones([x.shape[0], 1, x.shape[2]]), self.p)
 
 
 class CRNN(nn.Layer):
     """Convolutions, BiLSTM and CTC head for one text line.
 
-    image [N, 3, height, W] float32 in [-1, 1] -> logits [N, T, classes] float32, T = ceil(W / 4) (see
-    `runtime.preprocess.time_steps_for_width`), class 0 the CTC blank. Every width is legal; the height is
-    fixed when the model is built.
+    Input: image [N, 3, height, W] float32 in [-1, 1]. Output: logits [N, T, classes] float32, T = ceil(W / 4) (see
+    `runtime.preprocess.time_steps_for_width`); class 0 is the CTC blank. Any width is valid; the height is fixed when
+    the model is built.
 
     Args:
-        backbone: gives [N, C, ceil(height / height_stride), T].
+        backbone: returns [N, C, ceil(height / height_stride), T].
+        height: input height, pixels.
+        height_stride: total stride of the backbone along the height.
+        hidden: hidden units of each LSTM direction.
+        layers: number of LSTM layers.
+        dropout: probability before the LSTM and before the head.
+        classes: number of classes, with the blank.
 
     Attributes:
-        typical_input: the shape on which figures are given.
+        typical_input: input shape for cost and latency measurements.
     """
 
     def __init__(
@@ -61,15 +67,17 @@ class CRNN(nn.Layer):
         classes: int,
     ):
         super().__init__()
-        rows = -(-height // height_stride)  # halving five times, rounding up each time, comes to the same
+        feature_height = -(-height // height_stride)  # equal to halving and rounding up several times
         self.height = height
         self.typical_input = (1, 3, height, TYPICAL_ASPECT * height)
         self.backbone = backbone
         features = backbone.out_channels * LAST_EXPANSION
-        # MobileNetV3's last 1x1 convolution, but over the rows that are left: a mean over them would forget whether
-        # a mark stood above or below its letter.
+        # MobileNetV3's last 1x1 convolution, but over the whole remaining height: a mean over it would lose whether a
+        # diacritic is above or below its letter.
         self.collapse = nn.Sequential(
-            nn.Conv2D(backbone.out_channels, features, (rows, 1), bias_attr=False), nn.BatchNorm2D(features), nn.ReLU()
+            nn.Conv2D(backbone.out_channels, features, (feature_height, 1), bias_attr=False),
+            nn.BatchNorm2D(features),
+            nn.ReLU(),
         )
         self.steps = TimeSteps()
         self.dropout = LineDropout(dropout)
@@ -80,17 +88,19 @@ class CRNN(nn.Layer):
         return self.outputs(image)["logits"]
 
     def outputs(self, image) -> dict[str, paddle.Tensor]:
-        """The logits and what they were made from.
+        """Return the logits and the activations that distillation uses.
 
-        "features" [N, T, C], of the convolutions; "encoded" [N, T, 2 * hidden], of the LSTM; "logits" [N, T, classes].
+        Returns:
+            {"features": [N, T, C] of the convolutions, "encoded": [N, T, 2 * hidden] of the LSTM,
+            "logits": [N, T, classes]}.
         """
         features = self.steps(self.collapse(self.backbone(image)))
         encoded, _ = self.encoder(self.dropout(features))
         return {"features": features, "encoded": encoded, "logits": self.head(self.dropout(encoded))}
 
 
-def _trunk(backbone: str, scale: float, se: bool, hard_swish: bool, height_stride: int) -> MobileNetV3:
-    """With a stride of 16 the last halving is left out: marks over a letter keep a row of their own for longer."""
+def _backbone(backbone: str, scale: float, se: bool, hard_swish: bool, height_stride: int) -> MobileNetV3:
+    """Return the backbone; a height stride of 16 omits the last halving: diacritics keep their own pixel row."""
     *strides, last = TEXT_LINE_STRIDES
     return MobileNetV3(backbone, scale, se, hard_swish, [*strides, last if height_stride == 32 else (1, 1)])
 
@@ -107,9 +117,9 @@ def crnn_mv3_slim(
     layers: int = 2,
     dropout: float = 0.1,
 ) -> CRNN:
-    """The recognizer that ships: at most 1.6 M parameters with its defaults."""
-    trunk = _trunk(backbone, scale, se, hard_swish, height_stride)
-    return CRNN(trunk, height, height_stride, hidden, layers, dropout, classes)
+    """Return the released recognizer: at most 1.6 M parameters with the defaults."""
+    features = _backbone(backbone, scale, se, hard_swish, height_stride)
+    return CRNN(features, height, height_stride, hidden, layers, dropout, classes)
 
 
 def crnn_teacher(
@@ -124,6 +134,6 @@ def crnn_teacher(
     layers: int = 2,
     dropout: float = 0.2,
 ) -> CRNN:
-    """The large recognizer that slim ones learn from."""
-    trunk = _trunk(backbone, scale, se, hard_swish, height_stride)
-    return CRNN(trunk, height, height_stride, hidden, layers, dropout, classes)
+    """Return the large recognizer, the teacher in distillation."""
+    features = _backbone(backbone, scale, se, hard_swish, height_stride)
+    return CRNN(features, height, height_stride, hidden, layers, dropout, classes)

@@ -1,5 +1,6 @@
-"""DB for text detection (Liao et al. 2020, arXiv:1911.08947) on MobileNetV3, with the light head of PP-OCR
-(arXiv:2009.09941).
+"""DB for text detection (Liao et al. 2020, arXiv:1911.08947) on MobileNetV3.
+
+The head is the light one of PP-OCR (arXiv:2009.09941).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from ppocr_slim.models.mobilenet_v3 import ConvNormAct, MobileNetV3
 
 STEEPNESS = 50  # k of the paper's equation 2
 LEVELS = 4  # strides 4, 8, 16, 32
-PAGE_STRIDES = ((2, 2),) * 5  # text stands anywhere on a page: both sides are halved alike
+PAGE_STRIDES = ((2, 2),) * 5  # text is anywhere on a page: height and width are halved alike
 
 
 class FeaturePyramid(nn.Layer):
-    """Feature maps of all sizes in one (Lin et al. 2017, arXiv:1612.03144), as DB joins them.
+    """Feature pyramid network (Lin et al. 2017, arXiv:1612.03144) with DB's concatenation of all levels.
 
-    Maps [N, C_i, H / 2^i, W / 2^i], the largest first -> [N, channels, H, W].
+    Input: maps [N, C_i, H / 2^i, W / 2^i], the largest first. Output: [N, channels, H, W].
     """
 
     def __init__(self, inputs: Sequence[int], channels: int):
@@ -42,9 +43,9 @@ class FeaturePyramid(nn.Layer):
 
 
 class Sigmoid(nn.Layer):
-    """1 / (1 + exp(-x)) of each number.
+    """Element-wise sigmoid.
 
-    Paddle 3.2's own cannot be exported: it has lost its form for the old program format.
+    Paddle 3.2's own cannot be exported: it no longer supports the old program format.
     """
 
     def forward(self, x):
@@ -57,7 +58,7 @@ class Sigmoid(nn.Layer):
 
 
 class MapHead(nn.Sequential):
-    """One map at four times the size of its input, 0 to 1: [N, channels, H, W] -> [N, 1, 4 H, 4 W]."""
+    """Head for one map in [0, 1], at four times the input size: [N, channels, H, W] -> [N, 1, 4 H, 4 W]."""
 
     def __init__(self, channels: int):
         inner = channels // 4
@@ -72,13 +73,13 @@ class MapHead(nn.Sequential):
 
 
 class DB(nn.Layer):
-    """Where text is: a segmentation whose threshold is learned.
+    """Text segmentation with differentiable binarization, in which the threshold is learned.
 
-    image [N, 3, H, W] float32, H and W multiples of 32 -> probability [N, 1, H, W] float32 in evaluation mode; in
-    training mode [N, 3, H, W]: probability, threshold, and the approximate binary map of the two.
+    Input: image [N, 3, H, W] float32, H and W multiples of 32. Output in evaluation mode: probability [N, 1, H, W]
+    float32; in training mode [N, 3, H, W]: probability, threshold and the approximate binary map of both.
 
     Attributes:
-        typical_input: the shape on which figures are given.
+        typical_input: input shape for cost and latency measurements.
         training_only: see `models.state.training_only`.
     """
 
@@ -96,26 +97,26 @@ class DB(nn.Layer):
         return self.outputs(image)["maps"] if self.training else self.probability(self.features(image))
 
     def outputs(self, image) -> dict[str, paddle.Tensor]:
-        """{"features" [N, channels, H/4, W/4] of the neck, "maps" [N, 3, H, W] as in training mode}."""
+        """Return {"features": [N, channels, H/4, W/4] of the neck, "maps": [N, 3, H, W] as in training mode}."""
         features = self.features(image)
         probability, threshold = self.probability(features), self.threshold(features)
         binary = functional.sigmoid(STEEPNESS * (probability - threshold))
         return {"features": features, "maps": paddle.concat([probability, threshold, binary], axis=1)}
 
     def features(self, image) -> paddle.Tensor:
-        """[N, channels, H/4, W/4]: what both heads look at."""
+        """Return the input of both heads, [N, channels, H/4, W/4]."""
         return self.neck(self.backbone.maps(image)[-LEVELS:])
 
 
 def db_mv3_slim(
     backbone: str = "large", scale: float = 0.5, se: bool = False, hard_swish: bool = False, channels: int = 96
 ) -> DB:
-    """The small detector."""
+    """Return the small detector."""
     return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)
 
 
 def db_teacher(
     backbone: str = "large", scale: float = 1.0, se: bool = True, hard_swish: bool = True, channels: int = 256
 ) -> DB:
-    """The large detector that slim ones learn from."""
+    """Return the large detector, the teacher in distillation."""
     return DB(MobileNetV3(backbone, scale, se, hard_swish, PAGE_STRIDES), channels)

@@ -1,4 +1,4 @@
-"""Which way up a line of text is: PP-OCR's direction classifier (arXiv:2009.09941) on MobileNetV3."""
+"""The text direction classifier of PP-OCR (arXiv:2009.09941) on MobileNetV3."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from ppocr_slim.models.mobilenet_v3 import ConvNormAct, MobileNetV3, scaled
 
 CLASSES = 2  # upright, upside down
 LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
-STRIDES = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 2))  # a crop is four times as wide as high
+STRIDES = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 2))  # an input is four times as wide as high
 
 
 class DirectionClassifier(nn.Layer):
-    """image [N, 3, height, width] float32 in [-1, 1] -> logits [N, 2] float32: upright, upside down."""
+    """Classifier of text lines as upright or upside down.
+
+    Input: image [N, 3, height, width] float32 in [-1, 1]. Output: logits [N, 2] float32: upright, upside down.
+
+    Attributes:
+        typical_input: input shape for cost and latency measurements.
+    """
 
     def __init__(self, backbone: MobileNetV3, height: int, width: int):
         super().__init__()
@@ -29,7 +35,7 @@ class DirectionClassifier(nn.Layer):
         return self.outputs(image)["logits"]
 
     def outputs(self, image) -> dict[str, paddle.Tensor]:
-        """{"features" [N, C], "logits" [N, 2]}."""
+        """Return {"features": [N, C], "logits": [N, 2]}."""
         features = self.pool(self.last(self.backbone(image))).flatten(1)
         return {"features": features, "logits": self.head(features)}
 
@@ -42,5 +48,5 @@ def dir_cls_mv3_slim(
     se: bool = False,
     hard_swish: bool = False,
 ) -> DirectionClassifier:
-    """The classifier that ships."""
+    """Return the released direction classifier."""
     return DirectionClassifier(MobileNetV3(backbone, scale, se, hard_swish, STRIDES), height, width)

@@ -1,24 +1,24 @@
-"""Fake quantization: a float network that computes what its integer twin would, and can be trained doing so.
+"""Fake quantization: a float network that simulates the integer arithmetic of its INT8 model, also in training.
 
-Each input of a quantized layer is rounded to the grid of an unsigned integer, x = (q - zero_point) * scale with
-q = clip(rint(x / scale) + zero_point, 0, 2^bits - 1): that is ONNX's QuantizeLinear and DequantizeLinear, with its
-rounding of halves to the even integer. What is never negative, behind a ReLU, has the zero point 0; all else is
-symmetric around 2^(bits - 1). Zero is on every grid, so padding with zeros costs nothing. A tensor that several layers
-read has one grid.
+Each input of a quantized layer is quantized to an unsigned integer, x = (q - zero_point) * scale with
+q = clip(rint(x / scale) + zero_point, 0, 2^bits - 1): ONNX's QuantizeLinear and DequantizeLinear, which round halves
+to even. Tensors that are never negative, after a ReLU, have the zero point 0; all others are symmetric around
+2^(bits - 1). Zero is always representable, so zero padding is exact. A tensor that is the input of several layers has
+one set of quantization parameters.
 
-Weights are rounded to signed integers, symmetric, q from -(2^(bits - 1) - 1) to 2^(bits - 1) - 1, with one scale an
-output channel. They are the convolution's own weights, without the batch norm behind it, which stays a layer: folding
-it multiplies each channel by a number. That number multiplies the scale (its sign mirrors the grid, which does not
-mind) and leaves the integers as they are, so the network with its batch norms folded computes the same.
+Weights are quantized to signed integers, symmetric, q from -(2^(bits - 1) - 1) to 2^(bits - 1) - 1, with one scale per
+output channel. They are the convolution's own weights, without the following batch norm, which remains a layer: folding
+it multiplies each channel by a factor. The factor multiplies the scale (a negative sign mirrors the range, which is
+symmetric) and leaves the integers unchanged, so the network with folded batch norms computes the same.
 
-Biases that folding makes of a batch norm are integers too, in units of the products' scale, and are rounded so while
-the network evaluates: the units are fine, but a number that falls to the other side once moves others, layer after
-layer, and in the end two texts out of five would differ from the integer twin's. A layer's own bias is float in both.
+Biases that result from folding are integers too, in units of input scale * weight scale, and are rounded to them in
+evaluation mode. These units are fine, but a value that is rounded to the other side changes others, layer after layer:
+without it two out of five texts differed from those of the INT8 model. A layer's own bias is float in both.
 
-An LSTM's weights are rounded to 7 bits, one scale a row, while it evaluates; it trains with its float weights. The INT8
-file's LSTM also rounds its inputs and hidden states, on ranges that it takes as it goes: that is not computed here.
+An LSTM's weights are rounded to 7 bits, one scale per matrix row, in evaluation mode; it trains with float weights. The
+LSTM of the INT8 file also quantizes its inputs and hidden states, with dynamic ranges: this is not simulated.
 
-Rounding has no gradient; it passes as if it were not there (Bengio et al. 2013, arXiv:1308.3432).
+The gradient of rounding is that of the identity (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
 """
 
 from __future__ import annotations
@@ -37,21 +37,25 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.models.mobilenet_v3 import Add
 from ppocr_slim.quantization.qparams import MIN_RANGE, LayerQuantParams, QuantParams, activation_limit, weight_limit
 
-FINE_BITS = 7  # weights of fewer make products too coarse for integer biases
+FINE_BITS = 7  # with fewer weight bits the units of integer biases are too coarse
 
 
 def round_ste(x: paddle.Tensor) -> paddle.Tensor:
-    """x rounded to integers, halves to the even one; the gradient passes as if it were not."""
+    """Return x rounded to integers, halves to even, with the straight-through gradient of the identity."""
     return x + (paddle.round(x) - x).detach()
 
 
-def grad_scale(x: paddle.Tensor, share: float) -> paddle.Tensor:
-    """x; its gradient is multiplied by `share`."""
-    return x * share + (x * (1 - share)).detach()
+def grad_scale(x: paddle.Tensor, factor: float) -> paddle.Tensor:
+    """Return x, with its gradient multiplied by `factor`."""
+    return x * factor + (x * (1 - factor)).detach()
 
 
 class ActivationQuantizer(nn.Layer):
-    """Rounds its input to a grid. x of any shape, float32 -> the same shape.
+    """Base class of the quantizers of layer inputs: float32 of any shape -> the same shape.
+
+    Args:
+        bits: of the unsigned integers.
+        zero_point: the integer that represents 0; an initial value where it is learned.
 
     Attributes:
         top: the largest q - zero_point.
@@ -63,35 +67,37 @@ class ActivationQuantizer(nn.Layer):
         self.top = activation_limit(bits, zero_point)
 
     def zero_point(self) -> int:
+        """Return the zero point."""
         return self._zero_point
 
     def scale(self) -> paddle.Tensor:
-        """Shape [1]."""
+        """Return the scale, shape [1]."""
         raise NotImplementedError
 
     def set_range(self, scale: float, zero_point: int) -> None:
-        """Take the grid that calibration found."""
+        """Set the quantization parameters, such as those found by calibration."""
         raise NotImplementedError
 
     def learned(self) -> list[paddle.Tensor]:
-        """The parameters of the grid."""
+        """Return the quantization parameters that are trained."""
         return self.parameters()
 
 
 class ClipQuantizer(ActivationQuantizer):
-    """A grid that ends at `clip`, [1]: what lies beyond is clipped.
+    """A quantizer whose range ends at `clip`, [1].
 
     y = round(min(max(x, -clip * zero_point / top), clip) / scale) * scale,    scale = clip / top
     """
 
     def __init__(self, bits: int, zero_point: int):
         super().__init__(bits, zero_point)
-        self.low = -zero_point / self.top  # the lower end, in clips
+        self.low = -zero_point / self.top  # the lower end of the range, relative to the clip
 
     def set_range(self, scale, zero_point):
         self.clip.set_value(np.array([scale * self.top], np.float32))
 
     def bound(self) -> paddle.Tensor:
+        """Return the clip, kept positive."""
         return paddle.clip(self.clip, min=MIN_RANGE)
 
     def scale(self):
@@ -105,14 +111,14 @@ class ClipQuantizer(ActivationQuantizer):
         return inside + (paddle.round(inside / scale) * scale - inside).detach()
 
     def observe(self, x) -> None:
-        """Look at an input before it is rounded."""
+        """Update statistics from an input, before it is quantized."""
 
 
 class PactQuantizer(ClipQuantizer):
-    """Parameterized clipping activation (Choi et al. 2018, arXiv:1805.06085), at both ends.
+    """PACT, parameterized clipping activation (Choi et al. 2018, arXiv:1805.06085), with clipping at both ends.
 
-    The clip is learned: by the loss, from what it clips, and by its decay. d y / d clip is 1 where x >= clip,
-    -zero_point / top where x lies below the grid, else 0.
+    The clip is learned from the gradient of the clipped values and by weight decay. d y / d clip is 1 where x >= clip,
+    -zero_point / top where x is below the range, else 0.
     """
 
     def __init__(self, bits: int, zero_point: int):
@@ -121,7 +127,7 @@ class PactQuantizer(ClipQuantizer):
 
 
 class FixedQuantizer(ClipQuantizer):
-    """A clip that stays: an image's values are known to lie in [-1, 1]."""
+    """A quantizer with a fixed clip, for images, whose values are in [-1, 1]."""
 
     def __init__(self, bits: int, zero_point: int):
         super().__init__(bits, zero_point)
@@ -129,22 +135,22 @@ class FixedQuantizer(ClipQuantizer):
 
 
 class MovingQuantizer(FixedQuantizer):
-    """Plain quantization-aware training: the clip is the moving average of the batches' largest numbers."""
+    """Plain quantization-aware training: the clip is the moving average of the maximum of each batch."""
 
-    KEPT = 0.99  # of the average, at each batch
+    MOMENTUM = 0.99
 
     @paddle.no_grad()
     def observe(self, x):
         if self.training:
             largest = x.abs().max() if self._zero_point else x.max()
-            self.clip.set_value(self.KEPT * self.clip + (1 - self.KEPT) * largest)
+            self.clip.set_value(self.MOMENTUM * self.clip + (1 - self.MOMENTUM) * largest)
 
 
 class LsqQuantizer(ActivationQuantizer):
-    """LSQ+ (Bhalgat et al. 2020, arXiv:2004.09576): the scale is learned from rounding and clipping, and the offset.
+    """LSQ+ (Bhalgat et al. 2020, arXiv:2004.09576): scale and offset are learned.
 
-    The paper's offset is a real number. Here it is rounded to an integer zero point, or zero would not be on the grid,
-    and no integer convolution pads with anything else. What is never negative has no offset, as in LSQ (Esser et al.
+    The paper's offset is a real number. Here it is rounded to an integer zero point: otherwise zero, with which integer
+    convolutions pad, would not be representable. Inputs that are never negative have no offset, as in LSQ (Esser et al.
     2019, arXiv:1902.08153).
     """
 
@@ -161,9 +167,11 @@ class LsqQuantizer(ActivationQuantizer):
         return int(paddle.round(self.bound_offset()).item()) if self.offset is not None else 0
 
     def bound_offset(self) -> paddle.Tensor:
+        """Return the offset, kept within the integer range."""
         return paddle.clip(self.offset, 0, 2**self.bits - 1)
 
     def bound(self) -> paddle.Tensor:
+        """Return the scale, kept positive."""
         return paddle.clip(self.step, min=MIN_RANGE)
 
     def scale(self):
@@ -175,22 +183,31 @@ class LsqQuantizer(ActivationQuantizer):
             self.offset.set_value(np.array([zero_point], np.float32))
 
     def share(self, x) -> float:
-        """What gradients of the grid are multiplied by, so that many activations do not move it farther (LSQ, 2.2)."""
+        """Return the gradient scale for scale and offset, which balances updates for the size of x (LSQ, 2.2)."""
         return 1 / np.sqrt(x.size * (2**self.bits - 1))
 
     def forward(self, x):
-        share = self.share(x)
-        step = grad_scale(self.bound(), share)
-        offset = 0.0 if self.offset is None else round_ste(grad_scale(self.bound_offset(), share))
+        factor = self.share(x)
+        step = grad_scale(self.bound(), factor)
+        offset = 0.0 if self.offset is None else round_ste(grad_scale(self.bound_offset(), factor))
         q = paddle.clip(round_ste(x / step) + offset, 0, 2**self.bits - 1)
         return (q - offset) * step
 
 
 class WeightQuantizer(nn.Layer):
-    """Rounds weights, of which `axis` is that of the output channels: a scale for each, from its largest weight.
+    """Quantizer of weights, with one scale per output channel from the channel's largest weight.
 
-    `share` [channels] is how much of the largest weight the grid holds, what is larger being clipped: with few bits
-    that costs less than a wide grid. Calibration finds it. The gradient passes everywhere.
+    The buffer `share` [channels] is the fraction of the largest weight at which weights are clipped: with few bits
+    clipping costs less than coarse rounding. It is set by calibration. The gradient is that of the identity, also where
+    weights are clipped.
+
+    Args:
+        bits: of the signed integers.
+        axis: of the output channels.
+        channels: number of output channels.
+
+    Attributes:
+        top: the largest q.
     """
 
     def __init__(self, bits: int, axis: int, channels: int):
@@ -200,33 +217,34 @@ class WeightQuantizer(nn.Layer):
         self.register_buffer("share", paddle.ones([channels]))
 
     def learned(self) -> list[paddle.Tensor]:
+        """Return the quantization parameters that are trained."""
         return []
 
     def scale(self, weight) -> paddle.Tensor:
-        """[channels]"""
+        """Return the scales [channels] of `weight`."""
         others = [i for i in range(weight.ndim) if i != self.axis]
         largest = paddle.amax(weight.detach().abs(), axis=others)
         return paddle.clip(largest * self.share / self.top, min=MIN_RANGE / self.top)
 
     @paddle.no_grad()
     def set_scale(self, weight, scale: np.ndarray) -> None:
-        """Take the scales [channels] that calibration found for `weight`."""
+        """Set the scales [channels] for `weight`, such as those found by calibration."""
         ones = paddle.ones_like(self.share)
         self.share.set_value(ones)
         self.share.set_value(paddle.clip(paddle.to_tensor(scale) / self.scale(weight), max=1.0))
 
-    def spread(self, scale, weight) -> paddle.Tensor:
-        """The scales [channels], one dimension for each of the weight's."""
+    def _broadcast(self, scale, weight) -> paddle.Tensor:
+        """Return scales [channels] in a shape that broadcasts with `weight`."""
         return scale.reshape([-1 if i == self.axis else 1 for i in range(weight.ndim)])
 
     def forward(self, weight):
-        scale = self.spread(self.scale(weight), weight)
+        scale = self._broadcast(self.scale(weight), weight)
         q = paddle.clip(paddle.round(weight / scale), -self.top, self.top)
         return weight + (q * scale - weight).detach()
 
 
 class LsqWeightQuantizer(WeightQuantizer):
-    """Weights with learned scales, one an output channel (LSQ, arXiv:1902.08153)."""
+    """Quantizer of weights with learned scales, one per output channel (LSQ, arXiv:1902.08153)."""
 
     def __init__(self, bits: int, axis: int, channels: int):
         super().__init__(bits, axis, channels)
@@ -237,6 +255,7 @@ class LsqWeightQuantizer(WeightQuantizer):
         return [self.step]
 
     def bound(self) -> paddle.Tensor:
+        """Return the scales, kept positive."""
         return paddle.clip(self.step, min=MIN_RANGE / self.top)
 
     def scale(self, weight):
@@ -248,12 +267,12 @@ class LsqWeightQuantizer(WeightQuantizer):
 
     def forward(self, weight):
         count = weight.size // weight.shape[self.axis]
-        step = self.spread(grad_scale(self.bound(), 1 / np.sqrt(count * self.top)), weight).expand_as(weight)
+        step = self._broadcast(grad_scale(self.bound(), 1 / np.sqrt(count * self.top)), weight).expand_as(weight)
         return round_ste(paddle.clip(weight / step, -self.top, self.top)) * step
 
 
 class QuantizedAdd(Add):
-    """The sum of two tensors, each rounded to its grid."""
+    """Sum of two tensors, each with its own quantizer."""
 
     def __init__(self):
         super().__init__()
@@ -264,10 +283,10 @@ class QuantizedAdd(Add):
 
 
 class QuantizedNorm(nn.BatchNorm2D):
-    """A batch norm behind a quantized convolution, whose bias is rounded while it evaluates: to the products' scale.
+    """Batch norm after a quantized convolution, whose folded bias is rounded in evaluation mode.
 
-    Made of a BatchNorm2D by changing its class and giving it `convolutions`, a list with the one before it (which
-    keeps it from being a sublayer). Grids of few bits leave the bias alone: it would be too coarse.
+    An instance is a BatchNorm2D whose class was changed. `convolutions` is a list with the convolution before it (in a
+    list it does not become a sublayer). With few bits the bias is not rounded: its units would be too coarse.
     """
 
     convolutions: list[QuantizedConv2D]
@@ -275,10 +294,16 @@ class QuantizedNorm(nn.BatchNorm2D):
     def forward(self, x):
         (convolution,) = self.convolutions
         inputs, weights = convolution._fake_quant_input, convolution._fake_quant_weight
-        known = isinstance(inputs, ActivationQuantizer) and isinstance(weights, WeightQuantizer)
-        if self.training or not known or inputs.bits < 8 or weights.bits < FINE_BITS or convolution.bias is not None:
+        is_quantized = isinstance(inputs, ActivationQuantizer) and isinstance(weights, WeightQuantizer)
+        if (
+            self.training
+            or not is_quantized
+            or inputs.bits < 8
+            or weights.bits < FINE_BITS
+            or convolution.bias is not None
+        ):
             return super().forward(x)
-        # The file's arithmetic to the last digit: double precision for the folding, single for scales and bias.
+        # Exactly as the INT8 file: double precision for folding, single for scales and bias.
         tensors = (self.weight, self.bias, self._mean, self._variance)
         gamma, beta, mean, variance = (tensor.numpy().astype(np.float64) for tensor in tensors)
         exact = gamma / np.sqrt(variance + np.float32(self._epsilon))
@@ -291,29 +316,29 @@ class QuantizedNorm(nn.BatchNorm2D):
 
 
 class QuantizedLSTM(nn.LSTM):
-    """An LSTM that computes with rounded weights while it evaluates. Made of an LSTM by changing its class."""
+    """LSTM with quantized weights in evaluation mode; an LSTM whose class was changed."""
 
-    def forward(self, *inputs, **named):
+    def forward(self, *args, **kwargs):
         if self.training:
-            return super().forward(*inputs, **named)
+            return super().forward(*args, **kwargs)
         with self.rounded():
-            return super().forward(*inputs, **named)
+            return super().forward(*args, **kwargs)
 
     @contextmanager
     def rounded(self) -> Iterator[None]:
-        """The weights are rounded within: biases, vectors, are not."""
-        kept = {p: p.numpy().copy() for p in self.parameters() if len(p.shape) == 2}
+        """Round the weight matrices, but not the biases, within a `with` block."""
+        saved = {p: p.numpy().copy() for p in self.parameters() if len(p.shape) == 2}
         try:
-            for tensor, value in kept.items():
+            for tensor, value in saved.items():
                 tensor.set_value(round_matrix(value))
             yield
         finally:
-            for tensor, value in kept.items():
+            for tensor, value in saved.items():
                 tensor.set_value(value)
 
 
 def round_matrix(weight: np.ndarray) -> np.ndarray:
-    """A matrix [rows, columns] on symmetric grids of `SAFE_BITS`, one a row, that its largest weight ends."""
+    """Return a matrix [rows, columns] quantized to `SAFE_BITS`, symmetric, with one scale per row."""
     top = np.float32(weight_limit(SAFE_BITS))
     scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(MIN_RANGE)) / top
     return np.rint(weight / scale) * scale
@@ -322,24 +347,26 @@ def round_matrix(weight: np.ndarray) -> np.ndarray:
 ACTIVATIONS = {"pact": PactQuantizer, "max": MovingQuantizer, "lsq": LsqQuantizer}
 WEIGHTS = {"pact": WeightQuantizer, "max": WeightQuantizer, "lsq": LsqWeightQuantizer}
 WRAPPERS = {nn.Conv2D: (QuantizedConv2D, 0), nn.Linear: (QuantizedLinear, 1)}  # and the axis of output channels
-QUANTIZABLE = (nn.Conv2D, nn.Linear, Add, nn.LSTM)  # what can be quantized
+QUANTIZABLE = (nn.Conv2D, nn.Linear, Add, nn.LSTM)  # types of layers that can be quantized
 
 
 def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Let layers compute on grids, in place; their weights keep their names. Grids start anywhere: set them.
+    """Insert quantizers into layers, in place; the transform "fake_quant".
+
+    Weights keep their names. The quantization parameters are not initialized: set them.
 
     Args:
         method: "pact", "lsq", or "max" (ranges follow the data).
-        layers: path -> {"inputs": ..., "weight_bits": ...}. Of each input {"bits", "zero_point"}, with "fixed": true
-            where its range is [-1, 1], or {"same_as": [path, number]} where it is that input of a layer that stands
-            before in the mapping. Additions have two inputs and no weight_bits; LSTMs neither.
+        layers: path -> {"inputs": ..., "weight_bits": ...}. "inputs" has {"bits", "zero_point"} for each input, with
+            "fixed": true where its range is [-1, 1], or {"same_as": [path, number]} where it is the same tensor as that
+            input of an earlier layer in the mapping. Additions have two inputs and no weight_bits; LSTMs neither.
 
     Raises:
-        SlimError: a path that leads to no layer of a kind that can be quantized.
+        SlimError: the layer at a path cannot be quantized.
     """
-    for path, grids in layers.items():
+    for path, settings in layers.items():
         parent, name, layer = _locate(model, path)
-        inputs = [_input(model, method, given) for given in grids.get("inputs", [])]
+        inputs = [_input_quantizer(model, method, spec) for spec in settings.get("inputs", [])]
         if type(layer) is nn.LSTM:
             layer.__class__ = QuantizedLSTM
             continue
@@ -352,8 +379,8 @@ def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str
         setattr(parent, name, layer)
         if axis is not None:
             (layer._fake_quant_input,) = inputs
-            layer._fake_quant_weight = WEIGHTS[method](grids["weight_bits"], axis, layer.weight.shape[axis])
-            norm = _norm_behind(parent, name)
+            layer._fake_quant_weight = WEIGHTS[method](settings["weight_bits"], axis, layer.weight.shape[axis])
+            norm = _following_norm(parent, name)
             if norm is not None:
                 norm.__class__, norm.convolutions = QuantizedNorm, [layer]
         elif type(layer) is QuantizedAdd:
@@ -364,7 +391,7 @@ def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str
 
 
 def _locate(model: nn.Layer, path: str) -> tuple[nn.Layer, str, nn.Layer]:
-    """(the layer that holds it, its name there, the layer)."""
+    """Return (parent layer, name in the parent, layer)."""
     *above, name = path.split(".")
     parent = model
     for part in above:
@@ -373,11 +400,12 @@ def _locate(model: nn.Layer, path: str) -> tuple[nn.Layer, str, nn.Layer]:
 
 
 def layer_at(model: nn.Layer, path: str) -> nn.Layer:
+    """Return the layer at a path such as "backbone.stem.0"."""
     return _locate(model, path)[2]
 
 
-def _norm_behind(parent: nn.Layer, name: str) -> nn.BatchNorm2D | None:
-    """The batch norm that follows a layer in a Sequential."""
+def _following_norm(parent: nn.Layer, name: str) -> nn.BatchNorm2D | None:
+    """Return the batch norm that follows a layer in a Sequential."""
     layers = list(parent.named_children()) if isinstance(parent, nn.Sequential) else []
     for (before, _), (_, layer) in zip(layers, layers[1:]):
         if before == name and type(layer) in (nn.BatchNorm2D, QuantizedNorm):
@@ -385,23 +413,24 @@ def _norm_behind(parent: nn.Layer, name: str) -> nn.BatchNorm2D | None:
     return None
 
 
-def _input(model: nn.Layer, method: str, given: Mapping[str, Any]) -> ActivationQuantizer:
-    if "same_as" in given:
-        path, number = given["same_as"]
+def _input_quantizer(model: nn.Layer, method: str, spec: Mapping[str, Any]) -> ActivationQuantizer:
+    """Build the quantizer of an input, or return the one that it shares; see `fake_quantize`."""
+    if "same_as" in spec:
+        path, number = spec["same_as"]
         return input_quantizers(layer_at(model, path))[number]
-    kind = FixedQuantizer if given.get("fixed") else ACTIVATIONS[method]
-    return kind(given["bits"], given["zero_point"])
+    kind = FixedQuantizer if spec.get("fixed") else ACTIVATIONS[method]
+    return kind(spec["bits"], spec["zero_point"])
 
 
 def input_quantizers(layer: nn.Layer) -> list[nn.Layer]:
-    """Of each input of a quantized layer."""
+    """Return the quantizer of each input of a quantized layer."""
     if isinstance(layer, (QuantizedConv2D, QuantizedLinear)):
         return [layer._fake_quant_input]
     return list(layer.inputs) if isinstance(layer, QuantizedAdd) else []
 
 
 def quantized_layers(model: nn.Layer) -> dict[str, nn.Layer]:
-    """The layers that `fake_quantize` made, by path."""
+    """Return the layers that `fake_quantize` changed, by path."""
     kinds = (QuantizedConv2D, QuantizedLinear, QuantizedAdd, QuantizedLSTM)
     return {path: layer for path, layer in model.named_sublayers() if isinstance(layer, kinds)}
 
@@ -424,15 +453,19 @@ def _quant_params(layer: nn.Layer) -> LayerQuantParams:
 
 
 def strip(model: nn.Layer) -> nn.Layer:
-    """Put plain float layers, with the same weights, where quantized ones are; gives the model, changed in place."""
+    """Replace quantized layers by float layers with the same weights, in place.
+
+    Returns:
+        The model.
+    """
     for path, layer in quantized_layers(model).items():
         parent, name, _ = _locate(model, path)
         if isinstance(layer, QuantizedLSTM):
             layer.__class__ = nn.LSTM
             continue
-        plain = _plain(layer)
-        plain.training = layer.training
-        setattr(parent, name, plain)
+        float_layer = _float_layer(layer)
+        float_layer.training = layer.training
+        setattr(parent, name, float_layer)
     for layer in model.sublayers():
         if isinstance(layer, QuantizedNorm):
             layer.__class__ = nn.BatchNorm2D
@@ -440,16 +473,17 @@ def strip(model: nn.Layer) -> nn.Layer:
     return model
 
 
-def _plain(layer: nn.Layer) -> nn.Layer:
+def _float_layer(layer: nn.Layer) -> nn.Layer:
+    """Return a float layer with the weights of a quantized one."""
     if isinstance(layer, QuantizedAdd):
         return Add()
     bias = None if layer.bias is not None else False
     if isinstance(layer, QuantizedLinear):
-        plain = nn.Linear(*layer.weight.shape, bias_attr=bias)
+        float_layer = nn.Linear(*layer.weight.shape, bias_attr=bias)
     else:
         outputs, inputs, *kernel = layer.weight.shape
-        places = {"stride": layer._stride, "padding": layer._padding, "dilation": layer._dilation}
-        plain = nn.Conv2D(
+        geometry = {"stride": layer._stride, "padding": layer._padding, "dilation": layer._dilation}
+        float_layer = nn.Conv2D(
             inputs * layer._groups,
             outputs,
             kernel,
@@ -457,9 +491,9 @@ def _plain(layer: nn.Layer) -> nn.Layer:
             padding_mode=layer._padding_mode,
             data_format=layer._data_format,
             bias_attr=bias,
-            **places,
+            **geometry,
         )
-    plain.weight = layer.weight
+    float_layer.weight = layer.weight
     if layer.bias is not None:
-        plain.bias = layer.bias
-    return plain
+        float_layer.bias = layer.bias
+    return float_layer

@@ -1,8 +1,8 @@
-"""MobileNetV3 feature extractors (Howard et al. 2019, arXiv:1905.02244), small and large, at any scale.
+"""MobileNetV3 backbones (Howard et al. 2019, arXiv:1905.02244), small and large, at any scale.
 
-The stage tables are the paper's tables 1 and 2. What a text model changes is data, not code: the stride pair of each
-stage, whether squeeze-and-excitation is kept, and whether hard swish is replaced by ReLU (which trains faster on a
-CPU and keeps INT8 chains whole).
+The block tables are the paper's tables 1 and 2. Text models differ in data, not in code: the (height, width) stride of
+each stage, whether squeeze-and-excitation is kept, and whether hard swish is replaced by ReLU (which trains faster on a
+CPU and does not interrupt INT8 chains).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from paddle import nn
 
 
 class BlockSpec(NamedTuple):
-    """A row of the paper's table; `downsample` is its stride 2, hard swish stands for HS, else ReLU."""
+    """A row of the paper's table; `downsample` is stride 2; the activation is hard swish (HS) or ReLU."""
 
     kernel: int
     expanded: int
@@ -63,19 +63,19 @@ STEM_CHANNELS = 16
 
 Stride = tuple[int, int]
 # A text line is read along its width: two halvings there, five in height (CRNN, arXiv:1507.05717; PP-OCR,
-# arXiv:2009.09941, found (2, 1) strides worth 5 points). The second halving of the width waits for the first block that
-# expands its channels: before it, 16 channels would have to hold strokes of two pixels.
+# arXiv:2009.09941, found (2, 1) strides worth 5 points). The second halving of the width is in the first block that
+# expands its channels: before it, 16 channels would have to represent strokes of two pixels.
 TEXT_LINE_STRIDES: tuple[Stride, ...] = ((2, 2), (2, 1), (2, 2), (2, 1), (2, 1))
 
 
 def scaled(channels: int, scale: float, divisor: int = 8) -> int:
-    """Channels times scale, to the nearest multiple of `divisor`, never more than 10% down (the paper's rule)."""
+    """Return channels * scale as a multiple of `divisor`, never rounded down by more than 10% (the paper's rule)."""
     rounded = max(divisor, int(channels * scale + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels * scale else rounded
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm and, unless None, an activation."""
+    """Convolution without bias, batch norm and, unless it is None, an activation."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride=1, groups: int = 1, activation=None):
         layers = [
@@ -86,7 +86,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class SqueezeExcite(nn.Layer):
-    """Channel attention (arXiv:1709.01507) with the hard sigmoid of MobileNetV3. [N, C, H, W] -> the same."""
+    """Squeeze-and-excitation (arXiv:1709.01507) with the hard sigmoid of MobileNetV3; the shape is kept."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -101,14 +101,14 @@ class SqueezeExcite(nn.Layer):
 
 
 class Add(nn.Layer):
-    """The sum of two tensors of one shape; a layer, so that it can be quantized as one."""
+    """Sum of two tensors of the same shape; a layer, so that it can be quantized."""
 
     def forward(self, x, y):
         return x + y
 
 
 class InvertedResidual(nn.Layer):
-    """1x1 expansion, depthwise convolution, optional SE, linear 1x1 projection; a shortcut where shapes allow one."""
+    """1x1 expansion, depthwise convolution, optional SE, linear 1x1 projection; a residual where shapes allow it."""
 
     def __init__(self, inputs: int, expanded: int, outputs: int, kernel: int, stride: Stride, se: bool, activation):
         super().__init__()
@@ -127,17 +127,18 @@ class InvertedResidual(nn.Layer):
 
 
 class MobileNetV3(nn.Layer):
-    """The trunk up to its last block: [N, 3, H, W] -> [N, out_channels, H/32, W/4] with `TEXT_LINE_STRIDES`.
+    """The backbone up to the last block: [N, 3, H, W] -> [N, out_channels, H/32, W/4] with `TEXT_LINE_STRIDES`.
 
     Args:
         size: "small" or "large".
         scale: width multiplier of every layer.
         se: keep the squeeze-and-excitation blocks.
-        hard_swish: keep hard swish where the paper has it, else ReLU everywhere.
+        hard_swish: keep hard swish where the paper has it, else use ReLU everywhere.
         strides: (height, width) of the stem and of the four stages that halve.
 
     Attributes:
-        map_channels: of each of the `maps`.
+        out_channels: channels of the output.
+        map_channels: channels of each of `maps`.
     """
 
     def __init__(
@@ -151,10 +152,10 @@ class MobileNetV3(nn.Layer):
         super().__init__()
         if size not in TABLES:
             raise ValueError(f"backbone size {size!r} is not known; choose one of {sorted(TABLES)}")
-        wide = nn.Hardswish if hard_swish else nn.ReLU
+        hs_activation = nn.Hardswish if hard_swish else nn.ReLU
         remaining = iter(strides)
         channels = scaled(STEM_CHANNELS, scale)
-        self.stem = ConvNormAct(3, channels, 3, next(remaining), activation=wide)
+        self.stem = ConvNormAct(3, channels, 3, next(remaining), activation=hs_activation)
         blocks = []
         for row in TABLES[size]:
             stride = next(remaining) if row.downsample else (1, 1)
@@ -167,7 +168,7 @@ class MobileNetV3(nn.Layer):
                     row.kernel,
                     stride,
                     se and row.se,
-                    wide if row.hard_swish else nn.ReLU,
+                    hs_activation if row.hard_swish else nn.ReLU,
                 )
             )
             channels = outputs
@@ -181,7 +182,7 @@ class MobileNetV3(nn.Layer):
         return self.blocks(self.stem(x))
 
     def maps(self, x) -> list[paddle.Tensor]:
-        """The last feature map of each size that blocks give, the largest first.
+        """Return the last feature map of each size, the largest first.
 
         With strides of (2, 2) the last four are at strides 4, 8, 16 and 32.
         """

@@ -1,4 +1,4 @@
-"""A network's parameters and buffers by name."""
+"""The parameters and buffers of a network by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paddle import nn
 
 
 def model_state(model: nn.Layer) -> dict[str, paddle.Tensor]:
-    """Every parameter and buffer once, by its structured name ("backbone.stem.0.weight").
+    """Return every parameter and buffer once, by its structured name ("backbone.stem.0.weight").
 
     `Layer.state_dict` lists the tensors of an LSTM twice, under two names each.
     """
@@ -23,13 +23,13 @@ def model_state(model: nn.Layer) -> dict[str, paddle.Tensor]:
 
 
 def assign_state(model: nn.Layer, state: dict[str, np.ndarray]) -> None:
-    """Set every tensor of `model_state` from the array or tensor of its name."""
+    """Set every tensor of `model_state` to the array or tensor of the same name."""
     for name, tensor in model_state(model).items():
         tensor.set_value(state[name])
 
 
 def name_parameters(model: nn.Layer, prefix: str = "") -> None:
-    """Give every parameter and buffer its structured name, behind `prefix` and a dot where one is given.
+    """Name every parameter and buffer by its structured name, after `prefix` and a dot where there is a prefix.
 
     Paddle numbers them in order of creation, so the names in an optimizer's state or an exported program would depend
     on what else was built before.
@@ -39,11 +39,11 @@ def name_parameters(model: nn.Layer, prefix: str = "") -> None:
 
 
 def training_only(model: nn.Layer) -> tuple[str, ...]:
-    """How the names of those weights begin that a network uses in training alone: no bundle has them."""
+    """Return the prefixes of the weights that a network uses only in training; bundles do not have them."""
     return tuple(getattr(model, "training_only", ()))
 
 
 def with_training_only(model: nn.Layer, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A bundle's weights, and the network's own for what bundles lack."""
+    """Return the weights of a bundle, with the network's own for those that bundles do not have."""
     own = {name: tensor.numpy() for name, tensor in model_state(model).items() if name.startswith(training_only(model))}
     return {**own, **state}

@@ -1,7 +1,7 @@
-"""How a network differs in structure from what its builder makes: narrower layers, fake quantization.
+"""Structural changes of a network after it is built: narrower layers, fake quantization.
 
-A transform is a dict with a "name" from `TRANSFORMS` and the arguments of that function. It lies in a checkpoint's
-card, so that the network is rebuilt from the folder alone, by no algorithm and with no data.
+A transform is a dict with a "name" of `TRANSFORMS` and the arguments of that function. It is saved in the card of a
+checkpoint, so that the network can be rebuilt from the folder alone, without running an algorithm or having data.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ TRANSFORMS: dict[str, Callable[..., None]] = {"widths": resize, "fake_quant": fa
 
 
 def apply_transforms(model: nn.Layer, transforms: Sequence[Mapping[str, Any]], where: str) -> None:
-    """Change a fresh network, in place, as its card says.
+    """Apply the transforms of a card to a newly built network, in place.
 
-    Raises SlimError naming `where` for a transform that is not known or does not fit the network.
+    Args:
+        where: the card, for messages.
+
+    Raises:
+        SlimError: a transform is not known or does not fit the network.
     """
     for number, transform in enumerate(transforms):
         arguments = {key: value for key, value in transform.items() if key != "name"}

@@ -1,4 +1,4 @@
-"""The widths of a network's layers: how a pruned one differs from what its builder makes."""
+"""The widths of a network's layers, in which a pruned network differs from a newly built one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from paddle import nn
 
 Widths = dict[str, list[int]]
-"""Path of a layer in the network -> what `RESIZERS` says of its kind."""
+"""Path of a layer in the network -> its widths, see `RESIZERS`."""
 
 
 def _conv2d(layer: nn.Conv2D, inputs: int, outputs: int) -> nn.Conv2D:
     if layer._groups not in (1, layer._in_channels) or (layer._groups > 1 and inputs != outputs):
-        raise ValueError("a convolution with groups is depthwise here")
+        raise ValueError("grouped convolutions must be depthwise")
     return nn.Conv2D(
         inputs,
         outputs,
@@ -30,7 +30,7 @@ def _conv2d(layer: nn.Conv2D, inputs: int, outputs: int) -> nn.Conv2D:
 
 def _conv2d_transpose(layer: nn.Conv2DTranspose, inputs: int, outputs: int) -> nn.Conv2DTranspose:
     if layer._groups != 1:
-        raise ValueError("a transposed convolution has no groups here")
+        raise ValueError("grouped transposed convolutions are not supported")
     return nn.Conv2DTranspose(
         inputs,
         outputs,
@@ -65,11 +65,11 @@ def _lstm(layer: nn.LSTM, inputs: int, hidden: int) -> nn.LSTM:
 
 
 class Resizer(NamedTuple):
-    """A kind of layer that has widths.
+    """Functions for a type of layer that has widths.
 
     Attributes:
-        widths: of a layer whose tensors, by their names in it, have these shapes.
-        build: a fresh layer like the given one, with those widths.
+        widths: (shapes of its tensors by name, layer) -> widths.
+        build: (layer, *widths) -> a new layer like the given one, with those widths.
     """
 
     widths: Callable[[Mapping[str, Sequence[int]], Any], list[int]]
@@ -93,7 +93,11 @@ RESIZERS: dict[type, Resizer] = {
 
 
 def widths_of(model: nn.Layer, shapes: Mapping[str, Sequence[int]] = ()) -> Widths:
-    """The widths of every layer that has any; those that it would have where `shapes` names tensors' others."""
+    """Return the widths of every layer that has any.
+
+    Args:
+        shapes: shapes of tensors, by their structured names, to use in place of the network's own.
+    """
     found = {}
     for path, layer in model.named_sublayers():
         if type(layer) in RESIZERS:
@@ -104,20 +108,24 @@ def widths_of(model: nn.Layer, shapes: Mapping[str, Sequence[int]] = ()) -> Widt
 
 
 def resize(model: nn.Layer, layers: Mapping[str, Sequence[int]]) -> None:
-    """Put fresh layers of the given widths in the places of the network's own; the transform "widths".
+    """Replace layers by new ones of the given widths, in place; the transform "widths".
 
-    Their weights are initial ones, their parameters have no structured names yet.
+    The new weights are initial ones and have no structured names yet.
 
-    Raises ValueError for a layer that is not there, or that has no such widths.
+    Args:
+        layers: path of a layer -> its widths.
+
+    Raises:
+        ValueError: there is no such layer, or it cannot have these widths.
     """
     places = dict(model.named_sublayers())
     for path, widths in layers.items():
         layer = places.get(path)
         if type(layer) not in RESIZERS:
-            raise ValueError(f"{path} is no layer of this network that has widths")
+            raise ValueError(f"{path} is not a layer of this network that has widths")
         if not widths or not all(type(width) is int and width >= 1 for width in widths):
             raise ValueError(f"{path} cannot have widths {widths!r}")
-        fresh = RESIZERS[type(layer)].build(layer, *widths)
-        fresh.training = layer.training
+        new = RESIZERS[type(layer)].build(layer, *widths)
+        new.training = layer.training
         parent, _, name = path.rpartition(".")
-        setattr(places[parent] if parent else model, name, fresh)
+        setattr(places[parent] if parent else model, name, new)
