@@ -1,4 +1,4 @@
-"""Teachers, the steps that learn from them, and mutual learning: what is trained, what is saved, what is refused."""
+"""Teachers, the techniques that learn from them, and mutual learning: what is trained, saved and refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ppocr_slim.slim import distill, teachers
 from ppocr_slim.slim.branches import PAD, AttentionGuidance, ToneGuidance, teacher_forcing, tone_classes
 from ppocr_slim.slim.distill import Distillation
 from ppocr_slim.slim.mutual import MutualLearning
-from ppocr_slim.slim.teachers import CachedTeacher, Teacher, TeacherOutput, at_steps, line_widths, open_teacher
+from ppocr_slim.slim.teachers import CachedTeacher, Teacher, TeacherOutput, line_widths, open_teacher, resample
 from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays, save_checkpoint
 from ppocr_slim.tasks.checks import check_config
@@ -49,8 +49,8 @@ from ppocr_slim.training.processes import Processes
 CHARSET = Charset.from_texts(TEXTS)
 HEIGHT = 32
 ARGS = {"height": HEIGHT, "scale": 0.35, "hidden": 16, "layers": 1}
-GRIDS = {"inputs": [{"bits": 8, "zero_point": 128}], "weight_bits": 8}
-QUANTIZED_HEAD = {"name": "fake_quant", "method": "max", "layers": {"head": GRIDS, "encoder": {}}}
+QUANT_PARAMS = {"inputs": [{"bits": 8, "zero_point": 128}], "weight_bits": 8}
+QUANTIZED_HEAD = {"name": "fake_quant", "method": "max", "layers": {"head": QUANT_PARAMS, "encoder": {}}}
 ALL_LOSSES = ["aligned", "dkd", "frames", "mean_logits", "feature_mse", "pseudo_labels"]
 
 
@@ -68,8 +68,8 @@ def teacher(checkpoint) -> Teacher:
 
 def images(texts: Sequence[str] = TEXTS, height: int = HEIGHT) -> np.ndarray:
     """The texts as a padded batch [N, 3, height, W]."""
-    rows = [resize_to_height(draw_row(text), height) for text in texts]
-    return to_batch(rows, max(row.shape[1] for row in rows))
+    lines = [resize_to_height(draw_row(text), height) for text in texts]
+    return to_batch(lines, max(line.shape[1] for line in lines))
 
 
 def log_probabilities(model, image: np.ndarray) -> np.ndarray:
@@ -85,17 +85,22 @@ def write_onnx(
     steps: int = 0,
     scalar=False,
 ) -> Path:
-    """A stranger's network: a convolution over all of a strip's rows, as ONNX [N, 3, 32, W] -> [N, T, K].
+    """Write a third party's network as ONNX: one convolution of full height, [N, 3, 32, W] -> [N, T, K].
 
-    steps: always so many instead of one for `stride` columns.
-    scalar: it has a second output, which is but a number.
+    Args:
+        path: File to write.
+        characters: Of its dictionary.
+        softmax: Whether it outputs probabilities.
+        stride: Columns per time step.
+        steps: If not 0, it always outputs so many time steps.
+        scalar: Whether it has a second output, a scalar.
     """
     classes = len(characters) + 2
     weight = np.random.default_rng(3).normal(0, 0.3, (classes, 3, HEIGHT, stride)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["image", "weight"], ["maps"], strides=[1, stride]),
-        helper.make_node("Squeeze", ["maps", "axes"], ["rows"]),
-        helper.make_node("Transpose", ["rows"], ["logits"], perm=[0, 2, 1]),
+        helper.make_node("Squeeze", ["maps", "axes"], ["lines"]),
+        helper.make_node("Transpose", ["lines"], ["logits"], perm=[0, 2, 1]),
     ]
     constants = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([2]), "axes")]
     if steps:
@@ -111,7 +116,7 @@ def write_onnx(
         outputs.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, []))
     graph = helper.make_graph(
         nodes,
-        "stranger",
+        "third party",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, HEIGHT, "W"])],
         outputs,
         constants,
@@ -122,7 +127,7 @@ def write_onnx(
     return path
 
 
-def test_a_teacher_says_what_its_checkpoint_does(checkpoint, teacher, tmp_path):
+def test_a_teacher_outputs_what_its_checkpoint_does(checkpoint, teacher, tmp_path):
     """Lost otherwise: the student would learn from another network than the one that was named."""
     model, card = load_model(checkpoint)
     write_rows(tmp_path, TEXTS[:2])
@@ -132,42 +137,42 @@ def test_a_teacher_says_what_its_checkpoint_does(checkpoint, teacher, tmp_path):
     expected = np.exp(log_probabilities(model, images()))
     features = model.outputs(paddle.to_tensor(images()))["features"].numpy()
     for opened in (teacher, open_teacher(bundle, card.charset.classes, HEIGHT, features=True)):
-        answer = opened(images())
-        assert np.abs(np.exp(answer.logits) - expected).max() < 1e-5
-        assert np.abs(answer.features - features).max() < 1e-3
-    answer = open_teacher(bundle / "model.onnx", card.charset.classes, HEIGHT)(images())
-    assert np.abs(np.exp(answer.logits) - expected).max() < 1e-5 and answer.features is None
+        output = opened(images())
+        assert np.abs(np.exp(output.logits) - expected).max() < 1e-5
+        assert np.abs(output.features - features).max() < 1e-3
+    output = open_teacher(bundle / "model.onnx", card.charset.classes, HEIGHT)(images())
+    assert np.abs(np.exp(output.logits) - expected).max() < 1e-5 and output.features is None
     with pytest.raises(SlimError, match="no features to learn from"):
         open_teacher(bundle / "model.onnx", card.charset.classes, HEIGHT, features=True)
 
 
-def test_a_teacher_sees_rows_at_its_own_height(checkpoint):
-    """Lost otherwise: a taller teacher would see squashed rows, or its letters would be taken at the wrong steps."""
+def test_a_teacher_sees_lines_at_its_own_height(checkpoint):
+    """Lost otherwise: a taller teacher would see squashed lines, or its characters be taken at wrong time steps."""
     model, card = load_model(checkpoint)
     teacher = open_teacher(checkpoint, card.charset.classes, 24)
     given = images(height=24)
-    answer = teacher(given)
-    rows = [resize_to_height(np.ascontiguousarray(row.transpose(1, 2, 0)), HEIGHT) for row in given]
-    full = log_probabilities(model, np.stack(rows).transpose(0, 3, 1, 2).copy())
-    assert answer.logits.shape[1] == time_steps_for_width(given.shape[3]) < full.shape[1]
-    expected = at_steps(TeacherOutput(full), answer.logits.shape[1]).logits
-    differences = np.abs(np.exp(answer.logits) - np.exp(expected)).max(axis=2)
-    assert (differences < 1e-4).mean() > 0.98  # of two steps that are equally blank either may be taken
+    output = teacher(given)
+    lines = [resize_to_height(np.ascontiguousarray(line.transpose(1, 2, 0)), HEIGHT) for line in given]
+    full = log_probabilities(model, np.stack(lines).transpose(0, 3, 1, 2).copy())
+    assert output.logits.shape[1] == time_steps_for_width(given.shape[3]) < full.shape[1]
+    expected = resample(TeacherOutput(full), output.logits.shape[1]).logits
+    differences = np.abs(np.exp(output.logits) - np.exp(expected)).max(axis=2)
+    assert (differences < 1e-4).mean() > 0.98  # of two time steps that are equally blank either may be taken
 
 
-def test_answers_at_other_steps_by_hand():
-    """Lost otherwise: a letter on a single step would be averaged away, or doubled with a blank between."""
+def test_resampling_by_hand():
+    """Lost otherwise: a character on a single time step would be averaged away, or doubled with a blank between."""
     blank = np.array([[9.0, 9, 1, 9, 9, 9, 2, 9, 1]], np.float32)
     logits = np.stack([blank, np.arange(9, dtype=np.float32)[None]], axis=2)
     features = np.arange(9, dtype=np.float32).reshape(1, 9, 1)
-    fewer = at_steps(TeacherOutput(logits, features), 6)  # they cover 0, 1-2, 3, 4-5, 6, 7-8
+    fewer = resample(TeacherOutput(logits, features), 6)  # they cover 0, 1-2, 3, 4-5, 6, 7-8
     assert fewer.logits[0, :, 1].tolist() == [0, 2, 3, 4, 6, 8]
     assert fewer.features[0, :, 0].tolist() == [0, 1.5, 3, 4.5, 6, 7.5]
-    more = at_steps(TeacherOutput(logits), 18)
+    more = resample(TeacherOutput(logits), 18)
     assert more.logits[0, :, 1].tolist() == [n // 2 for n in range(18)]
 
 
-def test_a_stranger_may_give_logits_or_probabilities_in_any_order_of_classes(tmp_path):
+def test_a_teacher_may_output_logits_or_probabilities_in_any_order_of_classes(tmp_path):
     """Lost otherwise: softmax would be taken twice, or one character be taught for another, without a word."""
     image = images()
     a = Teacher(str(write_onnx(tmp_path / "a.onnx")), CHARSET.classes, HEIGHT, "a", "")(image).logits
@@ -178,11 +183,11 @@ def test_a_stranger_may_give_logits_or_probabilities_in_any_order_of_classes(tmp
     assert np.array_equal(c[:, :, 1:-1][:, :, ::-1], a[:, :, 1:-1]) and np.array_equal(c[:, :, 0], a[:, :, 0])
 
 
-def test_an_output_that_nobody_asked_for_is_left_alone(tmp_path):
-    """Lost otherwise: a stranger's second output would be taken for features, or break the training."""
+def test_an_output_that_is_not_asked_for_is_ignored(tmp_path):
+    """Lost otherwise: a teacher's second output would be taken for features, or break the training."""
     plain, more = write_onnx(tmp_path / "plain.onnx"), write_onnx(tmp_path / "more.onnx", scalar=True)
-    expected, answer = (open_teacher(path, CHARSET.classes, HEIGHT)(images()) for path in (plain, more))
-    assert answer.features is None and np.array_equal(answer.logits, expected.logits)
+    expected, output = (open_teacher(path, CHARSET.classes, HEIGHT)(images()) for path in (plain, more))
+    assert output.features is None and np.array_equal(output.logits, expected.logits)
 
 
 def save_network(folder: Path, model, card: ModelCard) -> Path:
@@ -202,8 +207,8 @@ def test_a_quantized_teacher_teaches_with_its_float_weights(checkpoint, teacher,
     assert opened.digest != teacher.digest
 
 
-def test_a_digest_tells_a_teacher_by_all_that_makes_its_answers(checkpoint, teacher, tmp_path, monkeypatch):
-    """Lost otherwise: a cache would give the answers of the teacher that was there before, to other letters."""
+def test_a_digest_identifies_a_teacher_by_all_that_its_outputs_depend_on(checkpoint, teacher, tmp_path, monkeypatch):
+    """Lost otherwise: a cache would return the outputs of the teacher that was there before, for other characters."""
     monkeypatch.setattr(teachers, "as_onnx", lambda *given: write_onnx(tmp_path / "any.onnx").read_bytes())
     model, card = load_model(checkpoint)
     write_rows(tmp_path, TEXTS[:2])
@@ -236,8 +241,8 @@ def test_a_digest_tells_a_teacher_by_all_that_makes_its_answers(checkpoint, teac
     ("make", "words"),
     [
         (lambda folder: write_onnx(folder / "t.onnx", ("a", "b")), "other characters"),
-        (lambda folder: write_onnx(folder / "t.onnx", steps=25), "25 and 25 output steps"),
-        (lambda folder: write_onnx(folder / "t.onnx", stride=32), "take another one"),
+        (lambda folder: write_onnx(folder / "t.onnx", steps=25), "25 and 25 time steps"),
+        (lambda folder: write_onnx(folder / "t.onnx", stride=32), "choose another teacher"),
         (lambda folder: folder / "nowhere", "there is no teacher"),
         (lambda folder: folder, "not a checkpoint folder"),
     ],
@@ -261,31 +266,31 @@ def test_an_onnx_file_that_is_damaged_or_unlabelled_is_refused(tmp_path):
         open_teacher(path, CHARSET.classes, HEIGHT)
 
 
-def test_padding_is_told_from_pixels():
-    """Lost otherwise: padding would count as part of the row, or a gray column as its end."""
-    rows = [np.full((4, width, 3), value, np.uint8) for width, value in ((5, 127), (9, 128), (1, 0), (12, 255))]
-    assert line_widths(to_batch(rows, 12)).tolist() == [5, 9, 1, 12]
+def test_padding_is_distinguished_from_pixels():
+    """Lost otherwise: padding would count as part of the line, or a gray column as its end."""
+    lines = [np.full((4, width, 3), value, np.uint8) for width, value in ((5, 127), (9, 128), (1, 0), (12, 255))]
+    assert line_widths(to_batch(lines, 12)).tolist() == [5, 9, 1, 12]
 
 
 class Counting:
-    """A teacher that counts the rows it is asked for."""
+    """A teacher that counts the text lines it is run on."""
 
     def __init__(self, teacher: Teacher):
-        self.teacher, self.digest, self.features, self.rows = teacher, teacher.digest, teacher.features, 0
+        self.teacher, self.digest, self.features, self.lines = teacher, teacher.digest, teacher.features, 0
 
     def __call__(self, image):
-        self.rows += len(image)
+        self.lines += len(image)
         return self.teacher(image)
 
 
-def test_a_cached_answer_is_given_once_and_depends_on_the_row_alone(teacher, tmp_path):
-    """Lost otherwise: a resumed run would learn from other answers than one that was never interrupted."""
+def test_a_cached_output_is_computed_once_and_depends_on_the_line_alone(teacher, tmp_path):
+    """Lost otherwise: a resumed run would learn from other outputs than one that was never interrupted."""
     counting = Counting(teacher)
     cached, image = CachedTeacher(counting, tmp_path), images()
     first = cached(image)
-    assert counting.rows == len(TEXTS)
+    assert counting.lines == len(TEXTS)
     again = CachedTeacher(counting, tmp_path)(image[::-1].copy())
-    assert counting.rows == len(TEXTS)
+    assert counting.lines == len(TEXTS)
     assert np.array_equal(again.logits[::-1], first.logits) and np.array_equal(again.features[::-1], first.features)
     width, steps = line_widths(image[1:2])[0], time_steps_for_width(line_widths(image[1:2])[0])
     alone = np.zeros((1, 3, HEIGHT, -(-width // 32) * 32), np.float32)
@@ -305,7 +310,7 @@ def test_a_cached_answer_is_given_once_and_depends_on_the_row_alone(teacher, tmp
 
 
 def test_a_cache_without_features_is_not_one_with_them(teacher, tmp_path):
-    """Lost otherwise: a run that was killed, and goes on with the loss `features`, would find answers without them."""
+    """Lost otherwise: a run that was killed, and goes on with `feature_mse`, would find outputs without them."""
     plain = Teacher(str(write_onnx(tmp_path / "t.onnx")), CHARSET.classes, HEIGHT, "without", teacher.digest)
     assert CachedTeacher(plain, tmp_path)(images()).features is None
     assert CachedTeacher(teacher, tmp_path)(images()).features is not None
@@ -343,20 +348,23 @@ class Killer(Technique):
             raise RuntimeError("killed")
 
 
-def train(folder: Path, name: str, *steps: Technique) -> dict:
-    """Train the student for eight steps on the folder's rows; gives all that its last checkpoint holds."""
+def train(folder: Path, name: str, *techniques: Technique) -> dict:
+    """Train the student for eight steps on the folder's lines; return all that its last checkpoint holds."""
     raw = config_dict(folder, Global={"output_dir": str(folder / name)}, Train={"augment": []})
     config, card = check_config(Config.model_validate(raw)), student_card()
     samples, _ = read_label_file(folder / "train.txt")
     checked = [CheckedSample(sample) for sample in samples]
-    rows = TrainingLines(checked, CHARSET, HEIGHT, time_steps_for_width, LoaderSettings(4, seed=3))
+    lines = TrainingLines(checked, CHARSET, HEIGHT, time_steps_for_width, LoaderSettings(4, seed=3))
     paddle.seed(3)
     model, task = card.build("Architecture"), RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     stage = folder / name / "train"
-    for step in steps:
-        step.attach(model, context_of(stage, card))
-    length = 4 * len(rows)
-    fit(Job(stage, config, length, model, card, task, rows, lambda m: score_lines(["a"], ["b"]), Processes(), steps))
+    for technique in techniques:
+        technique.attach(model, context_of(stage, card))
+    length = 4 * len(lines)
+    job = Job(
+        stage, config, length, model, card, task, lines, lambda m: score_lines(["a"], ["b"]), Processes(), techniques
+    )
+    fit(job)
     last = stage / "last"
     return {"weights": read_arrays(last / "model.pdparams"), **read_arrays(last / "model.pdopt")}
 
@@ -374,7 +382,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone
     monkeypatch.setattr(distill, "open_teacher", lambda *given: teacher)
     files = {path: path.read_bytes() for path in checkpoint.iterdir()}
 
-    def step() -> Technique:
+    def technique() -> Technique:
         kinds = {
             "mutual": MutualLearning(Mutual()),
             "guide": AttentionGuidance(Guide(width=48)),
@@ -382,10 +390,10 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone
         }
         return kinds.get(kind) or distillation(checkpoint, *ALL_LOSSES, cache=True)
 
-    whole = train(data, "whole", step())
+    whole = train(data, "whole", technique())
     with pytest.raises(RuntimeError, match="killed"):
-        train(data, "parts", step(), Killer(at=6))  # saved at step 3
-    assert_same(train(data, "parts", step()), whole)
+        train(data, "parts", technique(), Killer(at=6))  # saved at step 3
+    assert_same(train(data, "parts", technique()), whole)
     assert whole.keys() == {"weights", "optimizer", "model", extra}
     assert whole["weights"].keys() == model_state(student_card().build("Architecture")).keys()
     load_model(data / "whole" / "train" / "last")
@@ -395,20 +403,22 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_saves_the_student_alone
 def test_every_loss_reaches_the_student_and_its_adapter(checkpoint, teacher, tmp_path, monkeypatch):
     """Lost otherwise: a loss that a config names would be a constant, and its weight tuned in vain."""
     monkeypatch.setattr(distill, "open_teacher", lambda *given: teacher)
-    step, card = distillation(checkpoint, *ALL_LOSSES), student_card()
+    technique, card = distillation(checkpoint, *ALL_LOSSES), student_card()
     model = card.build("Architecture")
-    step.attach(model, context_of(tmp_path, card))
-    assert step.digest() == teacher.digest
+    technique.attach(model, context_of(tmp_path, card))
+    assert technique.digest() == teacher.digest
     task = RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     model.train()
-    with accelerated(model, task.criterion, *step.extras().values()):
+    with accelerated(model, task.criterion, *technique.extras().values()):
         batch = batch_of(TEXTS)
         outputs = task.outputs(model, batch)
-        terms = step.terms(model, outputs, batch)
+        terms = technique.terms(model, outputs, batch)
         assert list(terms) == [f"distill_{name}" for name in ALL_LOSSES]
         assert all(np.isfinite(float(term)) and float(term) > 0 for term in terms.values())
         sum(terms.values()).backward()
-    assert all(p.grad is not None for p in [*model.parameters(), *step.adapter.parameters()] if not p.stop_gradient)
+    assert all(
+        p.grad is not None for p in [*model.parameters(), *technique.adapter.parameters()] if not p.stop_gradient
+    )
 
 
 def batch_of(texts: Sequence[str]):
@@ -420,24 +430,24 @@ def batch_of(texts: Sequence[str]):
 
 def test_weights_in_the_config_weigh(tmp_path):
     """Lost otherwise: a weight in a config would do nothing, and an ablation show noise."""
-    card, stranger = student_card(), write_onnx(tmp_path / "teacher.onnx")
+    card, teacher = student_card(), write_onnx(tmp_path / "teacher.onnx")
     model, batch = card.build("Architecture"), batch_of(TEXTS)
     outputs = model.outputs(paddle.to_tensor(batch.image))
     values = []
     for weight in (1.0, 2.5):
         loss = {"name": "aligned", "weight": weight, "temperature": 2.0}
-        step = Distillation(Distill(teacher=stranger, losses=[loss], supervised_weight=0.5))
-        step.attach(model, context_of(tmp_path, card))
-        values.append(float(step.terms(model, outputs, batch)["distill_aligned"]))
-        assert step.supervised_weight == 0.5
+        technique = Distillation(Distill(teacher=teacher, losses=[loss], supervised_weight=0.5))
+        technique.attach(model, context_of(tmp_path, card))
+        values.append(float(technique.terms(model, outputs, batch)["distill_aligned"]))
+        assert technique.supervised_weight == 0.5
     assert values[1] == pytest.approx(2.5 * values[0])
 
 
-def test_caching_augmented_rows_is_refused(checkpoint, tmp_path):
-    """Lost otherwise: the disk would fill with answers that nobody asks for again."""
-    step, card = distillation(checkpoint, "aligned", cache=True), student_card()
+def test_caching_augmented_lines_is_refused(checkpoint, tmp_path):
+    """Lost otherwise: the disk would fill with outputs that are never used again."""
+    technique, card = distillation(checkpoint, "aligned", cache=True), student_card()
     with pytest.raises(SlimError, match="Train.augment"):
-        step.attach(card.build("Architecture"), context_of(tmp_path, card, augmented=True))
+        technique.attach(card.build("Architecture"), context_of(tmp_path, card, augmented=True))
 
 
 @pytest.mark.parametrize(
@@ -455,59 +465,66 @@ def test_losses_that_mean_nothing_are_refused(losses):
         Distill(teacher=Path("teacher"), losses=losses)
 
 
-def test_a_teacher_that_reads_nothing_gives_no_readings_to_learn(tmp_path):
+def test_a_teacher_that_reads_nothing_gives_no_pseudo_labels(tmp_path):
     """Lost otherwise: the CTC loss of an empty text is infinite here, and the training would stop."""
-    step, card = distillation(tmp_path, "pseudo_labels"), student_card()
-    step.task = RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
+    technique, card = distillation(tmp_path, "pseudo_labels"), student_card()
+    technique.task = RecognitionTask(RecSpec(HEIGHT, CHARSET.classes))
     model, batch = card.build("Architecture"), batch_of(TEXTS)
     outputs = model.outputs(paddle.to_tensor(batch.image))
     silent = np.full(outputs["logits"].shape, -50, np.float32)
     silent[:, :, 0] = 0
-    assert float(step.read(outputs["logits"], TeacherOutput(silent), batch)) == 0
+    assert float(technique.pseudo_label_loss(outputs["logits"], TeacherOutput(silent), batch)) == 0
     some = silent.copy()
     some[0, 3, 2], some[2, 5, 1] = 9, 9
-    expected = step.task.loss(
+    expected = technique.task.loss(
         {"logits": outputs["logits"][[0, 2]]},
         Batch(batch.image, np.array([[2], [1]], np.int32), np.array([1, 1]), ()),
     )["ctc"]
-    value = float(step.read(outputs["logits"], TeacherOutput(some), batch))
+    value = float(technique.pseudo_label_loss(outputs["logits"], TeacherOutput(some), batch))
     assert value == pytest.approx(float(expected) * 2 / len(TEXTS), rel=1e-5)
 
 
-@pytest.mark.parametrize("step", [AttentionGuidance(Guide(width=48)), ToneGuidance(Tones())], ids=["guide", "tones"])
-def test_a_branch_teaches_the_convolutions(step, tmp_path):
+@pytest.mark.parametrize(
+    "technique", [AttentionGuidance(Guide(width=48)), ToneGuidance(Tones())], ids=["guide", "tones"]
+)
+def test_a_branch_teaches_the_convolutions(technique, tmp_path):
     """Lost otherwise: a branch would cost its time in every step, and the network that is kept would learn nothing."""
     card, batch = student_card(dropout=0.0), batch_of(TEXTS)
     model = card.build("Architecture")
-    step.attach(model, context_of(tmp_path, card))
-    terms = step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
-    assert list(terms) == [step.name] and np.isfinite(float(terms[step.name])) and float(terms[step.name]) > 0
-    terms[step.name].backward()
+    technique.attach(model, context_of(tmp_path, card))
+    terms = technique.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
+    assert (
+        list(terms) == [technique.name]
+        and np.isfinite(float(terms[technique.name]))
+        and float(terms[technique.name]) > 0
+    )
+    terms[technique.name].backward()
     assert model.collapse[0].weight.grad is not None and model.head.weight.grad is None
-    assert all(p.grad is not None for p in step.branch.parameters())
+    assert all(p.grad is not None for p in technique.branch.parameters())
 
 
-def test_the_guide_never_sees_the_letter_that_it_is_to_tell():
+def test_the_guide_never_sees_the_character_that_it_is_to_predict():
     """Lost otherwise: it would copy its input, lose nothing and teach nothing."""
-    given, wanted = teacher_forcing(np.array([[5, 7, 0], [4, 4, 6]], np.int32), np.array([2, 3]))
-    assert given.tolist() == [[0, 5, 7, 0], [0, 4, 4, 6]]
-    assert wanted.tolist() == [[5, 7, 0, PAD], [4, 4, 6, 0]]
+    inputs, targets = teacher_forcing(np.array([[5, 7, 0], [4, 4, 6]], np.int32), np.array([2, 3]))
+    assert inputs.tolist() == [[0, 5, 7, 0], [0, 4, 4, 6]]
+    assert targets.tolist() == [[5, 7, 0, PAD], [4, 4, 6, 0]]
     paddle.seed(1)
     reader = AttentionReader(8, 10, 48, 2)
     reader.eval()
     features = paddle.randn([1, 5, 8])
-    said = reader(features, paddle.to_tensor([[0, 5, 7, 3]])).numpy()
+    predicted = reader(features, paddle.to_tensor([[0, 5, 7, 3]])).numpy()
     changed = reader(features, paddle.to_tensor([[0, 5, 7, 9]])).numpy()
-    assert np.allclose(said[:, :3], changed[:, :3], atol=1e-5) and not np.allclose(said[:, 3], changed[:, 3], atol=1e-3)
+    assert np.allclose(predicted[:, :3], changed[:, :3], atol=1e-5)
+    assert not np.allclose(predicted[:, 3], changed[:, 3], atol=1e-3)
 
 
 def test_each_word_has_its_tone():
-    """Lost otherwise: the branch would learn other marks than those that tell one syllable from another."""
+    """Lost otherwise: the branch would learn other marks than those that distinguish syllables."""
     classes = ["", *"1Naàáạảãđấệ", " "]
-    step = ToneGuidance(Tones())
-    step._tones, step._space = tone_classes(classes), classes.index(" ")
-    labels = np.array([classes.index(letter) for letter in "1 Na Nà ấ ả ã Nạ đ ệ"])
-    assert step._tones_of(labels) == [1, 1, 3, 2, 4, 5, 6, 1, 6]
+    technique = ToneGuidance(Tones())
+    technique._tones, technique._space = tone_classes(classes), classes.index(" ")
+    labels = np.array([classes.index(character) for character in "1 Na Nà ấ ả ã Nạ đ ệ"])
+    assert technique._tones_of(labels) == [1, 1, 3, 2, 4, 5, 6, 1, 6]
 
 
 def test_two_students_start_apart_and_teach_each_other(tmp_path):
@@ -515,15 +532,15 @@ def test_two_students_start_apart_and_teach_each_other(tmp_path):
     card, batch = student_card(dropout=0.0), batch_of(TEXTS)
     paddle.seed(3)
     model = card.build("Architecture")
-    step = MutualLearning(Mutual(weight=2.0))
-    step.attach(model, context_of(tmp_path, card))
-    assert not np.array_equal(step.peer.head.weight.numpy(), model.head.weight.numpy())
-    terms = step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
+    technique = MutualLearning(Mutual(weight=2.0))
+    technique.attach(model, context_of(tmp_path, card))
+    assert not np.array_equal(technique.peer.head.weight.numpy(), model.head.weight.numpy())
+    terms = technique.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)
     assert list(terms) == ["peer_ctc", "mutual", "peer_mutual"] and float(terms["mutual"]) > 0
     terms["mutual"].backward()
-    assert model.head.weight.grad is not None and step.peer.head.weight.grad is None
+    assert model.head.weight.grad is not None and technique.peer.head.weight.grad is None
     terms["peer_mutual"].backward()
-    assert step.peer.head.weight.grad is not None
+    assert technique.peer.head.weight.grad is not None
 
 
 def test_the_peer_of_a_slimmed_student_has_its_widths_and_computes_in_float(tmp_path):
@@ -532,19 +549,19 @@ def test_the_peer_of_a_slimmed_student_has_its_widths_and_computes_in_float(tmp_
     before = widths_of(plain.build("Architecture"))
     narrow = {"encoder": [before["encoder"][0], 8], "head": [16, len(CHARSET.classes)]}
     card = replace(plain, transforms=[{"name": "widths", "layers": narrow}, QUANTIZED_HEAD])
-    step = MutualLearning(Mutual())
-    step.attach(card.build("Architecture"), context_of(tmp_path, card))
-    assert widths_of(step.peer) == {**before, **narrow} != before and not quantized_layers(step.peer)
+    technique = MutualLearning(Mutual())
+    technique.attach(card.build("Architecture"), context_of(tmp_path, card))
+    assert widths_of(technique.peer) == {**before, **narrow} != before and not quantized_layers(technique.peer)
 
 
 def test_a_peer_may_be_another_network_of_the_same_height(tmp_path):
-    """Lost otherwise: the peer's steps would not be the student's, or a typing error show as a stack trace."""
+    """Lost otherwise: the peer's time steps would not be the student's, or a typing error show as a stack trace."""
     card = student_card()
     model = card.build("Architecture")
     larger = {"name": "crnn_mv3_slim", "args": {"scale": 0.5, "hidden": 24, "layers": 1}}
-    step = MutualLearning(Mutual(peer=larger))
-    step.attach(model, context_of(tmp_path, card))
-    assert step.peer.height == HEIGHT and step.peer.head.weight.shape[0] == 48
+    technique = MutualLearning(Mutual(peer=larger))
+    technique.attach(model, context_of(tmp_path, card))
+    assert technique.peer.height == HEIGHT and technique.peer.head.weight.shape[0] == 48
     for wrong, words in (({"height": 48}, "has height 48"), ({"hiden": 24}, "did you mean hidden")):
         with pytest.raises(SlimError, match=words):
             MutualLearning(Mutual(peer={"name": "crnn_mv3_slim", "args": wrong})).attach(
@@ -556,8 +573,8 @@ def test_the_peer_trains_under_the_fast_kernels(tmp_path):
     """Lost otherwise: mutual learning would take several times as long as two trainings."""
     card, batch = student_card(), batch_of(TEXTS[:2])
     model = build_model("crnn_mv3_slim", ARGS, len(CHARSET.classes))
-    step = MutualLearning(Mutual())
-    step.attach(model, context_of(tmp_path, card))
-    with accelerated(step.peer) as count:
+    technique = MutualLearning(Mutual())
+    technique.attach(model, context_of(tmp_path, card))
+    with accelerated(technique.peer) as count:
         assert count["LSTMs"] == 1 and count["inverted residuals"] > 5
-        step.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)["peer_ctc"].backward()
+        technique.terms(model, model.outputs(paddle.to_tensor(batch.image)), batch)["peer_ctc"].backward()

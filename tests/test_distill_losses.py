@@ -1,4 +1,4 @@
-"""What a student loses to its teacher: every loss against its formula, and what it must not depend on."""
+"""Distillation losses: every loss against its formula, and what it must not depend on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from ppocr_slim.slim import losses
 
-ROWS, TECHNIQUES, CLASSES = 3, 12, 6
+LINES, TIME_STEPS, CLASSES = 3, 12, 6
 LABELS = np.array([[1, 2, 3, 0], [4, 4, 5, 1], [2, 0, 0, 0]], np.int32)
 LENGTHS = np.array([3, 4, 1])
 REAL = np.array([12, 10, 7])
 
 
 def logits(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 2, shape or (ROWS, TECHNIQUES, CLASSES)).astype(np.float32)
+    return np.random.default_rng(seed).normal(0, 2, shape or (LINES, TIME_STEPS, CLASSES)).astype(np.float32)
 
 
 def probabilities(values: np.ndarray) -> np.ndarray:
@@ -30,11 +30,11 @@ def divergence(teacher: np.ndarray, student: np.ndarray, temperature: float) -> 
     return temperature**2 * (p * np.log(p / q)).sum(axis=-1)
 
 
-# name -> loss of (student, teacher, labels, lengths, real steps, temperature)
+# name -> loss of (student, teacher, labels, lengths, time steps without padding, temperature)
 CTC_LOSSES = {
-    "frames": lambda s, t, labels, lengths, real, tau: losses.frames(s, t, tau),
-    "mean_logits": lambda s, t, labels, lengths, real, tau: losses.mean_logits(s, t, real, tau),
-    "aligned": lambda s, t, labels, lengths, real, tau: losses.aligned(s, t, labels, lengths, tau),
+    "frames": lambda s, t, labels, lengths, real, tau: losses.frame_kl_div(s, t, tau),
+    "mean_logits": lambda s, t, labels, lengths, real, tau: losses.mean_logits_kl_div(s, t, real, tau),
+    "aligned": lambda s, t, labels, lengths, real, tau: losses.aligned_kl_div(s, t, labels, lengths, tau),
     "dkd": lambda s, t, labels, lengths, real, tau: losses.dkd(s, t, labels, lengths, tau),
 }
 
@@ -47,11 +47,11 @@ def loss_of(name: str, student: np.ndarray, teacher: np.ndarray, temperature: fl
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("name", CTC_LOSSES)
-def test_a_student_that_says_what_its_teacher_says_loses_nothing(name, temperature):
+def test_the_loss_of_a_student_equal_to_its_teacher_is_zero(name, temperature):
     """Lost otherwise: a constant in the loss would hide how near the student is."""
     same = logits(1)
     assert loss_of(name, same, same, temperature) == pytest.approx(0, abs=1e-6)
-    constants = np.linspace(-3, 3, ROWS * TECHNIQUES, dtype=np.float32).reshape(ROWS, TECHNIQUES, 1)
+    constants = np.linspace(-3, 3, LINES * TIME_STEPS, dtype=np.float32).reshape(LINES, TIME_STEPS, 1)
     assert loss_of(name, same + constants, same, temperature) == pytest.approx(0, abs=1e-5)
     assert loss_of(name, logits(2), same, temperature) > 0.01
 
@@ -77,13 +77,13 @@ def test_the_gradient_is_that_of_the_value(name):
 def test_frames_by_hand():
     """Lost otherwise: the blank, which is nearly everywhere, would be all that is taught."""
     student, teacher = logits(6), logits(7)
-    teacher[:, 4:, 0] += 20  # letters at most at the first four steps
-    letters = 1 - probabilities(teacher)[:, :, 0]
-    weights = np.stack([letters[:, max(0, t - 1) : t + 2].max(axis=1) for t in range(TECHNIQUES)], axis=1)
+    teacher[:, 4:, 0] += 20  # characters at the first four time steps at most
+    no_blank = 1 - probabilities(teacher)[:, :, 0]
+    weights = np.stack([no_blank[:, max(0, t - 1) : t + 2].max(axis=1) for t in range(TIME_STEPS)], axis=1)
     expected = (divergence(teacher, student, 2.0) * weights).sum() / weights.sum()
     assert loss_of("frames", student, teacher, 2.0) == pytest.approx(expected, rel=1e-4)
     elsewhere = student.copy()
-    elsewhere[:, 5:] = logits(8, ROWS, TECHNIQUES - 5, CLASSES)
+    elsewhere[:, 5:] = logits(8, LINES, TIME_STEPS - 5, CLASSES)
     assert loss_of("frames", elsewhere, teacher, 2.0) == pytest.approx(expected, rel=1e-4)
 
 
@@ -91,36 +91,36 @@ def test_frames_of_a_teacher_that_sees_nothing_is_finite():
     """Lost otherwise: one blank batch would end a training with NaN."""
     teacher = np.zeros((1, 4, 3), np.float32)
     teacher[:, :, 0] = 200
-    assert float(losses.frames(paddle.zeros([1, 4, 3]), teacher)) == 0
+    assert float(losses.frame_kl_div(paddle.zeros([1, 4, 3]), teacher)) == 0
 
 
 def test_mean_logits_by_hand():
-    """Lost otherwise: padding, which is most of a short row in a wide batch, would weigh as the row does."""
+    """Lost otherwise: padding, which is most of a short line in a wide batch, would weigh as the line does."""
     student, teacher = logits(6), logits(7)
     means = [np.stack([row[:n].mean(axis=0) for row, n in zip(values, REAL)]) for values in (teacher, student)]
     assert loss_of("mean_logits", student, teacher, 2.0) == pytest.approx(divergence(*means, 2.0).mean(), rel=1e-4)
 
 
 def spikes(*places: int, seed: int = 9) -> np.ndarray:
-    """One row [1, T, K] with the letters 1, 2, 3 at these steps and blanks elsewhere."""
-    row = np.zeros((1, TECHNIQUES, CLASSES), np.float32)
-    row[:, :, 0] = 9
-    for letter, (place, values) in enumerate(zip(places, logits(seed, 3, CLASSES)), 1):
-        row[0, place] = values
-        row[0, place, letter] = 6
-    return row
+    """Return one line [1, T, K] with the characters 1, 2, 3 at these time steps and blanks elsewhere."""
+    line = np.zeros((1, TIME_STEPS, CLASSES), np.float32)
+    line[:, :, 0] = 9
+    for character, (place, values) in enumerate(zip(places, logits(seed, 3, CLASSES)), 1):
+        line[0, place] = values
+        line[0, place, character] = 6
+    return line
 
 
-def test_aligned_does_not_mind_when_a_letter_comes():
-    """Lost otherwise: a student that reads right, but a step later than its teacher, would be led away from it."""
+def test_aligned_does_not_depend_on_timing():
+    """Lost otherwise: a student that reads right, but a time step later than its teacher, would be led away from it."""
     teacher, late = spikes(2, 5, 8), spikes(3, 7, 10)
     labels, lengths = np.array([[1, 2, 3]]), np.array([3])
-    assert float(losses.aligned(paddle.to_tensor(late), teacher, labels, lengths)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.aligned_kl_div(paddle.to_tensor(late), teacher, labels, lengths)) == pytest.approx(0, abs=1e-6)
     assert float(losses.dkd(paddle.to_tensor(late), teacher, labels, lengths)) == pytest.approx(0, abs=1e-6)
-    assert float(losses.frames(paddle.to_tensor(late), teacher)) > 1
+    assert float(losses.frame_kl_div(paddle.to_tensor(late), teacher)) > 1
     other = spikes(3, 7, 10, seed=10)
     expected = np.mean([divergence(teacher[0, t], other[0, s], 2.0) for t, s in [(2, 3), (5, 7), (8, 10)]])
-    own = float(losses.aligned(paddle.to_tensor(other), teacher, labels, lengths, 2.0))
+    own = float(losses.aligned_kl_div(paddle.to_tensor(other), teacher, labels, lengths, 2.0))
     assert own == pytest.approx(expected, rel=1e-4)
 
 
@@ -138,7 +138,7 @@ def collapse(path) -> list:
 
 @pytest.mark.parametrize("label", [[1], [1, 2], [1, 1], [2, 1, 2], [1, 2, 1, 1]])
 def test_align_finds_the_best_of_all_paths(label):
-    """Lost otherwise: letters would be compared with whatever stands beside them."""
+    """Lost otherwise: characters would be compared with whatever stands beside them."""
     values = logits(sum(label), 1, 5, 3)
     paths = [path for path in itertools.product(range(3), repeat=5) if collapse(path) == label]
     found = losses.align(values, np.array([[*label, 0]]), np.array([len(label)]))[0]
@@ -158,11 +158,11 @@ def test_align_finds_the_best_of_all_paths(label):
     assert found.tolist() == [*expected, -1]
 
 
-def test_rows_that_do_not_fit_teach_nothing():
-    """Lost otherwise: a row longer than its steps, which the CTC loss passes over, would end the training."""
+def test_lines_that_do_not_fit_teach_nothing():
+    """Lost otherwise: a line longer than its time steps, which the CTC loss passes over, would end the training."""
     values, labels = logits(1, 1, 2, CLASSES), np.array([[1, 2, 3]])
     tensor = paddle.to_tensor(logits(2, 1, 2, CLASSES), stop_gradient=False)
-    for loss in (losses.aligned, losses.dkd):
+    for loss in (losses.aligned_kl_div, losses.dkd):
         value = loss(tensor, values, labels, np.array([3]))
         value.backward()
         assert float(value) == 0 and float(tensor.grad.abs().sum()) == 0
@@ -177,14 +177,14 @@ def test_features_do_not_depend_on_the_teachers_scale():
         assert float(losses.feature_mse(paddle.to_tensor(centred), teacher * scale + 3)) == pytest.approx(0, abs=1e-6)
 
 
-def test_readings_by_hand():
-    """Lost otherwise: doubled letters would be learned as one, or blanks as letters."""
+def test_pseudo_labels_by_hand():
+    """Lost otherwise: doubled characters would be learned as one, or blanks as characters."""
     paths = np.array([[0, 1, 1, 0, 1, 2], [0, 0, 0, 0, 0, 0], [3, 3, 3, 2, 2, 0]])
     labels, lengths = losses.pseudo_labels(np.eye(4, dtype=np.float32)[paths])
     assert labels.tolist() == [[1, 1, 2], [0, 0, 0], [3, 2, 0]] and lengths.tolist() == [3, 0, 2]
 
 
-def test_maps_by_hand():
+def test_map_distillation_by_hand():
     """Lost otherwise: a detector's student would learn maps that are shifted or thinned."""
     teacher = np.zeros((1, 1, 4, 4), np.float32)
     teacher[0, 0, 1, 1] = 1
@@ -199,7 +199,7 @@ def test_maps_by_hand():
     assert np.isfinite(float(losses.map_distillation(paddle.zeros([1, 1, 4, 4]), np.zeros((1, 1, 4, 4), np.float32))))
 
 
-def test_classifier_logits_by_hand():
+def test_kl_div_by_hand():
     """Lost otherwise: the direction classifier's student would learn from another quantity than it logs."""
     student, teacher = logits(1, 5, 2), logits(2, 5, 2)
     own = float(losses.kl_div(paddle.to_tensor(student), teacher, 4.0))

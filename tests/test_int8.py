@@ -82,19 +82,19 @@ def run(path, x, optimized=True):
     return session.run(None, {"x": x})[0]
 
 
-def on_grid(x, grid):
-    q = (np.rint(x / grid.scale) + grid.zero_point).clip(0, 2**grid.bits - 1)
-    return (q - grid.zero_point) * grid.scale
+def quantized(x, params):
+    q = (np.rint(x / params.scale) + params.zero_point).clip(0, 2**params.bits - 1)
+    return (q - params.zero_point) * params.scale
 
 
-def weights_on_grid(w, grid):
-    top = 2 ** (grid.bits - 1) - 1
-    scale = np.reshape(grid.scale, [-1, *[1] * (w.ndim - 1)])
+def quantized_weights(w, params):
+    top = 2 ** (params.bits - 1) - 1
+    scale = np.reshape(params.scale, [-1, *[1] * (w.ndim - 1)])
     return np.rint(w / scale).clip(-top, top) * scale
 
 
 def batch_normed(nodes, constants, generator, channels, source, target):
-    """Append a batch norm with some negative factors and one of 0; gives (factor, shift)."""
+    """Append a batch norm with some negative factors and one of 0; return (factor, shift)."""
     gamma = generator.uniform(-2, 2, channels)
     gamma[0] = 0
     beta, mean, variance = generator.normal(size=(3, channels))
@@ -113,7 +113,7 @@ def batch_normed(nodes, constants, generator, channels, source, target):
     bits=st.integers(2, 8),
     negative=st.booleans(),
 )
-def test_a_block_computes_what_its_grids_say(tmp_path_factory, seed, weight_bits, bits, negative):
+def test_a_block_computes_what_its_parameters_say(tmp_path_factory, seed, weight_bits, bits, negative):
     """The INT8 file would read other than the network that was trained to be rounded like it.
 
     Convolution, batch norm with factors of any sign, ReLU, convolution, addition, against NumPy's integers.
@@ -132,33 +132,35 @@ def test_a_block_computes_what_its_grids_say(tmp_path_factory, seed, weight_bits
     source = save_model(folder / "fp32.onnx", nodes, constants, [1, 4, 3, 5])
     x = generator.normal(size=(1, 4, 3, 5)).astype(np.float32)
 
-    def weight_grid(w):
+    def weight_params(w):
         return QuantParams(np.abs(w).max(axis=(1, 2, 3)) / np.float32(2 ** (weight_bits - 1) - 1), weight_bits)
 
     signed = QuantParams(np.float32(4 / 2**bits), bits, 2 ** (bits - 1))
     after_relu = QuantParams(np.float32(3 / 2**bits), bits, 2 ** (bits - 1) if negative else 0)
-    grids = {
-        "block.a": LayerQuantParams((signed,), weight_grid(w1)),
-        "block.b": LayerQuantParams((after_relu,), weight_grid(w2)),
+    params = {
+        "block.a": LayerQuantParams((signed,), weight_params(w1)),
+        "block.b": LayerQuantParams((after_relu,), weight_params(w2)),
         "block.add": LayerQuantParams((signed, signed)),
     }
-    write_int8(source, folder / "int8.onnx", grids, 8)
+    write_int8(source, folder / "int8.onnx", params, 8)
 
-    inside = np.einsum("oi,nihw->nohw", weights_on_grid(w1, grids["block.a"].weight)[..., 0, 0], on_grid(x, signed))
+    inside = np.einsum(
+        "oi,nihw->nohw", quantized_weights(w1, params["block.a"].weight)[..., 0, 0], quantized(x, signed)
+    )
     if bits == 8 and weight_bits >= 7:  # the bias is integers, too
-        unit = signed.scale * np.where(factor == 0, 1e-8, np.abs(factor) * grids["block.a"].weight.scale)
+        unit = signed.scale * np.where(factor == 0, 1e-8, np.abs(factor) * params["block.a"].weight.scale)
         unit = np.maximum(unit, np.abs(shift) / 2**30)
         shift = np.rint(shift / unit) * unit
     inside = np.maximum(inside * factor[:, None, None] + shift[:, None, None], 0)
-    # A sum of integers that falls between two values of the grid may go either way, by the last bit of a float.
-    steps = inside / after_relu.scale
-    between = np.abs(steps - np.floor(steps) - 0.5).min()
-    inside = on_grid(inside, after_relu)
-    d = np.einsum("oi,nihw->nohw", weights_on_grid(w2, grids["block.b"].weight)[..., 0, 0], inside)
-    steps = d / signed.scale
-    between = min(between, np.abs(steps - np.floor(steps) - 0.5).min())
+    # A value halfway between two integers may be rounded either way, by the last bit of a float.
+    integers = inside / after_relu.scale
+    between = np.abs(integers - np.floor(integers) - 0.5).min()
+    inside = quantized(inside, after_relu)
+    d = np.einsum("oi,nihw->nohw", quantized_weights(w2, params["block.b"].weight)[..., 0, 0], inside)
+    integers = d / signed.scale
+    between = min(between, np.abs(integers - np.floor(integers) - 0.5).min())
     assume(between > 1e-3)
-    wanted = on_grid(x, signed) + on_grid(d, signed)
+    wanted = quantized(x, signed) + quantized(d, signed)
     np.testing.assert_allclose(run(folder / "int8.onnx", x, optimized=False), wanted, atol=1e-4)
     if bits == 8 and weight_bits >= 7:  # else ONNX Runtime makes the bias integers by itself
         np.testing.assert_allclose(run(folder / "int8.onnx", x), wanted, atol=1e-4)
@@ -170,9 +172,9 @@ def test_weights_are_integers_of_the_bits_asked_for(tmp_path):
     w = generator.normal(size=(8, 3, 3, 3)).astype(np.float32)
     source = save_model(tmp_path / "a.onnx", [make_node("Conv", ["x", "w"], ["y"])], {"w": w}, [1, 3, 9, 9])
     x = generator.uniform(-1, 1, (1, 3, 9, 9)).astype(np.float32)
-    grids = calibrate(source, [x])
+    params = calibrate(source, [x])
     for bits in (8, 7):
-        write_int8(source, tmp_path / "b.onnx", grids, bits)
+        write_int8(source, tmp_path / "b.onnx", params, bits)
         tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "b.onnx")).graph.initializer}
         integers = tensors["w.quantized.integers"]
         assert integers.dtype == np.int8 and np.abs(integers).max() == 2 ** (bits - 1) - 1
@@ -183,9 +185,9 @@ def test_weights_are_integers_of_the_bits_asked_for(tmp_path):
 def test_linear_layers_are_quantized_by_their_output(tmp_path):
     """One scale for all characters of a head would lose the rare ones: MatMul and Gemm keep their channels last."""
     generator = np.random.default_rng(0)
-    spread = np.float32(10) ** np.arange(-3, 3)
-    w = (generator.normal(size=(16, 6)) * spread).astype(np.float32)
-    bias = (generator.normal(size=6) * spread).astype(np.float32)
+    sizes = np.float32(10) ** np.arange(-3, 3)
+    w = (generator.normal(size=(16, 6)) * sizes).astype(np.float32)
+    bias = (generator.normal(size=6) * sizes).astype(np.float32)
     x = generator.normal(size=(5, 16)).astype(np.float32)
     layers = {
         "MatMul": ([make_node("MatMul", ["x", "w"], ["m"]), make_node("Add", ["m", "b"], ["y"])], w),
@@ -195,7 +197,7 @@ def test_linear_layers_are_quantized_by_their_output(tmp_path):
     for name, (nodes, weights) in layers.items():
         source = save_model(tmp_path / "a.onnx", nodes, {"w": weights, "b": bias}, [None, 16])
         write_int8(source, tmp_path / "b.onnx", calibrate(source, [x]))
-        error = np.abs(run(tmp_path / "b.onnx", x) - run(source, x)).max(axis=0) / spread
+        error = np.abs(run(tmp_path / "b.onnx", x) - run(source, x)).max(axis=0) / sizes
         assert error.max() < 0.3, name
         assert "MatMul" not in fused_operators(tmp_path / "b.onnx")
 
@@ -223,13 +225,13 @@ def test_an_lstm_is_rounded_row_by_row(tmp_path):
     assert fused_operators(tmp_path / "int8.onnx") == {"DynamicQuantizeLSTM": 1}
 
 
-def test_an_activation_grid_fits_what_was_seen():
-    """Rare large values would leave few steps for all others; ReLU's grid would waste half of itself."""
+def test_an_activation_range_fits_the_values():
+    """Rare large values would leave few integers for all others; half of them would be unused behind a ReLU."""
     generator = np.random.default_rng(0)
     positive = np.abs(generator.normal(size=10_000)).astype(np.float32)
-    grid = activation_params(positive)
-    assert grid.zero_point == 0
-    assert abs(grid.scale * 255 / positive.max() - 1) < 0.2
+    params = activation_params(positive)
+    assert params.zero_point == 0
+    assert abs(params.scale * 255 / positive.max() - 1) < 0.2
     few = activation_params(generator.laplace(size=10_000).astype(np.float32), bits=4)
     assert few.scale * 7 < 5  # the largest is about 9
     assert activation_params(-positive).zero_point == 128
@@ -252,19 +254,19 @@ def test_what_cannot_be_quantized_is_said(tmp_path):
         calibrate(conv, [])
     with pytest.raises(SlimError, match=r"shape \[1, 2, 4, 4\]"):
         calibrate(conv, [x[:, :2]])
-    grids = calibrate(conv, [x])
+    params = calibrate(conv, [x])
     with pytest.raises(SlimError, match="no layer head"):
-        write_int8(conv, tmp_path / "out.onnx", {"head": grids["w"]})
-    with pytest.raises(SlimError, match="has grids"):
+        write_int8(conv, tmp_path / "out.onnx", {"head": params["w"]})
+    with pytest.raises(SlimError, match="no quantization parameters"):
         write_int8(conv, tmp_path / "out.onnx", {})
     with pytest.raises(SlimError, match="6 bits"):
-        write_int8(conv, tmp_path / "out.onnx", grids, 6)
+        write_int8(conv, tmp_path / "out.onnx", params, 6)
     with pytest.raises(SlimError, match="cannot read"):
-        write_int8(tmp_path / "none.onnx", tmp_path / "out.onnx", grids)
+        write_int8(tmp_path / "none.onnx", tmp_path / "out.onnx", params)
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(SlimError, match="is not an ONNX file"):
-        write_int8(tmp_path / "text.onnx", tmp_path / "out.onnx", grids)
-    write_int8(conv, tmp_path / "int8.onnx", grids)
+        write_int8(tmp_path / "text.onnx", tmp_path / "out.onnx", params)
+    write_int8(conv, tmp_path / "int8.onnx", params)
     with pytest.raises(SlimError, match="quantized already"):
         calibrate(tmp_path / "int8.onnx", [x])
     old = onnx.load(str(conv))
@@ -293,7 +295,7 @@ def test_a_block_left_in_float_is_all_that_is_in_it(tmp_path):
 
 
 def quantization_of(model):
-    """Arguments for `fake_quantize`: all convolutions, additions and the head, with the block's input on one grid."""
+    """Arguments for `fake_quantize`: all convolutions, additions and the head, with the block's input quantized once."""
     positive, signed = {"bits": 8, "zero_point": 0}, {"bits": 8, "zero_point": 128}
     layers = {"backbone.stem.0": {"inputs": [{**signed, "fixed": True}], "weight_bits": 8}}
     after_relu = True
@@ -313,13 +315,13 @@ def quantization_of(model):
 
 
 def inputs_of(height=32, texts=TEXTS):
-    rows = [resize_to_height(draw_row(text), height) for text in texts]
-    return [to_batch([row], padded_width(row.shape[1])) for row in rows]
+    lines = [resize_to_height(draw_row(text), height) for text in texts]
+    return [to_batch([line], padded_width(line.shape[1])) for line in lines]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A float checkpoint, a fake-quantized one of the same weights, bundles of both, and labelled rows."""
+    """A float checkpoint, a fake-quantized one of the same weights, bundles of both, and labelled text lines."""
     folder = tmp_path_factory.mktemp("int8")
     save_lively_checkpoint(folder / "float")
     model, card = load_model(folder / "float")
@@ -361,7 +363,7 @@ def samples_of(folder):
 def test_the_file_of_a_trained_network_computes_what_was_trained(tmp_path, method, zero_point, se):
     """The training would be for nothing if the exported integers were others.
 
-    A value in the middle between two of a grid may go either way, and shifts what the layers after it see.
+    A value halfway between two integers may be rounded either way, and shifts what the layers after it see.
     """
     paddle.seed(4)
     block = InvertedResidual(16, 32, 16, 3, (1, 1), se, nn.ReLU)
@@ -398,18 +400,18 @@ def test_the_file_of_a_trained_network_computes_what_was_trained(tmp_path, metho
     net(image)
     for hook in hooks:
         hook.remove()
-    trained, grids = net(image).numpy(), quant_params_of(net)
-    assert {grid.zero_point for layer in grids.values() for grid in layer.inputs} == {0, zero_point}
+    trained, params = net(image).numpy(), quant_params_of(net)
+    assert {one.zero_point for layer in params.values() for one in layer.inputs} == {0, zero_point}
 
     plain = strip(copy.deepcopy(net))
     name_parameters(plain)
     write_network(plain, RecSpec(32, ("", " ")), tmp_path, onnx_too=True)
-    write_int8(tmp_path / ONNX, tmp_path / INT8, grids)
-    step = max(grid.scale for grid in grids["block.add"].inputs)
+    write_int8(tmp_path / ONNX, tmp_path / INT8, params)
+    unit = max(one.scale for one in params["block.add"].inputs)
     for optimized in (False, True):
-        error = np.abs(run(tmp_path / INT8, image.numpy(), optimized) - trained) / step
+        error = np.abs(run(tmp_path / INT8, image.numpy(), optimized) - trained) / unit
         assert (error < 0.01).mean() > 0.99 and (error < 1.01).mean() > 0.999
-    assert (np.abs(in_float - trained) / step < 0.01).mean() < 0.1
+    assert (np.abs(in_float - trained) / unit < 0.01).mean() < 0.1
 
     # A layer's own bias is float in both; what a batch norm adds is an integer in both.
     graph = onnx.load(str(tmp_path / INT8)).graph
@@ -430,7 +432,7 @@ def test_onnx_runtime_finds_an_unbroken_chain_of_integers(place):
     assert "Conv" not in after and "FusedConv" not in after and "MatMul" not in after
     assert after["QLinearAdd"] == trained["QLinearAdd"] == additions
     assert after["DynamicQuantizeLSTM"] == 2
-    # The last convolution gives floats where the LSTM has no grid for what it reads.
+    # The last convolution outputs floats where the input of the LSTM is not quantized.
     assert trained["QLinearConv"] >= convolutions - 1
 
 
@@ -439,10 +441,10 @@ def test_a_bundle_has_an_int8_file_that_is_small_and_says_how_it_reads(place):
     for folder in ("bundle", "plain"):
         bundle = read_bundle(place / folder)
         assert bundle.sizes[INT8] < 0.5 * bundle.sizes[ONNX]
-        figures = bundle.parity["int8"]["onnxruntime"]
-        assert 0 <= figures["texts_equal"] <= 1 and figures["cer"] >= 0
-        assert set(figures["time"]) == {"ms", "base_ms", "ratio"}
-        assert bundle.precision["onnxruntime"] == ("int8" if figures["time"]["ratio"] <= 1 else "fp32")
+        measured = bundle.parity["int8"]["onnxruntime"]
+        assert 0 <= measured["texts_equal"] <= 1 and measured["cer"] >= 0
+        assert set(measured["time"]) == {"ms", "base_ms", "ratio"}
+        assert bundle.precision["onnxruntime"] == ("int8" if measured["time"]["ratio"] <= 1 else "fp32")
         properties = {p.key: p.value for p in onnx.load(str(place / folder / INT8)).metadata_props}
         assert properties["character"] == "\n".join(bundle.spec.characters)
 
@@ -455,12 +457,12 @@ def test_the_float_part_of_a_quantized_bundle_is_a_plain_network(place):
     assert start.state.keys() == plain.state.keys()
 
 
-def test_an_int8_row_is_read_alike_in_any_company(place):
-    """The LSTM's range of a whole batch would let a row's text depend on its neighbours."""
+def test_an_int8_line_is_read_alike_in_any_batch(place):
+    """The LSTM's range of a whole batch would let a line's text depend on its neighbours."""
     recognizer = Recognizer.from_bundle(place / "plain", precision="int8", threads=1)
-    rows = [draw_row(text) for text in TEXTS]
-    alone = [recognizer.read([row])[0] for row in rows]
-    assert recognizer.read(rows, batch_size=8) == alone
+    images = [draw_row(text) for text in TEXTS]
+    alone = [recognizer.read([image])[0] for image in images]
+    assert recognizer.read(images, batch_size=8) == alone
     assert len({line.text for line in alone}) > 1
     x = np.concatenate([resized[:, :, :, :64] for resized in inputs_of()])
     np.testing.assert_array_equal(recognizer.session(x)[2:3], recognizer.session(x[2:3]))
@@ -575,7 +577,7 @@ def test_the_int8_file_of_a_bundle_is_made_anew(place, tmp_path):
     assert read_bundle(tmp_path / "new").int8_weight_bits == 8
 
 
-def test_int8_of_a_float_checkpoint_needs_rows(place, tmp_path):
+def test_int8_of_a_float_checkpoint_needs_images(place, tmp_path):
     """Ranges taken from nothing would make a file that reads nothing."""
     with pytest.raises(SlimError, match="needs images to calibrate on"):
         export_bundle(place / "float", tmp_path / "b", ["onnx_int8"], 5, samples_of(place))
@@ -595,10 +597,10 @@ def test_the_tool_quantizes_a_file_and_says_what_came_out(place, tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "called 'nothing'" in done.stderr
 
 
-def test_grids_of_a_network_name_its_layers(place):
+def test_quantization_parameters_of_a_network_name_its_layers(place):
     """File and network would disagree on what a layer is called."""
     model, _ = load_model(place / "trained")
-    grids = quant_params_of(model)
-    assert {"backbone.stem.0", "encoder", "head"} <= set(grids)
-    for name in grids:
+    params = quant_params_of(model)
+    assert {"backbone.stem.0", "encoder", "head"} <= set(params)
+    for name in params:
         assert layer_at(model, name) is not None

@@ -39,21 +39,21 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def stage(checkpoint, tmp_path):
-    """(network, context): the float network reads its own readings right."""
+    """Return (network, context): the labels are what the float network reads."""
     model, card = load_model(checkpoint)
     task = RecognitionTask(card.spec)
     images = [draw_row(text) for text in TEXTS]
     texts = [line.text for line in task.recognizer(model).read(images)]
 
     def calibration(count):
-        rows = [resize_to_height(image, card.spec.height) for image in images]
+        lines = [resize_to_height(image, card.spec.height) for image in images]
         labels = [[card.charset.classes.index(c) for c in text] or [1] for text in TEXTS]
-        width = max(row.shape[1] for row in rows)
-        padded = np.zeros((len(rows), max(map(len, labels))), np.int32)
+        width = max(line.shape[1] for line in lines)
+        padded = np.zeros((len(lines), max(map(len, labels))), np.int32)
         for row, label in zip(padded, labels):
             row[: len(label)] = label
         lengths = np.array([len(label) for label in labels])
-        whole = Batch(to_batch(rows, width), padded, lengths, tuple(TEXTS))
+        whole = Batch(to_batch(lines, width), padded, lengths, tuple(TEXTS))
         parts = (slice(0, 4), slice(4, 8))
         return [Batch(whole.image[i], padded[i], lengths[i], whole.sources[i]) for i in parts]
 
@@ -67,9 +67,9 @@ def pact(**changes):
     return PactQuantization(Pact(**{"max_drop": None, **changes}))
 
 
-def save_prepared(step, model, context, folder):
-    """Let a step prepare the network, and save it; gives its card and its weights."""
-    card = replace(context.card, transforms=step.prepare(model, context))
+def save_prepared(technique, model, context, folder):
+    """Let a technique prepare the network, and save it; return its card and its weights."""
+    card = replace(context.card, transforms=technique.prepare(model, context))
     weights = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     save_checkpoint(folder, card, weights, {}, {"step": 0, "best": None, "best_step": 0})
     return card, weights
@@ -94,7 +94,7 @@ def test_calibrated_at_8_bits_it_reads_nearly_as_before(stage, kind, section):
 
 
 def test_the_plan_follows_what_layers_read(stage):
-    """Lost otherwise: half a grid spent on nothing behind a ReLU, or clipped elsewhere; a shortcut with two."""
+    """Lost otherwise: half of the integers unused behind a ReLU, values clipped elsewhere, two scales for a shortcut."""
     model, context = stage
     (transform,) = pact(weight_bits=4, activation_bits=3).prepare(model, context)
     layers = transform["layers"]
@@ -130,11 +130,13 @@ def test_edges_are_as_all_others_by_option(stage):
     assert transform["layers"][STEM]["inputs"][0]["zero_point"] == 8
 
 
-@pytest.mark.parametrize("step", [pact(), pact(clip=False), pact(weight_bits=3), LsqQuantization(Lsq(max_drop=None))])
-def test_a_folder_is_enough_to_load_it(stage, step, tmp_path):
+@pytest.mark.parametrize(
+    "technique", [pact(), pact(clip=False), pact(weight_bits=3), LsqQuantization(Lsq(max_drop=None))]
+)
+def test_a_folder_is_enough_to_load_it(stage, technique, tmp_path):
     """Lost otherwise: learned clips would drop out when a checkpoint is read again, as in PaddleOCR's export."""
     model, context = stage
-    card, _ = save_prepared(step, model, context, tmp_path / "checkpoint")
+    card, _ = save_prepared(technique, model, context, tmp_path / "checkpoint")
     loaded, _ = load_model(tmp_path / "checkpoint")
     np.testing.assert_array_equal(output(loaded), output(model))
     assert quant_params_of(loaded).keys() == card.transforms[0]["layers"].keys()
@@ -143,12 +145,12 @@ def test_a_folder_is_enough_to_load_it(stage, step, tmp_path):
 def test_training_learns_the_clips_and_they_decay(stage):
     """Lost otherwise: PACT would be plain rounding at calibrated ranges."""
     model, context = stage
-    step = pact(clip_lr=10.0, clip_decay=1e-3)
-    step.prepare(model, context)
-    step.attach(model, context)
+    technique = pact(clip_lr=10.0, clip_decay=1e-3)
+    technique.prepare(model, context)
+    technique.attach(model, context)
     found = model_state(model).items()
     clips = [tensor for name, tensor in found if name.endswith(".clip") and not tensor.stop_gradient]
-    assert {id(clip) for clip in clips} == {id(clip) for clip in step.clips} and len(clips) > 30
+    assert {id(clip) for clip in clips} == {id(clip) for clip in technique.clips} and len(clips) > 30
     before, other = [clip.item() for clip in clips], model.head.weight.numpy()
     settings = Config.model_validate(config_dict(context.folder)).optimizer
     parameters = [tensor for tensor in model_state(model).values() if not tensor.stop_gradient]
@@ -159,7 +161,7 @@ def test_training_learns_the_clips_and_they_decay(stage):
             optimizer = build_optimizer(parameters, settings, fast)
             optimizer.set_lr(1e-4)
             outputs = context.task.outputs(model, batch)
-            terms = step.terms(model, outputs, batch)
+            terms = technique.terms(model, outputs, batch)
             assert terms["clips"].item() == pytest.approx(1e-3 * sum(clip.item() ** 2 for clip in clips), rel=1e-4)
             (sum(context.task.loss(outputs, batch).values()) + terms["clips"]).backward()
             optimizer.step()
@@ -169,7 +171,7 @@ def test_training_learns_the_clips_and_they_decay(stage):
     assert np.abs(model.head.weight.numpy() - other).max() < 4e-4
 
 
-def test_a_training_without_a_quantize_step_keeps_the_grids(stage, tmp_path):
+def test_a_training_without_qat_keeps_the_quantization_parameters(stage, tmp_path):
     """Lost otherwise: clips would be trained like weights, without a decay, and drift off what was calibrated."""
     model, context = stage
     card, weights = save_prepared(pact(), model, context, tmp_path / "checkpoint")
@@ -189,10 +191,10 @@ def test_a_training_without_a_quantize_step_keeps_the_grids(stage, tmp_path):
 def test_without_a_clip_ranges_are_the_largest_values(stage):
     """Lost otherwise: the bit table's row "without PACT's clip" would have one after all."""
     model, context = stage
-    step = pact(clip=False, weight_bits=4, activation_bits=4)
-    step.prepare(model, context)
-    step.attach(model, context)
-    assert not step.learned and not step.terms(model, {}, None)
+    technique = pact(clip=False, weight_bits=4, activation_bits=4)
+    technique.prepare(model, context)
+    technique.attach(model, context)
+    assert not technique.learned and not technique.terms(model, {}, None)
     layer = quantized_layers(model)[f"{SHORTCUT}.project.0"]
     seen = []
     layer._fake_quant_input.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].max().item()))
@@ -228,7 +230,7 @@ def test_a_report_that_cannot_be_written_is_one_clear_line(stage):
 
 
 def test_a_drop_stops_the_run_and_names_layers(stage):
-    """Lost otherwise: hours of training from a network that calibration has ruined, and no word of which layer."""
+    """Lost otherwise: hours of training from a network that calibration has ruined, without a hint at which layer."""
     model, context = stage
     with pytest.raises(SlimError, match=r"max_drop 0\.01 lost; .*float_layers: (backbone|collapse|encoder|head)"):
         pact(weight_bits=2, activation_bits=2, max_drop=0.01).prepare(model, context)
@@ -250,8 +252,8 @@ def load_like(context, model):
 def test_measuring_sensitivity_changes_nothing(stage):
     """Lost otherwise: layers would stay in float that the card says are quantized."""
     model, context = stage
-    step = pact(weight_bits=4, activation_bits=4, sensitivity=True)
-    step.prepare(model, context)
+    technique = pact(weight_bits=4, activation_bits=4, sensitivity=True)
+    technique.prepare(model, context)
     after = output(model)
     other = load_like(context, model)
     pact(weight_bits=4, activation_bits=4).prepare(other, context)
@@ -259,7 +261,7 @@ def test_measuring_sensitivity_changes_nothing(stage):
 
 
 def test_quantizing_twice_is_an_error(stage):
-    """Lost otherwise: two transforms in the card, of which nobody knows what they make together."""
+    """Lost otherwise: two transforms in the card, whose combined effect nobody knows."""
     model, context = stage
     pact().prepare(model, context)
     with pytest.raises(SlimError, match="quantized already"):
@@ -267,7 +269,7 @@ def test_quantizing_twice_is_an_error(stage):
 
 
 def test_the_best_scale_is_the_one_with_the_least_error():
-    """Lost otherwise: grids of few bits would be as wide as the one largest value."""
+    """Lost otherwise: the range of few bits would be as wide as the one largest value."""
     values = np.append(np.random.default_rng(0).normal(0, 1, 10000), 40).astype(np.float32)
     scale = best_scale(values, 40 / 7, -8, 7)
 
@@ -282,7 +284,7 @@ def test_the_best_scale_is_the_one_with_the_least_error():
 
 @pytest.mark.parametrize("wrong", [{"weight_bits": 9}, {"activation_bits": 1}, {"max_drop": 0}, {"clip_lr": 0}])
 def test_settings_out_of_range_are_refused(wrong):
-    """Lost otherwise: a grid that no integer holds, found hours later."""
+    """Lost otherwise: parameters that no integer holds, found hours later."""
     with pytest.raises(ValidationError):
         Pact(**wrong)
 

@@ -28,12 +28,12 @@ def lively(tmp_path_factory) -> Path:
 
 
 def shared_model(folder: Path, bits: int = 3):
-    """The lively network with shared weights, ready to be trained, and its step."""
+    """Return the lively network with shared weights, ready to be trained, and its technique."""
     model, _ = load_model(folder)
-    step = WeightSharing(Share(bits=bits))
-    step.prepare(model, None)
-    step.attach(model, None)
-    return model, step
+    technique = WeightSharing(Share(bits=bits))
+    technique.prepare(model, None)
+    technique.attach(model, None)
+    return model, technique
 
 
 def backward(model, seed: int) -> None:
@@ -75,7 +75,7 @@ def test_one_large_weight_leaves_values_for_the_others():
 
 
 def test_as_many_values_as_there_may_be():
-    """Lost otherwise: bits that are paid for in the file tell nothing apart; or few distinct values never end."""
+    """Lost otherwise: bits that are paid for in the file are not used; or few distinct values never end."""
     rng = np.random.default_rng(1)
     few = np.array([0] * 100 + [1e-30, 2e-30, 3e-30, 1e4])
     for values in (rng.standard_cauchy(3000), few, 10.0 ** np.arange(30)):
@@ -97,7 +97,7 @@ def test_matrices_and_kernels_are_shared_and_nothing_else(lively):
 
 
 def test_layers_are_left_alone_by_name_and_a_wrong_name_is_an_error(lively):
-    """Lost otherwise: a misspelt layer would be shared after all, without a word."""
+    """Lost otherwise: a misspelt layer would be shared after all, silently."""
     model, _ = load_model(lively)
     everything = shareable(model)
     without = shareable(model, ["backbone.blocks.[1-9]*", "backbone.blocks.0", "head", "encoder.weight_hh_l0"])
@@ -112,25 +112,25 @@ def test_layers_are_left_alone_by_name_and_a_wrong_name_is_an_error(lively):
 
 def test_equal_weights_get_the_mean_of_their_gradients(lively):
     """Lost otherwise: the values of a codebook would not follow the gradient of the loss in them."""
-    model, step = shared_model(lively)
+    model, technique = shared_model(lively)
     backward(model, 0)
     plain = {name: tensor.grad.numpy() for name, tensor in shareable(model).items()}
     biases = model.head.bias.grad.numpy()
-    step.after_backward(model)
+    technique.after_backward(model)
     for name, tensor in shareable(model).items():
         weights, pooled = tensor.numpy(), tensor.grad.numpy()
         for value in np.unique(weights):
             assert pooled[weights == value] == pytest.approx(plain[name][weights == value].mean(), rel=1e-4, abs=1e-9)
     assert np.array_equal(model.head.bias.grad.numpy(), biases)
     once = model.head.weight.grad.numpy()
-    step.after_backward(model)
+    technique.after_backward(model)
     assert np.allclose(model.head.weight.grad.numpy(), once, rtol=1e-6)
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_training_keeps_equal_weights_equal_to_the_bit(lively, fast):
     """Lost otherwise: after some steps there are a thousand values instead of eight, and the file is not small."""
-    model, step = shared_model(lively)
+    model, technique = shared_model(lively)
     start = {name: tensor.numpy() for name, tensor in shareable(model).items()}
     parameters = [tensor for tensor in model_state(model).values() if not tensor.stop_gradient]
     settings = Optimizer(lr=1e-3, weight_decay=0.1, clip_norm=0.01)  # so small that it clips
@@ -138,7 +138,7 @@ def test_training_keeps_equal_weights_equal_to_the_bit(lively, fast):
     average = AveragedWeights(model, 0.9, fast)
     for number in range(12):
         backward(model, number)
-        step.after_backward(model)
+        technique.after_backward(model)
         optimizer.step()
         optimizer.clear_grad()
         average.update(number)
@@ -152,11 +152,11 @@ def test_training_keeps_equal_weights_equal_to_the_bit(lively, fast):
 def test_weights_that_were_not_shared_are_refused(lively):
     """Lost otherwise: a stage that resumes with other weights would train a network that is not shared at all."""
     model, _ = load_model(lively)
-    step = WeightSharing(Share(bits=3))
-    step.attach(model, None)
+    technique = WeightSharing(Share(bits=3))
+    technique.attach(model, None)
     backward(model, 0)
-    with pytest.raises(SlimError, match="3 bits do not tell apart"):
-        step.after_backward(model)
+    with pytest.raises(SlimError, match="more than 3 bits allow"):
+        technique.after_backward(model)
 
 
 def test_the_file_gives_every_number_back_to_the_bit(tmp_path, lively):
@@ -184,8 +184,8 @@ def test_the_file_is_as_small_as_the_entropy_of_its_weights(tmp_path, lively):
     """Lost otherwise: sharing would cost accuracy and save less than it could."""
     values = np.random.default_rng(0).normal(size=(300, 400))
     weights = nearest(values, kmeans(values, 32))
-    share = np.unique(weights, return_counts=True)[1] / weights.size
-    entropy = -(share * np.log2(share)).sum() * weights.size / 8
+    fractions = np.unique(weights, return_counts=True)[1] / weights.size
+    entropy = -(fractions * np.log2(fractions)).sum() * weights.size / 8
     card = ModelCard.read(lively)
     size = write_shared(tmp_path / "a", card, {"w": weights}) - write_shared(tmp_path / "b", card, {})
     assert entropy < size < 1.02 * entropy + 250  # and the codebook and the tensor's line in the header

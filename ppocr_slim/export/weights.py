@@ -1,8 +1,7 @@
-"""The weights of an exported Paddle inference model by their layer names, read without executing anything.
+"""Reader of the weights of an exported Paddle inference model, by layer names, without executing anything.
 
-`.pdiparams` is the plain concatenation of tensors in the order of their sorted variable names; the names
-stand in `.pdmodel`, a protobuf. Export gives every variable the name that it has in the network
-("backbone.stem.0.weight").
+`.pdiparams` is the plain concatenation of the tensors in the order of their sorted variable names; the names are in
+`.pdmodel`, a protobuf. Export gives every variable the name that it has in the network ("backbone.stem.0.weight").
 """
 
 from __future__ import annotations
@@ -27,10 +26,16 @@ _DTYPES = {
 
 
 def read_bundle_weights(folder: str | Path) -> dict[str, np.ndarray]:
-    """Parameters and buffers of a bundle's Paddle model by name.
+    """Read the parameters and buffers of a bundle's Paddle model.
+
+    Args:
+        folder: The bundle.
+
+    Returns:
+        Name in the network -> array.
 
     Raises:
-        SlimError: the files are missing, damaged, or hold other than plain float and integer tensors.
+        SlimError: The files are missing or damaged, or contain anything but plain float and integer tensors.
     """
     folder = Path(folder)
     try:
@@ -38,7 +43,7 @@ def read_bundle_weights(folder: str | Path) -> dict[str, np.ndarray]:
         stream = io.BytesIO((folder / PADDLE_WEIGHTS).read_bytes())
     except OSError as error:
         raise SlimError(
-            f"{error.filename}: {error.strerror}; weights are read from a bundle with Paddle files"
+            f"cannot read {error.filename}: {error.strerror}; weights can only be read from a bundle with Paddle files"
         ) from error
     except Exception as error:  # protobuf's DecodeError, whose module differs from version to version
         raise SlimError(f"{folder / PADDLE_PROGRAM} is damaged ({error}): export the bundle again") from error
@@ -46,7 +51,7 @@ def read_bundle_weights(folder: str | Path) -> dict[str, np.ndarray]:
     try:
         weights = {name: _read_tensor(stream) for name in names}
         if stream.read(1):
-            raise ValueError("there is more in it than the program names")
+            raise ValueError("it contains more than the tensors of the program")
     except Exception as error:  # damaged lengths and descriptions fail in many ways
         raise SlimError(f"{folder / PADDLE_WEIGHTS} is damaged ({error}): export the bundle again") from error
     return weights
@@ -59,13 +64,13 @@ def _variable_names(program: framework_pb2.ProgramDesc) -> list[str]:
 
 
 def _read_tensor(stream: io.BytesIO) -> np.ndarray:
-    """One tensor of Paddle's stream: version, levels of detail, version, description, numbers."""
+    """Read one tensor of Paddle's stream: version, levels of detail, version, description, values."""
     version, levels = struct.unpack("<IQ", stream.read(12))
     if version or levels:
-        raise ValueError(f"version {version} with {levels} levels of detail is not known")
+        raise ValueError(f"version {version} with {levels} levels of detail cannot be read")
     version, size = struct.unpack("<Ii", stream.read(8))
     if version:
-        raise ValueError(f"tensor version {version} is not known")
+        raise ValueError(f"tensor version {version} cannot be read")
     description = framework_pb2.VarType.TensorDesc.FromString(stream.read(size))
     dtype, shape = _DTYPES[description.data_type], tuple(description.dims)
     data = stream.read(dtype.itemsize * int(np.prod(shape, dtype=np.int64)))

@@ -1,4 +1,4 @@
-"""An ONNX model made ready for quantization: constants computed, batch norms inside the convolutions, layers named."""
+"""An ONNX graph prepared for quantization: constants and batch norms folded, layers named by their path."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from onnx.reference import ReferenceEvaluator
 
 from ppocr_slim.errors import SlimError
 
-# Exporters cut and join weights with these; of constants they are constants, too.
+# Exporters slice and join weights with these operators; on constants their results are constants too.
 FOLDED = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
-# These move numbers and change none: what stands behind them has the same values.
+# These operators move values and change none.
 MOVES = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
 
 
 @dataclass
 class Graph:
-    """The graph of `model` in pieces that are easy to change; `rebuild` puts them back.
+    """The graph of an ONNX model in a form that is easy to change; `rebuild` turns it back into a model.
 
     Attributes:
-        nodes: in topological order, without those that only make constants.
-        constants: initializers and everything computed from them, by name.
-        factors: for weights with a batch norm in them, [output channels] float32: what they were multiplied with.
-        origins: for a constant that was computed, the name of the first initializer in it; for weights with a batch
-            norm in them, the weights without.
+        model: The model that was read.
+        nodes: Nodes in topological order, without those that only compute constants.
+        constants: Initializers and all that is computed from them, by name.
+        factors: For weights with a folded batch norm, the factors of it, [output channels] float32.
+        origins: For a computed constant, the name of the first initializer in it; for weights with a folded batch
+            norm, the weights without it.
     """
 
     model: onnx.ModelProto
@@ -39,11 +40,11 @@ class Graph:
     origins: dict[str, str]
 
     def producers(self) -> dict[str, NodeProto]:
-        """The node that makes each tensor."""
+        """Return the node that computes each tensor."""
         return {name: node for node in self.nodes for name in node.output if name}
 
     def consumers(self) -> dict[str, list[NodeProto]]:
-        """The nodes that read each tensor, inside of loops and conditions too."""
+        """Return the nodes that read each tensor, in the bodies of loops and conditions too."""
         found: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in _read_by(node):
@@ -51,13 +52,13 @@ class Graph:
         return found
 
     def outputs(self) -> set[str]:
-        """The names of what the model gives."""
+        """Return the names of the model's outputs."""
         return {value.name for value in self.model.graph.output}
 
     def layer(self, node: NodeProto) -> str | None:
-        """The path in the network of a layer with constant weights ("backbone.stem.0"); None for another node.
+        """Return the path of a layer with constant weights ("backbone.stem.0"); None for another node.
 
-        It is the name of the weights without ".weight"; the layers of a stacked LSTM have one path.
+        It is the name of the weights without ".weight"; the layers of a stacked LSTM share one path.
         """
         name = weights_of(node)
         if name is None or name not in self.constants:
@@ -67,13 +68,13 @@ class Graph:
         return path if path and (last == "weight" or node.op_type == "LSTM") else name
 
     def original(self, name: str) -> str:
-        """The initializer that a constant was made from."""
+        """Return the initializer that a constant was computed from."""
         while name in self.origins:
             name = self.origins[name]
         return name
 
     def sort(self) -> None:
-        """Bring the nodes into topological order; those that nothing depends on go."""
+        """Sort the nodes topologically, and drop those that no output depends on."""
         producers = self.producers()
         done: set[int] = set()
         ordered = []
@@ -91,7 +92,7 @@ class Graph:
         self.nodes = ordered
 
     def rebuild(self) -> onnx.ModelProto:
-        """A model of the nodes and constants, without what nobody reads."""
+        """Return a model of the nodes and constants, without unused ones."""
         self.sort()
         wanted = self.outputs().union(*map(_read_by, self.nodes))
         model = onnx.ModelProto()
@@ -109,27 +110,30 @@ class Graph:
 
 
 def weights_of(node: NodeProto) -> str | None:
-    """The input of a layer that holds its weights; None for a node that is no such layer."""
+    """Return the name of a layer's weights; None for a node without weights."""
     return node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul", "LSTM") and len(node.input) > 1 else None
 
 
 def weight_axis(node: NodeProto, rank: int) -> int:
-    """The axis of a layer's weights that counts its output channels."""
+    """Return the axis of the output channels in a layer's weights of `rank` dimensions."""
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB")):
         return rank - 1
     return 0
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
-    """A node's attributes by name."""
+    """Return a node's attributes by name."""
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def read_graph(path: str | Path) -> Graph:
-    """Read an ONNX file, compute its constants, and fold its batch norms and an LSTM's zero states.
+    """Read an ONNX file, fold its constants and batch norms, and drop the zero initial states of its LSTMs.
+
+    Args:
+        path: An FP32 file.
 
     Raises:
-        SlimError: no such file, not ONNX, quantized already, or older than opset 13.
+        SlimError: There is no such file, or it is not ONNX, quantized already, or older than opset 13.
     """
     try:
         model = onnx.load(str(path))
@@ -142,7 +146,7 @@ def read_graph(path: str | Path) -> Graph:
     if version < 13:
         raise SlimError(f"{path} has opset {version}: INT8 needs 13 or later; export it again")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
-        raise SlimError(f"{path} is quantized already: give the FP32 file")
+        raise SlimError(f"{path} is quantized already: use the FP32 file")
     graph = Graph(model, [], {}, {}, {})
     _fold_constants(graph)
     _drop_zero_states(graph)
@@ -178,7 +182,7 @@ def _evaluate(model: onnx.ModelProto, node: NodeProto, feeds: Mapping[str, np.nd
 
 
 def _drop_zero_states(graph: Graph) -> None:
-    """An LSTM starts from zeros anyway: an exporter's zeros of the right shape are a dozen nodes for nothing."""
+    """Drop the initial states of LSTMs that are zeros, which is the default: exporters compute them with many nodes."""
     producers = graph.producers()
 
     def is_zero(name: str) -> bool:
@@ -198,7 +202,7 @@ def _drop_zero_states(graph: Graph) -> None:
 
 
 def _fold_batch_norms(graph: Graph) -> None:
-    """Multiply a batch norm into the convolution before it: w * f and (b - mean) * f + beta, f = gamma / deviation."""
+    """Fold batch norms into the convolutions before them: w * f and (b - mean) * f + beta, f = gamma / std."""
     producers, consumers, outputs = graph.producers(), graph.consumers(), graph.outputs()
     folded: set[str] = set()
     for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
@@ -228,12 +232,12 @@ def _fold_batch_norms(graph: Graph) -> None:
 
 
 def along_first_axis(values: np.ndarray, rank: int) -> np.ndarray:
-    """[C] -> [C, 1, 1, ...], to multiply weights of `rank` dimensions with."""
+    """Reshape [C] to [C, 1, 1, ...] with `rank` dimensions."""
     return values.reshape(-1, *[1] * (rank - 1))
 
 
 def _read_by(node: NodeProto) -> Iterator[str]:
-    """What a node reads, inside of its loops and conditions too."""
+    """Yield the tensors that a node reads, in the bodies of loops and conditions too."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:

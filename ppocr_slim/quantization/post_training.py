@@ -1,4 +1,4 @@
-"""INT8 from an FP32 ONNX file and some images: quantization after training, of any network that reads images."""
+"""Post-training quantization of an FP32 ONNX file, calibrated on some images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_height
 
-TIMED_ROUNDS = 30
+TIMING_ROUNDS = 30
 TIMED_ENGINES = ("onnxruntime", "openvino")
 INTEGER_OPERATORS = (
     "QLinearConv",
@@ -35,14 +35,15 @@ INTEGER_OPERATORS = (
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What was written.
+    """The result of a post-training quantization.
 
     Attributes:
-        sizes: bytes of the FP32 and the INT8 file.
-        layers: how many layers were quantized.
-        difference: mean absolute, of the outputs on the images.
-        operators: that ONNX Runtime runs the INT8 file with, and how many of each.
-        times: by engine, see `engines.timing.compared`; empty where nothing was timed.
+        out: The INT8 file.
+        sizes: Bytes of the FP32 and the INT8 file.
+        layers: Number of quantized layers.
+        difference: Mean absolute difference of the outputs on the images.
+        operators: Operators that ONNX Runtime runs the INT8 file with, and how many of each.
+        times: Latency by engine, see `engines.timing.compared`; empty if not timed.
     """
 
     out: Path
@@ -77,33 +78,37 @@ def quantize_file(
     float_layers: Sequence[str] = (),
     timed: bool = False,
 ) -> QuantizationReport:
-    """Quantize an FP32 ONNX file that reads text rows, [N, 3, H, W] in -1 to 1, with rows that show what it sees.
+    """Quantize an FP32 ONNX file of a recognizer, [N, 3, H, W] in -1 to 1, to INT8.
 
     Args:
-        images: rows of any size.
-        height: that they are scaled to; None: the network's own.
-        weight_bits, float_layers: see `write_int8` and `calibrate`.
-        timed: compare how long both files take in each engine that is installed.
+        source: The FP32 file.
+        out: The INT8 file to write.
+        images: Images of text lines, of any size, to calibrate on.
+        height: Height that they are resized to; None for the network's own.
+        weight_bits: See `write_int8`.
+        float_layers: See `calibrate`.
+        timed: Whether to compare the latency of both files in each installed engine.
 
     Raises:
-        SlimError: no image, one that cannot be read, no height, or what `calibrate` and `write_int8` raise.
+        SlimError: There is no image, one cannot be read, or the height is unknown; also what `calibrate` and
+            `write_int8` raise.
     """
     if not images:
         raise SlimError("calibration needs at least one image")
     if out.resolve() == source.resolve():
-        raise SlimError(f"{out} is the FP32 file itself: name another one for INT8")
+        raise SlimError(f"{out} is the FP32 file itself: choose another name for the INT8 file")
     height = height or _height(source)
-    rows = [resize_to_height(load_image(path), height) for path in images]
-    inputs = [line_input(row) for row in rows]
-    grids = calibrate(source, inputs, float_layers)
-    write_int8(source, out, grids, weight_bits)
+    lines = [resize_to_height(load_image(path), height) for path in images]
+    inputs = [line_input(line) for line in lines]
+    params = calibrate(source, inputs, float_layers)
+    write_int8(source, out, params, weight_bits)
     sessions = [open_session(path) for path in (source, out)]
     differences = [np.abs(sessions[0](x) - sessions[1](x)).mean() for x in inputs]
-    typical = line_input(median_line(rows))
+    typical = line_input(median_line(lines))
     return QuantizationReport(
         out,
         (source.stat().st_size, out.stat().st_size),
-        len(grids),
+        len(params),
         float(np.mean(differences)),
         fused_operators(out),
         time_files(source, out, typical) if timed else {},
@@ -111,9 +116,20 @@ def quantize_file(
 
 
 def time_files(
-    fp32: Path, int8: Path, x: np.ndarray, threads: int | None = None, rounds: int = TIMED_ROUNDS
+    fp32: Path, int8: Path, x: np.ndarray, threads: int | None = None, rounds: int = TIMING_ROUNDS
 ) -> dict[str, dict[str, float]]:
-    """How long both files take for an input, in turn, by engine; {"ms", "base_ms" of FP32, "ratio"}."""
+    """Time both files on an input, by turns, in each installed engine.
+
+    Args:
+        fp32: The FP32 file.
+        int8: The INT8 file.
+        x: The input.
+        threads: Of the engine; None for its default.
+        rounds: How often each is run.
+
+    Returns:
+        Engine -> "ms" of INT8, "base_ms" of FP32, and their "ratio".
+    """
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for engine in TIMED_ENGINES:
         try:
@@ -130,8 +146,8 @@ def time_files(
 
 def _height(source: Path) -> int:
     try:
-        given = onnx.load(str(source), load_external_data=False).graph.input
-        shape: list[int] = [side.dim_value for side in given[0].type.tensor_type.shape.dim]
+        inputs = onnx.load(str(source), load_external_data=False).graph.input
+        shape: list[int] = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim]
     except OSError as error:
         raise SlimError(f"cannot read {source}: {error.strerror or error}") from error
     except Exception as error:  # protobuf's DecodeError, whose module differs; no input at all
@@ -139,5 +155,5 @@ def _height(source: Path) -> int:
     if len(shape) != 4 or shape[1] != 3:
         raise SlimError(f"{source} does not read images: its input has the shape {shape}, not [N, 3, H, W]")
     if not shape[2]:
-        raise SlimError(f"{source} takes images of any height: give the one of its training with --height")
+        raise SlimError(f"{source} takes images of any height: set the height that it was trained with (--height)")
     return shape[2]

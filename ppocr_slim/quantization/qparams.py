@@ -1,7 +1,7 @@
 """Quantization parameters: how real numbers become integers, as plain arrays.
 
 Fake quantization in training (`models.fake_quant`), calibration (`quantization.calibration`) and the writer of INT8
-files (`quantization.qdq_writer`) use the same ones; neither framework knows the other.
+files (`quantization.qdq_writer`) share them; neither Paddle nor ONNX is needed here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MIN_RANGE = 1e-6  # a range that is learned or measured never falls below
-CLIP_RATIOS = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value, where the integers may end
+MIN_RANGE = 1e-6  # a range that is learned or measured is never smaller
+CLIP_RATIOS = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value: candidates for the end of the range
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class QuantParams:
     """Affine quantization of a tensor: x is about (q - zero_point) * scale.
 
     Attributes:
-        scale: [] float32 for a whole tensor, [channels] for one scale an output channel.
+        scale: [] float32 for a whole tensor, [channels] for one scale per output channel.
         bits: 2 to 8.
-        zero_point: the integer that stands for 0. Activations: 0 for what is never negative, else 2^(bits - 1) (LSQ+
-            learns it: any integer), and q is 0 to 2^bits - 1. Weights: 0, and q is -(2^(bits - 1) - 1) to
-            2^(bits - 1) - 1: some lie beyond the scale's end and are clipped.
+        zero_point: The integer that represents 0. For activations it is 0 if they are never negative, else
+            2^(bits - 1) (LSQ+ learns it: any integer), and q is 0 to 2^bits - 1. For weights it is 0, and q is
+            -(2^(bits - 1) - 1) to 2^(bits - 1) - 1; weights beyond that are clipped.
     """
 
     scale: np.ndarray
@@ -33,15 +33,15 @@ class QuantParams:
 
 @dataclass(frozen=True)
 class LayerQuantParams:
-    """Quantization parameters of one layer, named by its path in the network ("backbone.stem.0").
+    """Quantization parameters of one layer, which is named by its path in the network ("backbone.stem.0").
 
     Attributes:
-        inputs: of each input: one for a convolution or linear layer, two for an addition, none where only the
+        inputs: Of each input: one for a convolution or linear layer, two for an addition, none where only the
             weights are quantized (an LSTM).
-        weight: of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
-            weights are rounded row by row by the writer, to `SAFE_BITS`.
-        integer_bias: whether the bias becomes integers, too. In a fake-quantized network what a batch norm adds does,
-            a layer's own bias does not.
+        weight: Of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
+            weights are quantized by the writer, to `SAFE_BITS`, with a scale per matrix row.
+        integer_bias: Whether the bias is quantized too. In a fake-quantized network the bias of a batch norm is, a
+            layer's own bias is not.
     """
 
     inputs: tuple[QuantParams, ...]
@@ -50,27 +50,29 @@ class LayerQuantParams:
 
 
 def activation_limit(bits: int, zero_point: int) -> int:
-    """Return the largest number that quantized activations can be, in scales."""
+    """Return the largest value of quantized activations in units of the scale."""
     return 2**bits - 1 - zero_point
 
 
 def weight_limit(bits: int) -> int:
-    """Return the largest number that quantized weights can be, in scales."""
+    """Return the largest value of quantized weights in units of the scale."""
     return 2 ** (bits - 1) - 1
 
 
 def best_scales(
     values: np.ndarray, widest: np.ndarray, low: int, high: int, ratios: np.ndarray = CLIP_RATIOS
 ) -> np.ndarray:
-    """Return for each row of values the scale with the least squared error of rounding to low ... high times it.
+    """Return for each channel the scale whose rounding has the least squared error.
 
     Args:
-        values: [R, V].
-        widest: [R], what the scales are at most.
-        ratios: of `widest`, which are tried; of equally good ones the first wins.
+        values: [C, V].
+        widest: The largest scale to try, [C].
+        low: The smallest integer.
+        high: The largest integer.
+        ratios: Fractions of `widest` to try; of equally good ones the first wins.
 
     Returns:
-        [R] float32, never 0.
+        [C] float32, never 0.
     """
     candidates = ratios[:, None] * np.maximum(widest, MIN_RANGE).astype(np.float32)
     errors = [
@@ -81,5 +83,5 @@ def best_scales(
 
 
 def best_scale(values: np.ndarray, widest: float, low: int, high: int, ratios: np.ndarray = CLIP_RATIOS) -> float:
-    """Return `best_scales` of one row of values [V]."""
+    """Return the scale of a whole tensor's values [V]; see `best_scales`."""
     return float(best_scales(values[None], np.array([widest]), low, high, ratios)[0])

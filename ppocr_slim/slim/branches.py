@@ -1,4 +1,4 @@
-"""Branches that help a recognizer to learn and are dropped after: no checkpoint and no bundle has them."""
+"""Auxiliary branches that guide a recognizer's training and are dropped afterwards: no bundle has them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,24 @@ from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.task import Outputs
 
 SEED = 2_000_003  # added to the experiment's seed for a branch's initial weights
-# The five marks that tell a Vietnamese syllable's tone, decomposed; a syllable without one has the level tone.
+# The five combining tone marks of Vietnamese; a syllable without one has the level tone.
 TONE_MARKS = ("\u0301", "\u0300", "\u0309", "\u0303", "\u0323")
-PAD = -1  # no letter
+PAD = -1  # no character
 
 
 class _Branch(Technique):
-    """A second head on the features of the convolutions, before the LSTM; what it learns, they learn."""
+    """A second head on the features of the convolutions, before the LSTM, which learn from its loss."""
 
     def attach(self, model: nn.Layer, context: Context) -> None:
-        """Build the branch. SlimError where the network is no recognizer."""
+        """Build the branch.
+
+        Raises:
+            SlimError: The network is no recognizer.
+        """
         if not isinstance(context.card.spec, RecSpec):
-            raise SlimError(f"{self.name} is a branch of recognizers; this network is one of {context.card.spec.task}")
+            raise SlimError(
+                f"{self.name} guides recognizers (task rec), but this network is of task {context.card.spec.task}"
+            )
         paddle.seed(context.seed + SEED)
         self.branch = self._build(model.encoder.input_size, context.card.spec.classes)
 
@@ -38,15 +44,15 @@ class _Branch(Technique):
         raise NotImplementedError
 
     def extras(self) -> dict[str, nn.Layer]:
-        """The branch."""
+        """Return the branch."""
         return {self.name: self.branch}
 
 
 class AttentionGuidance(_Branch):
-    """An attention decoder reads the same features, letter after letter.
+    """Guided training of CTC (GTC, Hu et al. 2020, arXiv:2002.01276): an attention decoder shares the features.
 
-    CTC takes time steps for independent; attention does not, and features that serve both are better ones (GTC, Hu et
-    al. 2020, arXiv:2002.01276). The decoder is NRTR's (Sheng et al. 2019, arXiv:1806.00926), as in PP-OCRv4.
+    CTC assumes independent time steps; attention does not, and features that serve both are better ones. The decoder is
+    NRTR's (Sheng et al. 2019, arXiv:1806.00926), as in PP-OCRv4.
     """
 
     name = "guide"
@@ -58,30 +64,40 @@ class AttentionGuidance(_Branch):
         return AttentionReader(channels, len(classes), self.settings.width, self.settings.layers)
 
     def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
-        """{"guide": the mean cross-entropy of a letter, smoothed}."""
-        given, wanted = teacher_forcing(batch.labels, batch.lengths)
-        logits = self.branch(outputs["features"], paddle.to_tensor(given))
-        there = paddle.to_tensor(np.flatnonzero(wanted != PAD))
-        said = paddle.gather(logits.reshape([-1, logits.shape[2]]), there)
-        letters = paddle.to_tensor(wanted[wanted != PAD])
-        loss = functional.cross_entropy(said, letters, label_smoothing=self.settings.label_smoothing)
+        """Return "guide": the cross-entropy averaged over the characters, with label smoothing."""
+        inputs, targets = teacher_forcing(batch.labels, batch.lengths)
+        logits = self.branch(outputs["features"], paddle.to_tensor(inputs))
+        real = paddle.to_tensor(np.flatnonzero(targets != PAD))
+        predicted = paddle.gather(logits.reshape([-1, logits.shape[2]]), real)
+        characters = paddle.to_tensor(targets[targets != PAD])
+        loss = functional.cross_entropy(predicted, characters, label_smoothing=self.settings.label_smoothing)
         return {"guide": loss * self.settings.weight}
 
 
 def teacher_forcing(labels: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a decoder is given and what it is to say: labels [N, L], lengths [N] -> two arrays [N, L + 1] int64.
+    """Return the inputs and targets of an autoregressive decoder that is trained by teacher forcing.
 
-    Class 0, CTC's blank, is in no text: it begins and ends each. Behind the end stands `PAD`.
+    Class 0, CTC's blank, is in no text: it begins and ends each.
+
+    Args:
+        labels: Classes [N, L], padded.
+        lengths: Characters of each text line, [N].
+
+    Returns:
+        Inputs [N, L + 1] int64, and targets [N, L + 1] int64 with `PAD` behind the end.
     """
-    given = np.pad(labels.astype(np.int64), ((0, 0), (1, 0)))
-    wanted = np.pad(labels.astype(np.int64), ((0, 0), (0, 1)))
-    behind = np.arange(wanted.shape[1]) > lengths[:, None]
-    wanted[behind] = PAD
-    return given, wanted
+    inputs = np.pad(labels.astype(np.int64), ((0, 0), (1, 0)))
+    targets = np.pad(labels.astype(np.int64), ((0, 0), (0, 1)))
+    behind = np.arange(targets.shape[1]) > lengths[:, None]
+    targets[behind] = PAD
+    return inputs, targets
 
 
 class ToneGuidance(_Branch):
-    """A second CTC reads the tone of each word: small marks far from the baseline, which the letters' loss neglects."""
+    """A second CTC head that reads the tone of each word.
+
+    Tone marks are small and far from the baseline, and the loss of the characters neglects them.
+    """
 
     name = "tones"
 
@@ -91,17 +107,17 @@ class ToneGuidance(_Branch):
     def _build(self, channels: int, classes: Sequence[str]) -> nn.Layer:
         self._tones = tone_classes(classes)
         if " " not in classes:
-            raise SlimError("tones are told word by word: the network's characters lack the space")
+            raise SlimError("tones are read word by word, but the network's dictionary has no space character")
         self._space = list(classes).index(" ")
         return _ToneHead(channels)
 
     def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
-        """{"tones": mean over rows of the CTC loss per word}."""
-        rows = [self._tones_of(row[:length]) for row, length in zip(batch.labels, batch.lengths)]
-        lengths = np.array([len(row) for row in rows])
-        tones = np.zeros((len(rows), lengths.max()), np.int32)
-        for number, row in enumerate(rows):
-            tones[number, : len(row)] = row
+        """Return "tones": the CTC loss of the words' tones, averaged over the text lines."""
+        lines = [self._tones_of(label[:length]) for label, length in zip(batch.labels, batch.lengths)]
+        lengths = np.array([len(line) for line in lines])
+        tones = np.zeros((len(lines), lengths.max()), np.int32)
+        for number, line in enumerate(lines):
+            tones[number, : len(line)] = line
         return {"tones": self.branch(outputs["features"], tones, lengths) * self.settings.weight}
 
     def _tones_of(self, labels: np.ndarray) -> list[int]:
@@ -110,7 +126,7 @@ class ToneGuidance(_Branch):
 
 
 def tone_classes(classes: Sequence[str]) -> list[int]:
-    """Of each character the tone that it marks: 1 for none, 2 and on in the order of `TONE_MARKS`."""
+    """Return the tone class of each character: 1 without a mark, then 2 and up in the order of `TONE_MARKS`."""
     found = []
     for character in classes:
         marks = [mark for mark in unicodedata.normalize("NFD", character) if mark in TONE_MARKS]
@@ -119,7 +135,7 @@ def tone_classes(classes: Sequence[str]) -> list[int]:
 
 
 class _ToneHead(nn.Layer):
-    """Features [N, T, C] -> the CTC loss of the words' tones, a scalar."""
+    """CTC head and loss of the words' tones: features [N, T, C] -> scalar."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -128,5 +144,5 @@ class _ToneHead(nn.Layer):
 
     def forward(self, features: paddle.Tensor, tones: np.ndarray, lengths: np.ndarray) -> paddle.Tensor:
         logits = self.head(features).transpose([1, 0, 2])
-        steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
-        return self.criterion(logits, paddle.to_tensor(tones), steps, paddle.to_tensor(lengths.astype(np.int64)))
+        time_steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
+        return self.criterion(logits, paddle.to_tensor(tones), time_steps, paddle.to_tensor(lengths.astype(np.int64)))

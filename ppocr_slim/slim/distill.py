@@ -1,4 +1,4 @@
-"""Learning from a trained teacher (Hinton et al. 2015, arXiv:1503.02531)."""
+"""Knowledge distillation from a trained teacher (Hinton et al. 2015, arXiv:1503.02531)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ppocr_slim.config.schema import Distill, DistillLoss
 from ppocr_slim.data.lines import Batch
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.preprocess import time_steps_for_width
-from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
+from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec, Spec
 from ppocr_slim.slim import losses
 from ppocr_slim.slim.teachers import (
     CachedTeacher,
@@ -27,14 +27,14 @@ from ppocr_slim.slim.teachers import (
 from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.task import Outputs, Task
 
-CACHE = "teacher"  # folder of a stage where a teacher's answers are kept
-PROBE_WIDTH = 64  # pixels of an empty image that shows how many channels the student's features have
+CACHE = "teacher"  # folder of a stage for the cached outputs of a teacher
+PROBE_WIDTH = 64  # pixels of an empty image that is run to count the channels of the features
 
 Loss = Callable[["Distillation", DistillLoss, Outputs, TeacherOutput, Batch], paddle.Tensor]
 
 
 class Distillation(Technique):
-    """Adds what the student loses to its teacher to the task's own loss, in the ways that the config names."""
+    """Adds the distillation losses that the config names to the task's own loss."""
 
     name = "teacher"
 
@@ -50,22 +50,19 @@ class Distillation(Technique):
         return any(loss.name == "feature_mse" for loss in self.settings.losses)
 
     def attach(self, model: nn.Layer, context: Context) -> None:
-        """Open the teacher. Raises SlimError where it does not fit, or augmented rows were to be cached."""
-        if self.settings.cache and context.augmented:
-            raise SlimError(
-                "distill: cache keeps a teacher's answers for rows that come again; with Train.augment none does: "
-                "set Train.augment to [] or cache to false"
-            )
+        """Open the teacher.
+
+        Args:
+            model: The student.
+            context: The stage's.
+
+        Raises:
+            SlimError: The teacher cannot be opened or does not fit the student, a loss is for another task, or `cache`
+                is set where outputs cannot be cached.
+        """
         spec, self.task = context.task.spec, context.task
-        for loss in self.settings.losses:
-            task = TASK_OF.get(loss.name, RecSpec.task)
-            if task != spec.task:
-                raise SlimError(
-                    f"distill: the loss {loss.name} is for networks of task {task}, this one's is {spec.task}"
-                )
+        self._check(spec, context.augmented)
         if not isinstance(spec, RecSpec):
-            if self.settings.cache:
-                raise SlimError("distill: cache keeps answers for rows; a network of another task has none")
             self._teacher = open_plain_teacher(self.settings.teacher, spec)
             return
         teacher = open_teacher(self.settings.teacher, spec.classes, spec.height, self._wants_features)
@@ -77,40 +74,74 @@ class Distillation(Technique):
             paddle.seed(context.seed)  # every process must have the same adapter
             self.adapter = nn.Linear(_feature_channels(model, probe), features.shape[2])
 
+    def _check(self, spec: Spec, augmented: bool) -> None:
+        if self.settings.cache and augmented:
+            raise SlimError(
+                "distill: cache keeps the teacher's outputs for text lines that come again, but Train.augment changes "
+                "every line: set Train.augment to [] or cache to false"
+            )
+        for loss in self.settings.losses:
+            task = TASK_OF.get(loss.name, RecSpec.task)
+            if task != spec.task:
+                raise SlimError(
+                    f"distill: the loss {loss.name} is for networks of task {task}, but this network is of task "
+                    f"{spec.task}"
+                )
+        if self.settings.cache and not isinstance(spec, RecSpec):
+            raise SlimError(
+                f"distill: cache keeps the outputs for text lines, but this network is of task {spec.task}: set cache "
+                "to false"
+            )
+
     def extras(self) -> dict[str, nn.Layer]:
-        """The layer that brings the student's features to the teacher's, where features are compared."""
+        """Return the linear layer from the student's features to the teacher's, where features are compared."""
         return {"adapter": self.adapter} if self._wants_features else {}
 
     def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
-        """The config's losses on a batch, weighted: "distill_<name>"."""
-        answer = self._teacher(batch.image)
+        """Return the config's losses on a batch, weighted: "distill_<name>"."""
+        teacher = self._teacher(batch.image)
         return {
-            f"distill_{loss.name}": LOSSES[loss.name](self, loss, outputs, answer, batch) * loss.weight
+            f"distill_{loss.name}": LOSSES[loss.name](self, loss, outputs, teacher, batch) * loss.weight
             for loss in self.settings.losses
         }
 
     def digest(self) -> str:
-        """The teacher's, once it is attached."""
+        """Return the teacher's digest, once it is open."""
         return self._teacher.digest
 
-    def adapted(self, features: paddle.Tensor, answer: TeacherOutput, batch: Batch) -> paddle.Tensor:
-        """The loss of the student's features [N, T, C] at the steps that are not padding."""
-        assert answer.features is not None
-        steps = time_steps_of_lines(batch)
-        real = np.flatnonzero(np.arange(features.shape[1]) < steps[:, None])
-        own = features.reshape([-1, features.shape[2]]).gather(paddle.to_tensor(real))
-        return losses.feature_mse(self.adapter(own), answer.features.reshape(-1, answer.features.shape[2])[real])
+    def feature_loss(self, features: paddle.Tensor, teacher: TeacherOutput, batch: Batch) -> paddle.Tensor:
+        """Return the `feature_mse` of the student's features at the time steps that are not padding.
 
-    def read(self, logits: paddle.Tensor, answer: TeacherOutput, batch: Batch) -> paddle.Tensor:
-        """The task's own loss with the teacher's readings for labels; rows where it reads nothing count nothing."""
-        labels, lengths = losses.pseudo_labels(answer.logits)
-        rows = np.flatnonzero(lengths)
-        if not rows.size:
+        Args:
+            features: The student's, [N, T, C].
+            teacher: The teacher's output for the batch.
+            batch: The text lines.
+        """
+        assert teacher.features is not None
+        time_steps = time_steps_of_lines(batch)
+        real = np.flatnonzero(np.arange(features.shape[1]) < time_steps[:, None])
+        own = features.reshape([-1, features.shape[2]]).gather(paddle.to_tensor(real))
+        return losses.feature_mse(self.adapter(own), teacher.features.reshape(-1, teacher.features.shape[2])[real])
+
+    def pseudo_label_loss(self, logits: paddle.Tensor, teacher: TeacherOutput, batch: Batch) -> paddle.Tensor:
+        """Return the task's own loss with the texts that the teacher reads as labels.
+
+        Lines where the teacher reads nothing add 0 to the mean.
+
+        Args:
+            logits: The student's, [N, T, K].
+            teacher: The teacher's output for the batch.
+            batch: The text lines.
+        """
+        labels, lengths = losses.pseudo_labels(teacher.logits)
+        lines = np.flatnonzero(lengths)
+        if not lines.size:
             return logits.sum() * 0
-        if rows.size < len(lengths):
-            logits = logits.gather(paddle.to_tensor(rows))
-        read = replace(batch, labels=labels[rows], lengths=lengths[rows])
-        return sum(self.task.loss({"logits": logits}, read).values(), paddle.zeros([])) * (rows.size / len(lengths))
+        if lines.size < len(lengths):
+            logits = logits.gather(paddle.to_tensor(lines))
+        labelled = replace(batch, labels=labels[lines], lengths=lengths[lines])
+        total = sum(self.task.loss({"logits": logits}, labelled).values(), paddle.zeros([]))
+        return total * (lines.size / len(lengths))
 
 
 def _feature_channels(model: nn.Layer, probe: np.ndarray) -> int:
@@ -124,32 +155,36 @@ def _feature_channels(model: nn.Layer, probe: np.ndarray) -> int:
 
 
 def time_steps_of_lines(batch: Batch) -> np.ndarray:
-    """Output steps of each row, without its padding."""
+    """Return the time steps of each text line without its padding, [N]."""
     return np.array([time_steps_for_width(int(width)) for width in line_widths(batch.image)])
 
 
-TASK_OF = {"map_distillation": DetSpec.task, "kl_div": ClsSpec.task}  # the other losses compare letters
+TASK_OF = {"map_distillation": DetSpec.task, "kl_div": ClsSpec.task}  # the other losses are for recognizers
 
-# What the names in a config stand for
+# Name in a config -> the loss
 LOSSES: dict[str, Loss] = {
-    "frames": lambda step, loss, outputs, answer, batch: losses.frames(
-        outputs["logits"], answer.logits, loss.temperature
+    "frames": lambda technique, loss, outputs, teacher, batch: losses.frame_kl_div(
+        outputs["logits"], teacher.logits, loss.temperature
     ),
-    "mean_logits": lambda step, loss, outputs, answer, batch: losses.mean_logits(
-        outputs["logits"], answer.logits, time_steps_of_lines(batch), loss.temperature
+    "mean_logits": lambda technique, loss, outputs, teacher, batch: losses.mean_logits_kl_div(
+        outputs["logits"], teacher.logits, time_steps_of_lines(batch), loss.temperature
     ),
-    "aligned": lambda step, loss, outputs, answer, batch: losses.aligned(
-        outputs["logits"], answer.logits, batch.labels, batch.lengths, loss.temperature
+    "aligned": lambda technique, loss, outputs, teacher, batch: losses.aligned_kl_div(
+        outputs["logits"], teacher.logits, batch.labels, batch.lengths, loss.temperature
     ),
-    "dkd": lambda step, loss, outputs, answer, batch: losses.dkd(
-        outputs["logits"], answer.logits, batch.labels, batch.lengths, loss.temperature, loss.beta
+    "dkd": lambda technique, loss, outputs, teacher, batch: losses.dkd(
+        outputs["logits"], teacher.logits, batch.labels, batch.lengths, loss.temperature, loss.beta
     ),
-    "feature_mse": lambda step, loss, outputs, answer, batch: step.adapted(outputs["features"], answer, batch),
-    "pseudo_labels": lambda step, loss, outputs, answer, batch: step.read(outputs["logits"], answer, batch),
-    "map_distillation": lambda step, loss, outputs, answer, batch: losses.map_distillation(
-        outputs["maps"][:, :1], answer.logits
+    "feature_mse": lambda technique, loss, outputs, teacher, batch: technique.feature_loss(
+        outputs["features"], teacher, batch
     ),
-    "kl_div": lambda step, loss, outputs, answer, batch: losses.kl_div(
-        outputs["logits"], answer.logits, loss.temperature
+    "pseudo_labels": lambda technique, loss, outputs, teacher, batch: technique.pseudo_label_loss(
+        outputs["logits"], teacher, batch
+    ),
+    "map_distillation": lambda technique, loss, outputs, teacher, batch: losses.map_distillation(
+        outputs["maps"][:, :1], teacher.logits
+    ),
+    "kl_div": lambda technique, loss, outputs, teacher, batch: losses.kl_div(
+        outputs["logits"], teacher.logits, loss.temperature
     ),
 }

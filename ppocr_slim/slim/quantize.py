@@ -1,10 +1,10 @@
 """Quantization-aware training: PACT with a clip at both ends (arXiv:1805.06085), and LSQ+ (arXiv:2004.09576).
 
-A network is calibrated before its first step: each tensor's grid is the one that rounds the values seen on some rows of
-the training data with the least mean squared error. The quantized network must then read nearly as well as the float
-one, or the run stops: a training that starts at nothing usually stays there.
+A network is calibrated before it trains: the quantization parameters of each tensor are those that round the values
+seen on some training samples with the least mean squared error. The quantized network must then read nearly as well as
+the float one, or the run stops: a training that starts with a ruined network usually does not recover.
 
-The layers and what they compute are in `models.fake_quant`.
+The fake-quantized layers are in `models.fake_quant`.
 """
 
 from __future__ import annotations
@@ -46,24 +46,33 @@ from ppocr_slim.slim.technique import Context, Technique, Transform
 from ppocr_slim.tasks.task import Outputs, Task
 
 REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the stage's folder
-NAMED = 5  # most sensitive layers that an error names
-SENSITIVITY_LINES = 16  # so many, for each layer
-SAMPLES = 1 << 15  # values of a tensor that its grid is chosen by
+WORST_LAYERS = 5  # as many of the most sensitive layers are named in an error
+SENSITIVITY_LINES = 16  # samples that the loss is measured on, for each layer
+SAMPLES = 1 << 15  # values of a tensor that its quantization parameters are chosen by
 
 
 class QuantizationAwareTraining(Technique):
-    """Fake quantization of convolutions, linear layers, additions and LSTM weights, trained through."""
+    """Base of the QAT methods: fake quantization of convolutions, linear layers, additions and LSTM weights."""
 
     method: str
-    learning_rate: float  # of what is learned of the grids, times the others'
+    learning_rate: float  # of the learned quantization parameters, a factor of the others' rate
 
     def __init__(self, settings: Quantize):
         self.settings = settings
 
     def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
-        """Calibrate, compare with the float network, stop where too much is lost.
+        """Calibrate and fake-quantize the network in place, and compare it with the float one.
 
-        Raises SlimError also for a network that is quantized already, or that has a layer left which nothing fits.
+        Args:
+            model: A trained float network.
+            context: The stage's.
+
+        Returns:
+            The transform "fake_quant".
+
+        Raises:
+            SlimError: The network is quantized already, a pattern of `float_layers` matches nothing, or quantization
+                loses more than `max_drop`.
         """
         if quantized_layers(model):
             raise SlimError(
@@ -74,19 +83,30 @@ class QuantizationAwareTraining(Technique):
         batches = context.calibration(self.settings.calibration_samples)
         was_training = model.training
         model.eval()
-        seen = collect_statistics(model, paths, batches, context.task)
-        report = {"rows": sum(len(batch.sources) for batch in batches), "float": _figures(model, batches, context)}
-        weighted = [path for path in seen if type(layer_at(model, path)) in WRAPPERS]
-        transform = self.plan(seen, weighted)
+        statistics = collect_statistics(model, paths, batches, context.task)
+        report = {"rows": sum(len(batch.sources) for batch in batches), "float": _evaluate(model, batches, context)}
+        transform = self._quantize(model, statistics)
+        report["quantized"] = _evaluate(model, batches, context)
+        self._check_drop(model, report, context)
+        if was_training:
+            model.train()
+        return [transform]
+
+    def _quantize(self, model: nn.Layer, statistics: Mapping[str, list[TensorStatistics]]) -> Transform:
+        weighted = [path for path in statistics if type(layer_at(model, path)) in WRAPPERS]
+        transform = self.plan(statistics, weighted)
         wrap_for_quantization(model, weighted)
         fake_quantize(model, transform["method"], transform["layers"])
         name_parameters(model)
-        self.calibrate(model, seen, transform["layers"])
-        report["quantized"] = _figures(model, batches, context)
-        figure = context.task.metrics[0]
-        before, after = report["float"][figure], report["quantized"][figure]
-        drop = before - after if HIGHER_IS_BETTER[figure] else after - before
-        logger.info("calibrated on %d samples: %s %.4f, in float %.4f", report["rows"], figure, after, before)
+        self.calibrate(model, statistics, transform["layers"])
+        return transform
+
+    def _check_drop(self, model: nn.Layer, report: dict[str, Any], context: Context) -> None:
+        """Write the report, with the sensitivities if asked for or needed, and stop where too much is lost."""
+        metric = context.task.metrics[0]
+        before, after = report["float"][metric], report["quantized"][metric]
+        drop = before - after if HIGHER_IS_BETTER[metric] else after - before
+        logger.info("calibrated on %d samples: %s %.4f, in float %.4f", report["rows"], metric, after, before)
         limit = self.settings.max_drop
         too_much = limit is not None and not drop <= limit
         if too_much or self.settings.sensitivity:
@@ -94,26 +114,28 @@ class QuantizationAwareTraining(Technique):
         if context.is_first:
             write_json(context.folder / REPORT, report)
         if too_much:
-            worst = ", ".join(list(report["sensitivity"])[:NAMED])
+            worst = ", ".join(list(report["sensitivity"])[:WORST_LAYERS])
             raise SlimError(
-                f"quantized, the network has a {figure} of {after:.4f} instead of {before:.4f}: more than max_drop "
-                f"{limit} lost; leave the most sensitive layers in float (float_layers: {worst}), take more bits, or "
+                f"quantized, the network has a {metric} of {after:.4f} instead of {before:.4f}: more than max_drop "
+                f"{limit} lost; leave the most sensitive layers in float (float_layers: {worst}), use more bits, or "
                 "raise max_drop"
             )
-        if was_training:
-            model.train()
-        return [transform]
 
-    def plan(self, seen: Mapping[str, list[Tensor]], weighted: Sequence[str]) -> Transform:
-        """The structure: bits and zero points of the layers, in the order in which they run."""
+    def plan(self, statistics: Mapping[str, list[TensorStatistics]], weighted: Sequence[str]) -> Transform:
+        """Return the transform: bits and zero points of the layers, in the order in which they run.
+
+        Args:
+            statistics: Layer's path -> statistics of its inputs.
+            weighted: Paths of the layers whose weights are quantized.
+        """
         layers: dict[str, Any] = {}
-        ran = [path for path in seen if path in weighted]
+        ran = [path for path in statistics if path in weighted]
         weight_bits, edge_bits = self.settings.weight_bits, self.settings.edge_bits
         edges = {ran[0], ran[-1]} if ran and edge_bits else set()
         # 8 only where all have 8: the INT8 file would round them once more
         edge_weight_bits = min(edge_bits or weight_bits, max(weight_bits, SAFE_BITS))
         places: dict[int, list[Any]] = {}
-        for path, tensors in seen.items():
+        for path, tensors in statistics.items():
             edge = path in edges
             bits = edge_bits if edge else self.settings.activation_bits
             inputs: list[dict[str, Any]] = []
@@ -121,34 +143,55 @@ class QuantizationAwareTraining(Technique):
                 if id(tensor) in places:
                     inputs.append({"same_as": places[id(tensor)]})
                 else:
-                    inputs.append(tensor.grid(bits))
+                    inputs.append(tensor.quant_params(bits))
                     places[id(tensor)] = [path, index]
             layers[path] = {"inputs": inputs}
             if path in weighted:
                 layers[path]["weight_bits"] = edge_weight_bits if edge else weight_bits
         return {"name": "fake_quant", "method": self.method, "layers": layers}
 
-    def calibrate(self, model: nn.Layer, seen: Mapping[str, list[Tensor]], layers: Mapping[str, Any]) -> None:
-        """Set the grids of a network just wrapped."""
-        for path, given in layers.items():
+    def calibrate(
+        self, model: nn.Layer, statistics: Mapping[str, list[TensorStatistics]], layers: Mapping[str, Any]
+    ) -> None:
+        """Set the quantization parameters of a network that was just fake-quantized.
+
+        Args:
+            model: The network.
+            statistics: Layer's path -> statistics of its inputs.
+            layers: "layers" of the transform.
+        """
+        for path, planned in layers.items():
             layer = layer_at(model, path)
-            for quantizer, tensor, grid in zip(input_quantizers(layer), seen[path], given["inputs"]):
-                if "same_as" not in grid and not grid.get("fixed"):
+            for quantizer, tensor, params in zip(input_quantizers(layer), statistics[path], planned["inputs"]):
+                if "same_as" not in params and not params.get("fixed"):
                     self.set_input(quantizer, tensor)
-            if "weight_bits" in given:
+            if "weight_bits" in planned:
                 self.set_weight(layer._fake_quant_weight, layer.weight)
 
-    def set_input(self, quantizer: ActivationQuantizer, tensor: Tensor) -> None:
+    def set_input(self, quantizer: ActivationQuantizer, tensor: TensorStatistics) -> None:
+        """Set the range of an activation to the one with the least mean squared error.
+
+        Args:
+            quantizer: The activation's.
+            tensor: Its statistics.
+        """
         zero_point = quantizer.zero_point()
         top = activation_limit(quantizer.bits, zero_point)
         quantizer.set_range(best_scale(tensor.values, tensor.largest / top, -zero_point, top), zero_point)
 
     def set_weight(self, quantizer: WeightQuantizer, weight: paddle.Tensor) -> None:
-        rows = np.moveaxis(weight.numpy(), quantizer.axis, 0).reshape(weight.shape[quantizer.axis], -1)
+        """Set the scale of each output channel to the one with the least mean squared error.
+
+        Args:
+            quantizer: The weight's.
+            weight: Its values.
+        """
+        channels = np.moveaxis(weight.numpy(), quantizer.axis, 0).reshape(weight.shape[quantizer.axis], -1)
         top = weight_limit(quantizer.bits)
-        quantizer.set_scale(weight, best_scales(rows, np.abs(rows).max(axis=1) / top, -top, top))
+        quantizer.set_scale(weight, best_scales(channels, np.abs(channels).max(axis=1) / top, -top, top))
 
     def attach(self, model: nn.Layer, context: Context) -> None:
+        """Let the quantization parameters be trained that the method learns."""
         self.learned = _learned(model)
         for tensor in self.learned:
             tensor.stop_gradient = False
@@ -159,7 +202,7 @@ class PactQuantization(QuantizationAwareTraining):
     """PACT (Choi et al. 2018, arXiv:1805.06085): the clip of each activation is learned, and decays.
 
     The paper's rule for weights (DoReFa's, through a hyperbolic tangent) is replaced by calibrated scales, which an
-    integer convolution can hold. `clip: false`: nothing is clipped on purpose, ranges follow the largest values.
+    integer convolution can use. With `clip: false` nothing is clipped on purpose: ranges follow the largest values.
     """
 
     settings: Pact
@@ -170,6 +213,7 @@ class PactQuantization(QuantizationAwareTraining):
         self.learning_rate = settings.clip_lr
 
     def set_input(self, quantizer, tensor):
+        """Set the clip of an activation; see the base class."""
         if self.settings.clip:
             super().set_input(quantizer, tensor)
         else:
@@ -177,11 +221,12 @@ class PactQuantization(QuantizationAwareTraining):
             quantizer.set_range(tensor.largest / activation_limit(quantizer.bits, zero_point), zero_point)
 
     def attach(self, model, context):
+        """Let the clips be trained."""
         super().attach(model, context)
         self.clips = [q.clip for q in _quantizers(model) if isinstance(q, PactQuantizer)]
 
     def terms(self, model: nn.Layer, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
-        """{"clips": decay times the sum of the squared clips}: without it no clip would ever shrink much."""
+        """Return "clips", decay times the sum of the squared clips: without it no clip would ever shrink much."""
         if not self.clips or not self.settings.clip_decay:
             return {}
         return {"clips": self.settings.clip_decay * paddle.concat(self.clips).square().sum()}
@@ -198,7 +243,7 @@ class LsqQuantization(QuantizationAwareTraining):
         self.learning_rate = settings.scale_lr
 
     def set_input(self, quantizer, tensor):
-        """Both ends of the grid, by the least squared error (section 3.2 of the paper)."""
+        """Set both ends of the range to those with the least squared error (section 3.2 of the paper)."""
         if not quantizer.zero_point():
             return super().set_input(quantizer, tensor)
         levels = 2**quantizer.bits - 1
@@ -209,9 +254,14 @@ class LsqQuantization(QuantizationAwareTraining):
 
 
 def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> list[str]:
-    """Paths of the layers to be quantized, without those that training alone uses.
+    """Return the paths of the layers to quantize, without those that only training uses.
 
-    SlimError for a pattern of `float_layers` that no path of one matches.
+    Args:
+        model: A float network.
+        float_layers: Patterns of layers to leave in float.
+
+    Raises:
+        SlimError: A pattern matches no layer.
     """
     paths = [path for path, layer in model.named_sublayers() if type(layer) in QUANTIZABLE]
     paths = [path for path in paths if not path.startswith(training_only(model))]
@@ -220,12 +270,14 @@ def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> list[str]:
 
 
 @dataclass(eq=False)
-class Tensor:
-    """What was seen of a tensor that layers read.
+class TensorStatistics:
+    """Statistics of a tensor that layers read, over the calibration samples.
 
     Attributes:
-        image: whether it is the network's input.
-        values: some of them, [count] float32.
+        image: Whether it is the network's input.
+        smallest: The smallest value.
+        greatest: The greatest value.
+        parts: Values drawn from each batch.
     """
 
     image: bool
@@ -234,48 +286,64 @@ class Tensor:
     parts: list[np.ndarray] = field(default_factory=list)
 
     def add(self, values: np.ndarray, count: int) -> None:
-        """Look at values of any shape, and keep at most `count` of them."""
+        """Collect the statistics of a batch.
+
+        Args:
+            values: Of any shape.
+            count: How many of them to keep at most.
+        """
         self.smallest, self.greatest = min(self.smallest, values.min()), max(self.greatest, values.max())
-        # Drawn at random: every n-th value would be of one column, the sizes of a tensor being powers of two.
+        # Drawn at random: the sizes of a tensor are powers of two, so every n-th value would be of one column.
         drawn = np.random.default_rng(len(self.parts)).integers(0, values.size, min(count, values.size))
         self.parts.append(values.reshape(-1)[drawn])
 
     @property
     def values(self) -> np.ndarray:
+        """The values that were kept, [count] float32."""
         return np.concatenate(self.parts)
 
     @property
     def largest(self) -> float:
+        """The largest absolute value."""
         return float(max(abs(self.smallest), abs(self.greatest)))
 
-    def grid(self, bits: int) -> dict[str, Any]:
-        """As `fake_quantize` takes it."""
+    def quant_params(self, bits: int) -> dict[str, Any]:
+        """Return bits and zero point in the form that `fake_quantize` takes."""
         never_negative = self.smallest >= 0 and not self.image
-        grid = {"bits": bits, "zero_point": 0 if never_negative else 2 ** (bits - 1)}
-        return {**grid, "fixed": True} if self.image else grid
+        params = {"bits": bits, "zero_point": 0 if never_negative else 2 ** (bits - 1)}
+        return {**params, "fixed": True} if self.image else params
 
 
 def collect_statistics(
     model: nn.Layer, paths: Sequence[str], batches: Sequence[Batch], task: Task
-) -> dict[str, list[Tensor]]:
-    """What each of the layers at `paths` reads, in the order in which they run; LSTMs: nothing.
+) -> dict[str, list[TensorStatistics]]:
+    """Run the network on the calibration samples and collect the statistics of the layers' inputs.
 
-    Layers that read the same tensor have the same `Tensor`. Layers that do not run are left out.
+    Args:
+        model: A float network in evaluation mode.
+        paths: Paths of the layers.
+        batches: The calibration samples.
+        task: The network's.
+
+    Returns:
+        Layer's path -> statistics of its inputs, none for an LSTM, in the order in which the layers run; layers that do
+        not run are left out. Layers that read the same tensor share its statistics.
     """
-    seen: dict[str, list[Tensor]] = {}
-    alive: dict[int, tuple[paddle.Tensor, Tensor]] = {}  # of one batch: a tensor that is gone lends its id to others
+    statistics: dict[str, list[TensorStatistics]] = {}
+    # Of one batch only: the id of a tensor that is gone can be another one's
+    alive: dict[int, tuple[paddle.Tensor, TensorStatistics]] = {}
     count = max(1, SAMPLES // len(batches))
 
     def hook(path: str) -> Callable:
         def watch(layer, inputs):
-            given = () if isinstance(layer, nn.LSTM) else inputs
-            first_time = path not in seen
-            tensors = seen.setdefault(path, [])
-            for index, x in enumerate(given):
+            read = () if isinstance(layer, nn.LSTM) else inputs
+            first_time = path not in statistics
+            tensors = statistics.setdefault(path, [])
+            for index, x in enumerate(read):
                 fresh = id(x) not in alive
                 if fresh:
                     image = x.shape == list(batch.image.shape) and np.array_equal(x.numpy(), batch.image)
-                    alive[id(x)] = (x, Tensor(image) if first_time else tensors[index])
+                    alive[id(x)] = (x, TensorStatistics(image) if first_time else tensors[index])
                 tensor = alive[id(x)][1]
                 if first_time:
                     tensors.append(tensor)
@@ -293,24 +361,31 @@ def collect_statistics(
     finally:
         for handle in hooks:
             handle.remove()
-    return seen
+    return statistics
 
 
-def _figures(model: nn.Layer, batches: Sequence[Batch], context: Context) -> dict[str, Any]:
+def _evaluate(model: nn.Layer, batches: Sequence[Batch], context: Context) -> dict[str, Any]:
     return {"loss": mean_loss(model, context.task, batches), **asdict(context.score(model))}
 
 
 def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
-    """How much the loss on some training rows rises when one layer alone is quantized, the most sensitive first.
+    """Measure by how much the loss on some training samples rises when a single layer is quantized.
 
-    `model` is quantized and calibrated. Written to `SENSITIVITY` in the stage's folder.
+    The result is also written to `SENSITIVITY` in the stage's folder.
+
+    Args:
+        model: A quantized and calibrated network, unchanged afterwards.
+        context: The stage's.
+
+    Returns:
+        Layer's path -> rise of the loss, the most sensitive layer first.
     """
     batches = context.calibration(SENSITIVITY_LINES)
-    with _only(model, ""):
+    with _only_quantized(model, ""):
         base = mean_loss(model, context.task, batches)
     rises = {}
     for path in quantized_layers(model):
-        with _only(model, path):
+        with _only_quantized(model, path):
             rises[path] = mean_loss(model, context.task, batches) - base
     ranked = dict(sorted(rises.items(), key=lambda item: -item[1]))
     if context.is_first:
@@ -319,8 +394,8 @@ def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
 
 
 @contextmanager
-def _only(model: nn.Layer, path: str) -> Iterator[None]:
-    """All quantized layers but the one at `path` compute in float within."""
+def _only_quantized(model: nn.Layer, path: str) -> Iterator[None]:
+    """Let all quantized layers but the one at `path` compute in float within the context."""
     undo: list[Callable[[], None]] = []
 
     def put(holder: nn.Layer, name: str) -> None:
@@ -348,7 +423,7 @@ def _only(model: nn.Layer, path: str) -> Iterator[None]:
 
 
 def freeze_quant_params(model: nn.Layer) -> None:
-    """Let a quantized network's grids stay as they are: without a quantize step they have no rate and no decay."""
+    """Freeze a network's quantization parameters: only a QAT technique has a learning rate and a decay for them."""
     for tensor in _learned(model):
         tensor.stop_gradient = True
 
@@ -358,5 +433,5 @@ def _learned(model: nn.Layer) -> list[paddle.Tensor]:
 
 
 def _quantizers(model: nn.Layer) -> list[nn.Layer]:
-    """Each once, those of inputs and of weights."""
+    """Return the quantizers of inputs and of weights, each once."""
     return [layer for layer in model.sublayers() if isinstance(layer, (ActivationQuantizer, WeightQuantizer))]

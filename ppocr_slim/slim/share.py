@@ -1,6 +1,6 @@
-"""Weight sharing: a layer's weights take few values, which are then fine-tuned (Han et al. 2016, arXiv:1510.00149).
+"""Weight sharing: the weights of a layer take few values, which are fine-tuned (Han et al. 2016, arXiv:1510.00149).
 
-The network computes what it did, in float32: sharing makes its file small (`slim.shared_file`), not its run fast.
+The network computes in float32 as before: sharing makes its file smaller (`slim.shared_file`), not the network faster.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ ITERATIONS = 3000  # most weights settle within half of them; one takes 0.1 ms
 
 
 def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
-    """Centroids of the numbers `values` [size], ascending, at most `clusters` float32 of them.
+    """Cluster numbers by k-means and return the centroids.
 
-    Lloyd's iterations from centroids spread evenly from the smallest to the largest number: Han et al. found it better
-    than random or quantile ones, because it keeps the few large weights, which matter most. A centroid that has no
-    numbers goes where the error is largest.
+    Lloyd's iterations, from centroids evenly spaced between the smallest and the largest number: Han et al. found this
+    better than random or quantile initialization, because it keeps the few large weights, which matter most. An empty
+    cluster moves to where the error is largest.
+
+    Args:
+        values: Numbers of any shape.
+        clusters: How many centroids there may be.
+
+    Returns:
+        Ascending centroids, at most `clusters`, float32.
     """
     distinct = np.unique(values)
     if distinct.size <= clusters:
@@ -39,7 +46,7 @@ def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
     for _ in range(ITERATIONS):
         # In one dimension a cluster is what lies between two midpoints: its mean is a difference of cumulative sums.
         edges = np.concatenate([[0], np.searchsorted(ordered, _midpoints(centroids)), [ordered.size]])
-        edges = _none_empty(ordered, edges)
+        edges = _without_empty(ordered, edges)
         moved = np.diff(sums[edges]) / np.diff(edges)
         if np.array_equal(moved, centroids):
             break
@@ -47,11 +54,15 @@ def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
     return centroids.astype(np.float32)
 
 
-def _none_empty(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The clusters' edges in the ascending numbers, and for each empty cluster another one halved.
+def _without_empty(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Drop empty clusters and halve another one for each.
 
-    It is the one that has most numbers times its range squared: its error, but for a factor. One of equal numbers has
-    none, so it is never halved while there are more distinct numbers than clusters.
+    It is the one with the largest count of numbers times squared range, which is its error up to a factor. A cluster of
+    equal numbers has no range, so it is never halved while there are more distinct numbers than clusters.
+
+    Args:
+        ordered: The numbers, ascending.
+        edges: Indexes where the clusters begin, and the end of the last.
     """
     clusters = edges.size - 1
     edges = np.unique(edges)
@@ -64,7 +75,7 @@ def _none_empty(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Every number replaced by the nearest of the ascending centroids; float32, the shape of `values`."""
+    """Replace every number by the nearest of the ascending centroids; return float32 of the same shape."""
     return centroids[np.searchsorted(_midpoints(centroids), values)]
 
 
@@ -73,13 +84,14 @@ def _midpoints(centroids: np.ndarray) -> np.ndarray:
 
 
 def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> dict[str, paddle.Tensor]:
-    """The trained matrices and kernels of a network by name: no biases, norms or other vectors.
+    """Return the trained matrices and kernels of a network by name: no biases, norms or other vectors.
 
     Args:
-        skip: layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), as `layer_names` finds them.
+        model: The network.
+        skip: Patterns of layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), see `layer_names`.
 
     Raises:
-        SlimError: a pattern fits none of them, or all are skipped.
+        SlimError: A pattern matches none of them, or all are skipped.
     """
     found = {
         name: tensor
@@ -94,34 +106,41 @@ def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> dict[str, paddle.Ten
 
 
 class WeightSharing(Technique):
-    """At most 2^bits values a tensor by k-means, and gradients that keep equal weights equal.
+    """Weight sharing by k-means: at most 2^bits values per tensor, and gradients that keep equal weights equal.
 
-    Which weights are equal is seen from the weights themselves: AdamW, weight decay, clipping by norm and averaging do
-    the same to two numbers that are the same and have the same gradient. So a checkpoint needs nothing more than its
-    weights, be it to resume, to be exported or to be pruned.
+    The clusters follow from the weights themselves: AdamW, weight decay, clipping by norm and averaging do the same to
+    two numbers that are equal and have the same gradient. So a checkpoint needs nothing besides its weights to be
+    resumed, exported or pruned.
     """
 
     def __init__(self, settings: Share):
         self._settings = settings
         self._tensors: dict[str, paddle.Tensor] = {}
-        self._codes: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # [size] the code of each weight, [codes] how many
+        self._codes: dict[
+            str, tuple[np.ndarray, np.ndarray]
+        ] = {}  # code of each weight [size], weights of each code [codes]
 
     def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
+        """Replace the weights by their centroids; the structure stays, so there is no transform."""
         for tensor in shareable(model, self._settings.skip).values():
             values = tensor.numpy()
             tensor.set_value(nearest(values, kmeans(values, 2**self._settings.bits)))
         return []
 
     def attach(self, model: nn.Layer, context: Context) -> None:
+        """Find the tensors whose weights are shared."""
         self._tensors, self._codes = shareable(model, self._settings.skip), {}
 
     def after_backward(self, model: nn.Layer) -> None:
-        """Give equal weights the mean of their gradients.
+        """Replace the gradients of equal weights by their mean.
 
-        It is the gradient's projection on the networks that share weights in this way. Han et al. take the sum: AdamW
-        does not know the difference, but clipping by norm would see gradients that are not there.
+        It is the projection of the gradient on the networks that share weights in this way. Han et al. take the sum:
+        the same to AdamW, but clipping by norm would see larger gradients than there are.
+
+        Raises:
+            SlimError: The weights have more values than the bits allow: they were not shared.
         """
-        if not self._codes:  # not before: a stage that resumes gets its weights after it was attached
+        if not self._codes:  # not before: a resumed stage loads its weights after it was attached
             self._codes = {name: self._find_codes(name, tensor.numpy()) for name, tensor in self._tensors.items()}
         for name, tensor in self._tensors.items():
             if tensor.grad is not None:
@@ -133,13 +152,13 @@ class WeightSharing(Technique):
         values, codes = codes_of(weights)
         if values.size > 2**self._settings.bits:
             raise SlimError(
-                f"{name} has {values.size} values, which {self._settings.bits} bits do not tell apart: its training "
-                "was without this step; choose a new Global.output_dir"
+                f"share: {name} has {values.size} distinct values, more than {self._settings.bits} bits allow: it was "
+                "trained without weight sharing; choose a new Global.output_dir"
             )
         return codes, np.bincount(codes)
 
     def finish(self, best: Path, context: Context) -> None:
-        """Write the best checkpoint's weights into model.shared, in the stage's folder."""
+        """Write the best checkpoint's weights to model.shared, in the stage's folder."""
         weights = read_arrays(best / WEIGHTS)
         path = context.folder / SHARED_FILE
         size = write_shared(path, ModelCard.read(best), weights)

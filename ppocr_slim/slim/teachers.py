@@ -1,7 +1,7 @@
-"""Trained networks that others learn from, run by ONNX Runtime, and their answers kept on disk.
+"""Teachers: trained networks that ONNX Runtime runs, and the cache of their outputs on disk.
 
-Paddle's own evaluation on a CPU takes several times as long. A teacher only answers: it is no layer, has no
-gradients, and is no part of what is saved.
+Paddle's own evaluation takes several times as long on a CPU. A teacher is no layer: it has no gradients and is no part
+of what is saved.
 """
 
 from __future__ import annotations
@@ -33,16 +33,21 @@ from ppocr_slim.slim.losses import log_softmax
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
 from ppocr_slim.tasks.checks import folder_card, is_bundle
 
-WIDTHS = (320, 640)  # pixels; on images of these a teacher is tried before it teaches
-COARSEST = 16  # input columns that one of its output steps may stand for
-LEAST = 1e-30  # a probability below this counts as this
+WIDTHS = (320, 640)  # pixels of the images that a teacher is tested on before it teaches
+COARSEST = 16  # most input columns per output time step
+MIN_PROBABILITY = 1e-30  # smaller ones count as this
 
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """What a teacher says of a batch, at the student's steps and in its order of classes.
+    """Outputs of a teacher for a batch.
 
-    logits [N, T, K] float32, log-probabilities; features [N, T, C] float32 where they were asked for.
+    Of a recognizer, they are at the student's time steps and in its order of classes.
+
+    Attributes:
+        logits: Log-probabilities [N, T, K] float32 of a recognizer; logits [N, 2] of a direction classifier;
+            probabilities [N, 1, H, W] of a detector.
+        features: [N, T, C] float32, where they are asked for.
     """
 
     logits: np.ndarray
@@ -50,19 +55,19 @@ class TeacherOutput:
 
 
 class Teacher:
-    """A network in ONNX Runtime, on one thread: a training has one process for each core.
+    """A recognizer in ONNX Runtime, on one thread: a training has one process for each core.
 
     Args:
-        graph: an ONNX file, or its bytes. Input [N, 3, height, W]; output [N, T', K], probabilities or logits, and
-            perhaps features [N, T', C] as a second one.
-        classes: what the student's K outputs mean; the teacher must know the same ones, in any order.
-        height: the student's.
-        where: how messages call it.
-        digest: tells its network from others.
-        features: whether it answers with features; outputs that are not wanted are not computed.
+        graph: Path of an ONNX file, or its bytes. Input [N, 3, height, W]; output [N, T', K], probabilities or logits;
+            the features [N, T', C] may be a second output.
+        classes: The student's K classes; the teacher must have the same ones, in any order.
+        height: The student's image height.
+        where: Name of the teacher in messages.
+        digest: Identifies the network.
+        features: Whether to output the features; outputs that are not asked for are not computed.
 
     Raises:
-        SlimError: it cannot be loaded, or its characters, its input or its output do not fit.
+        SlimError: It cannot be loaded, or its characters, its input or its output do not fit.
     """
 
     def __init__(
@@ -79,31 +84,35 @@ class Teacher:
         self._order = _class_order(self._session.metadata, classes, where)
         shape = self._session.inputs[0].shape
         if len(shape) != 4:
-            raise SlimError(f"{where}: a teacher's input is [N, 3, height, W], this one's is {list(shape)}")
+            raise SlimError(f"{where}: a teacher's input must be [N, 3, height, W], this one's is {list(shape)}")
         self.height = shape[2] or height
         self._input = self._session.inputs[0].name
         self._outputs = [output.name for output in self._session.outputs][: 1 + features]
-        self._gives_probabilities = self._try(len(classes))
+        self._outputs_probabilities = self._test(len(classes))
 
-    def _try(self, classes: int) -> bool:
-        """Whether the outputs are probabilities: never negative, with the sum 1 at each step."""
+    def _test(self, classes: int) -> bool:
+        """Run the network on noise and return whether it outputs probabilities rather than logits.
+
+        Raises:
+            SlimError: The shape of the outputs does not fit.
+        """
         noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, self.height, max(WIDTHS))).astype(np.float32)
         outputs = [self._run(np.ascontiguousarray(noise[..., :width]))[0] for width in WIDTHS]
         if any(output.ndim != 3 or output.shape[2] != classes for output in outputs):
             raise SlimError(
-                f"{self.where}: this teacher gives {list(outputs[0].shape)} where [N, T, {classes}] is wanted: "
+                f"{self.where}: this teacher's output is {list(outputs[0].shape)}, but [N, T, {classes}] is needed: "
                 f"{classes - 2} characters, blank and space"
             )
         short, long = (output.shape[1] for output in outputs)
         if abs(long - 2 * short) > 1 or short * COARSEST < WIDTHS[0]:
             raise SlimError(
-                f"{self.where}: {short} and {long} output steps for images of {WIDTHS[0]} and {WIDTHS[1]} pixels: "
-                "a teacher of CTC gives a step for every so many columns; take another one"
+                f"{self.where}: {short} and {long} time steps for images {WIDTHS[0]} and {WIDTHS[1]} pixels wide: a "
+                f"CTC teacher must output a time step for every {COARSEST} columns at least; choose another teacher"
             )
         sums = outputs[1].sum(axis=2)
         probabilities = outputs[1].min() >= 0 and np.abs(sums - 1).max() < 1e-3
         logger.info(
-            "teacher %s: height %d, %d steps for %d columns, gives %s",
+            "teacher %s: height %d, %d time steps for %d columns, outputs %s",
             self.where,
             self.height,
             long,
@@ -113,97 +122,118 @@ class Teacher:
         return bool(probabilities)
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
-        """Run [N, 3, height, W] float32; batch and width must be dynamic."""
+        """Run the network on [N, 3, height, W] float32."""
         return list(self._session.run({self._input: image}, self._outputs).values())
 
     def __call__(self, image: np.ndarray) -> TeacherOutput:
-        """What it says of image [N, 3, H, W] float32 in -1 to 1, which it sees at its own height."""
-        steps = time_steps_for_width(image.shape[3])
+        """Return the teacher's output for a batch.
+
+        Args:
+            image: [N, 3, H, W] float32 in -1 to 1; resized to the teacher's own height.
+        """
+        time_steps = time_steps_for_width(image.shape[3])
         if image.shape[2] != self.height:
-            rows = [resize_to_height(np.ascontiguousarray(row.transpose(1, 2, 0)), self.height) for row in image]
-            image = np.ascontiguousarray(np.stack(rows).transpose(0, 3, 1, 2))
-        given, *rest = self._run(image)
-        logits = np.log(np.maximum(given, LEAST)) if self._gives_probabilities else log_softmax(given)
+            lines = [resize_to_height(np.ascontiguousarray(line.transpose(1, 2, 0)), self.height) for line in image]
+            image = np.ascontiguousarray(np.stack(lines).transpose(0, 3, 1, 2))
+        output, *rest = self._run(image)
+        logits = np.log(np.maximum(output, MIN_PROBABILITY)) if self._outputs_probabilities else log_softmax(output)
         if self._order is not None:
             logits = logits[:, :, self._order]
-        return at_steps(TeacherOutput(logits, rest[0] if rest else None), steps)
+        return resample(TeacherOutput(logits, rest[0] if rest else None), time_steps)
 
 
-def at_steps(answer: TeacherOutput, steps: int) -> TeacherOutput:
-    """An answer for T' steps at T = `steps`: of the T' that a step covers the one least blank, their mean features.
+def resample(output: TeacherOutput, time_steps: int) -> TeacherOutput:
+    """Resample a teacher's output over T' time steps to T.
 
-    A mean of the logits would flatten a letter that stands on one step alone.
+    Of the T' time steps that one of the T covers, the logits are those of the least blank one, and the features are
+    averaged. A mean of the logits would flatten a character that stands on one time step alone.
+
+    Args:
+        output: Logits [N, T', K] and features [N, T', C].
+        time_steps: T.
     """
-    given = answer.logits.shape[1]
-    if given == steps:
-        return answer
-    first = np.arange(steps) * given // steps
-    last = np.maximum((np.arange(steps) + 1) * given // steps, first + 1)
-    covered = first[:, None] + np.arange((last - first).max())  # [T, steps that one covers, at most]
+    given = output.logits.shape[1]
+    if given == time_steps:
+        return output
+    first = np.arange(time_steps) * given // time_steps
+    last = np.maximum((np.arange(time_steps) + 1) * given // time_steps, first + 1)
+    covered = first[:, None] + np.arange((last - first).max())  # [T, most time steps that one covers]
     inside, covered = covered < last[:, None], np.minimum(covered, given - 1)
-    chosen = first + np.where(inside, answer.logits[:, :, 0][:, covered], np.inf).argmin(axis=2)
-    logits = np.take_along_axis(answer.logits, chosen[:, :, None], axis=1)
-    if answer.features is None:
+    chosen = first + np.where(inside, output.logits[:, :, 0][:, covered], np.inf).argmin(axis=2)
+    logits = np.take_along_axis(output.logits, chosen[:, :, None], axis=1)
+    if output.features is None:
         return TeacherOutput(logits)
-    shares = (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
-    return TeacherOutput(logits, (answer.features[:, covered] * shares[:, :, None]).sum(axis=2))
+    weights = (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+    return TeacherOutput(logits, (output.features[:, covered] * weights[:, :, None]).sum(axis=2))
 
 
 def _class_order(metadata, classes: Sequence[str], where: str) -> np.ndarray | None:
-    """The teacher's class for each of the student's; None where they are the same."""
+    """Return the teacher's class for each of the student's; None where the order is the same."""
     if "character" not in metadata:
-        raise SlimError(f"{where} does not name its characters (metadata 'character'): it cannot be a teacher")
+        raise SlimError(
+            f"{where} does not name its characters (ONNX metadata 'character'): it cannot be used as a teacher"
+        )
     theirs = ["", *metadata["character"].split("\n"), " "]
     if theirs == list(classes):
         return None
-    lacking, foreign = sorted(set(classes) - set(theirs)), sorted(set(theirs) - set(classes))
-    if lacking or foreign:
+    missing, extra = sorted(set(classes) - set(theirs)), sorted(set(theirs) - set(classes))
+    if missing or extra:
         raise SlimError(
-            f"the teacher {where} has other characters than the student: it lacks {lacking[:5]} and has {foreign[:5]} "
-            "besides; name its dictionary in Global.character_dict_path, or take another teacher"
+            f"the teacher {where} has other characters than the student: it lacks {missing[:5]} and has {extra[:5]} "
+            "in addition; set Global.character_dict_path to its dictionary, or choose another teacher"
         )
     return np.array([theirs.index(name) for name in classes])
 
 
 class PlainTeacher:
-    """A teacher of detectors or direction classifiers: its answers are [N, 1, H, W] probabilities, or [N, 2] logits.
+    """A teacher of detectors or direction classifiers: outputs [N, 1, H, W] probabilities, or [N, 2] logits.
 
     Args:
-        graph: an ONNX file, or its bytes.
-        spec: the student's.
-        where, digest: as of `Teacher`.
+        graph: Path of an ONNX file, or its bytes.
+        spec: The student's.
+        where: Name of the teacher in messages.
+        digest: Identifies the network.
 
     Raises:
-        SlimError: it cannot be loaded, or its output does not fit.
+        SlimError: It cannot be loaded, or its output does not fit.
     """
 
     def __init__(self, graph: str | bytes, spec: DetSpec | ClsSpec, where: str, digest: str):
         self._session = OnnxSession(graph, 1, name=f"the teacher {where}")
         self.where, self.digest = where, digest
         size = (64, 96) if isinstance(spec, DetSpec) else (spec.height, spec.width)
-        given, wanted = self._session(np.zeros((1, 3, *size), np.float32)), (1, 1, *size)
+        output, expected = self._session(np.zeros((1, 3, *size), np.float32)), (1, 1, *size)
         if isinstance(spec, ClsSpec):
-            wanted = (1, CLASSES)
-            self._gives_probabilities = given.min() >= 0 and abs(given.sum() - 1) < 1e-3
-        if given.shape != wanted:
+            expected = (1, CLASSES)
+            self._outputs_probabilities = output.min() >= 0 and abs(output.sum() - 1) < 1e-3
+        if output.shape != expected:
             raise SlimError(
-                f"{where}: this teacher gives {list(given.shape)} for an image of {size[1]} x {size[0]} pixels, "
-                f"{list(wanted)} is wanted: take a network of task {spec.task}"
+                f"{where}: this teacher's output is {list(output.shape)} for an image of {size[1]} x {size[0]} pixels, "
+                f"but {list(expected)} is needed: choose a network of task {spec.task}"
             )
         self._is_classifier = isinstance(spec, ClsSpec)
 
     def __call__(self, image: np.ndarray) -> TeacherOutput:
-        """What it says of image [N, 3, H, W] float32, normalized as the student sees it."""
-        given = self._session(image)
-        if self._is_classifier and self._gives_probabilities:
-            given = np.log(np.maximum(given, LEAST))
-        return TeacherOutput(given)
+        """Return the teacher's output for a batch.
+
+        Args:
+            image: [N, 3, H, W] float32, normalized for the student.
+        """
+        output = self._session(image)
+        if self._is_classifier and self._outputs_probabilities:
+            output = np.log(np.maximum(output, MIN_PROBABILITY))
+        return TeacherOutput(output)
 
 
 def open_plain_teacher(source: Path, spec: DetSpec | ClsSpec) -> PlainTeacher:
-    """The teacher of a detector or direction classifier in a checkpoint folder, a bundle, or an ONNX file.
+    """Open a teacher for a detector or direction classifier.
 
-    Raises SlimError if there is none, it is damaged, or it does not fit `spec`, the student's.
+    Args:
+        source: Checkpoint folder, bundle, or ONNX file.
+        spec: The student's.
+
+    Raises:
+        SlimError: There is no network, it is damaged, or it does not fit the student.
     """
     source = readable_folder(Path(source))
     if source.is_file():
@@ -217,14 +247,16 @@ def open_plain_teacher(source: Path, spec: DetSpec | ClsSpec) -> PlainTeacher:
 
 
 def open_teacher(source: Path, classes: Sequence[str], height: int, features: bool = False) -> Teacher:
-    """The recognizer's teacher in a checkpoint folder, a bundle, or an ONNX file.
+    """Open a teacher for a recognizer.
 
     Args:
-        classes, height: the student's.
-        features: whether its features are wanted, too; an ONNX file has none.
+        source: Checkpoint folder, bundle, or ONNX file.
+        classes: The student's.
+        height: The student's image height.
+        features: Whether to output the features too; an ONNX file has none.
 
     Raises:
-        SlimError: there is none, it is damaged, or it does not fit.
+        SlimError: There is no network, it is damaged, or it does not fit the student.
     """
     source = readable_folder(Path(source))
     if source.is_file():
@@ -235,14 +267,18 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
     model, card = _open_network(source, RecSpec.task)
     digest = _digest(model, card)
     if quantized_layers(model):
-        logger.info("the teacher %s is fake-quantized: it teaches with its float weights, without its grids", source)
+        logger.info("the teacher %s is fake-quantized: it teaches with its float weights", source)
         strip(model)
     graph = as_onnx(model, card.spec, features)
     return Teacher(graph, classes, height, str(source), digest, features)
 
 
 def _open_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
-    """The network in a checkpoint folder or a bundle. SlimError if there is none, or it is for another task."""
+    """Return the network in a checkpoint folder or a bundle, in evaluation mode, and its card.
+
+    Raises:
+        SlimError: There is none, or it is for another task.
+    """
     if not source.is_dir():
         raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
     if is_bundle(source):
@@ -253,12 +289,12 @@ def _open_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
     else:
         model, card = load_model(source)
     if card.spec.task != task:
-        raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: it must be one of task {task}")
+        raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: choose one of task {task}")
     return model, card
 
 
 def _digest(model: nn.Layer, card: ModelCard) -> str:
-    """Tells by structure, characters, height and named weights; when and where they were saved is nothing to it."""
+    """Return a digest of structure, characters, height and named weights, whenever and wherever they were saved."""
     digest = hashlib.sha256(json.dumps(card.to_dict(), sort_keys=True).encode())
     for name, tensor in model_state(model).items():
         digest.update(name.encode() + tensor.numpy().tobytes())
@@ -266,7 +302,7 @@ def _digest(model: nn.Layer, card: ModelCard) -> str:
 
 
 class _ExportWrapper(nn.Layer):
-    """A network that gives its logits, and its features where they are wanted."""
+    """A network whose forward returns the logits, and the features where they are asked for."""
 
     def __init__(self, network: nn.Layer, features: bool):
         super().__init__()
@@ -278,18 +314,34 @@ class _ExportWrapper(nn.Layer):
 
 
 def as_onnx(model: nn.Layer, spec: RecSpec, features: bool = False) -> bytes:
-    """An ONNX graph of a network in evaluation mode: image -> logits (and features), batch and width dynamic."""
+    """Export a recognizer to ONNX: image -> logits (and features), batch and width dynamic.
+
+    Args:
+        model: In evaluation mode.
+        spec: The model's.
+        features: Whether to output the features too.
+
+    Returns:
+        The content of the ONNX file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_network(_ExportWrapper(model, features), spec, Path(folder), onnx_too=True)
         return (Path(folder) / ONNX).read_bytes()
 
 
 class CachedTeacher:
-    """A teacher that answers for each row once; the answers lie in a folder, as float16, a file a row.
+    """A teacher that runs once for each text line; its outputs are cached in a folder as float16, one file a line.
 
-    A row is told by its pixels, and answered for by itself, padded as the runtime pads it: an answer depends neither
-    on the neighbours in a batch nor on the process that asked, so that a killed run's files can be used, and two
-    processes may write the same one.
+    A line is identified by its pixels and run by itself, padded as the runtime pads it: an output depends neither on
+    the other lines of a batch nor on the process, so that the files of a killed run can be used, and two processes may
+    write the same one.
+
+    Args:
+        teacher: The teacher to cache.
+        folder: Folder of the cache.
+
+    Raises:
+        SlimError: The folder cannot be written.
     """
 
     def __init__(self, teacher: Teacher, folder: Path):
@@ -299,46 +351,53 @@ class CachedTeacher:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SlimError(f"cannot keep the teacher's answers in {self.folder}: {error.strerror}") from error
+            raise SlimError(f"cannot cache the teacher's outputs in {self.folder}: {error.strerror}") from error
 
     def __call__(self, image: np.ndarray) -> TeacherOutput:
-        """As a `Teacher`'s; a row's steps behind its end are certain blanks, its features there 0."""
-        rows = [self._row(row[:, :, :width]) for row, width in zip(image, line_widths(image))]
-        steps = time_steps_for_width(image.shape[3])
-        logits = np.full((len(image), steps, rows[0]["logits"].shape[1]), np.log(LEAST), np.float32)
+        """Return the teacher's output for a batch, as a `Teacher` does.
+
+        Behind the end of a line, its time steps are certain blanks and its features 0.
+
+        Args:
+            image: [N, 3, H, W] float32 in -1 to 1, padded with 0.
+        """
+        lines = [self._line(line[:, :, :width]) for line, width in zip(image, line_widths(image))]
+        time_steps = time_steps_for_width(image.shape[3])
+        shape = (len(image), time_steps, lines[0]["logits"].shape[1])
+        logits = np.full(shape, np.log(MIN_PROBABILITY), np.float32)
         logits[:, :, 0] = 0
         features = None
-        if "features" in rows[0]:
-            features = np.zeros((len(image), steps, rows[0]["features"].shape[1]), np.float32)
-        for number, row in enumerate(rows):
-            logits[number, : len(row["logits"])] = row["logits"]
+        if "features" in lines[0]:
+            features = np.zeros((len(image), time_steps, lines[0]["features"].shape[1]), np.float32)
+        for number, line in enumerate(lines):
+            logits[number, : len(line["logits"])] = line["logits"]
             if features is not None:
-                features[number, : len(row["features"])] = row["features"]
+                features[number, : len(line["features"])] = line["features"]
         return TeacherOutput(logits, features)
 
-    def _row(self, row: np.ndarray) -> dict[str, np.ndarray]:
-        """The answer for a row [3, H, W] without padding, each array [T, ...] float16."""
-        row = np.ascontiguousarray(row)
-        path = self.folder / f"{hashlib.sha256(row.tobytes()).hexdigest()[:32]}.npz"
+    def _line(self, line: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the output for a text line [3, H, W] without padding, each array [T, ...] float16."""
+        line = np.ascontiguousarray(line)
+        path = self.folder / f"{hashlib.sha256(line.tobytes()).hexdigest()[:32]}.npz"
         try:
             with np.load(path, allow_pickle=False) as kept:
                 return {name: kept[name] for name in self._names}
         except FileNotFoundError:
             pass
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            logger.warning("%s is damaged (%s): the teacher answers again", path, error)
-        width = row.shape[2]
-        padded = np.zeros((1, *row.shape[:2], padded_width(width)), np.float32)
-        padded[0, :, :, :width] = row
-        answer = self.teacher(padded)
-        steps = time_steps_for_width(width)
-        arrays = {"logits": answer.logits[0, :steps].astype(np.float16)}
-        if answer.features is not None:
-            arrays["features"] = answer.features[0, :steps].astype(np.float16)
-        self._keep(path, arrays)
+            logger.warning("%s is damaged (%s): the teacher runs again", path, error)
+        width = line.shape[2]
+        padded = np.zeros((1, *line.shape[:2], padded_width(width)), np.float32)
+        padded[0, :, :, :width] = line
+        output = self.teacher(padded)
+        time_steps = time_steps_for_width(width)
+        arrays = {"logits": output.logits[0, :time_steps].astype(np.float16)}
+        if output.features is not None:
+            arrays["features"] = output.features[0, :time_steps].astype(np.float16)
+        self._save(path, arrays)
         return arrays
 
-    def _keep(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def _save(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         new = path.with_name(f"{path.stem}.{os.getpid()}.new")
         try:
             with open(new, "wb") as file:
@@ -346,9 +405,13 @@ class CachedTeacher:
             new.replace(path)
         except OSError as error:
             new.unlink(missing_ok=True)
-            raise SlimError(f"cannot keep the teacher's answers in {self.folder}: {error.strerror}") from error
+            raise SlimError(f"cannot cache the teacher's outputs in {self.folder}: {error.strerror}") from error
 
 
 def line_widths(image: np.ndarray) -> np.ndarray:
-    """The width of each row of a padded batch [N, 3, H, W]: padding is 0, which is no value of a pixel (127.5)."""
+    """Return the width of each text line of a batch, [N].
+
+    Args:
+        image: [N, 3, H, W], padded with 0, which no pixel has (it would be 127.5 before normalization).
+    """
     return image.shape[3] - (image[:, 0, 0, ::-1] != 0).argmax(axis=1)
