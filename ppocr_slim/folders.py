@@ -14,9 +14,10 @@ from ppocr_slim.errors import SlimError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write the file that then takes the place of `path`, in a folder that is made if need be.
+    """Yield where to write the file that then takes the place of `path`, in a folder that is made if need be.
 
-    Raises SlimError for an OSError within.
+    Raises:
+        SlimError: an OSError within.
     """
     new = path.with_name(path.name + ".new")
     try:
@@ -28,13 +29,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping) -> None:
-    """Write a JSON file whole or not at all; SlimError if it cannot be."""
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        SlimError: it cannot be.
+    """
     with replacing(path) as new:
         new.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def old_folder(target: Path) -> Path:
-    """Where what `target` held before lies while it is being replaced."""
+    """Return where what `target` held before lies while it is being replaced."""
     return target.with_name(target.name + ".old")
 
 
@@ -64,7 +69,7 @@ def recover_folder(target: Path) -> None:
 
 
 def readable_folder(target: Path) -> Path:
-    """`target`, or what it held before where it is just being replaced. For readers: it changes nothing."""
+    """Return `target`, or what it held before where it is just being replaced. For readers: it changes nothing."""
     old = old_folder(target)
     return old if old.exists() and not target.exists() else target
 

@@ -9,12 +9,14 @@ from ppocr_slim.errors import SlimError
 
 
 def named(paths: Sequence[str], patterns: Sequence[str], option: str) -> set[str]:
-    """Those of the paths that any of the patterns names; "backbone.blocks.0" names the block and all that is in it.
+    """Return those of the paths that any of the patterns names; "backbone.blocks.0" names the block and all that is in
+    it.
 
     Args:
         option: where the patterns come from, for the message.
 
-    Raises SlimError for a pattern that names none of them.
+    Raises:
+        SlimError: a pattern that names none of them.
     """
     found: set[str] = set()
     for pattern in patterns:

@@ -175,7 +175,7 @@ def _task(
 
 
 def _config(spec: Mapping[str, Any]) -> Config:
-    """The config file of the case, with the contender's own values."""
+    """Return the config file of the case, with the contender's own values."""
     config = load_config(spec["config"])
     run = {
         "output_dir": Path(spec["folder"]) / "run",
@@ -211,7 +211,7 @@ def _share(folder: Path, model: nn.Layer, rows: Any) -> None:
 
 
 def layer_table(model: nn.Layer) -> dict[str, Any]:
-    """The shapes of a network's layers as plain data, from which the same network is built elsewhere."""
+    """Return the shapes of a network's layers as plain data, from which the same network is built elsewhere."""
     table = {"trunk": _trunk_table(model.backbone)}
     if isinstance(model, CRNN):
         rows = int(model.collapse[0].weight.shape[2])

@@ -51,12 +51,15 @@ WAYS = (
 def compare_ways(
     bundle: Path, samples: Sequence[Sample], command: str, precision: str = "auto", language: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, list[EvaluatedLine]]]:
-    """Decode every row in each of `WAYS`; gives the figures, ready for JSON and without any text, and each way's lines.
+    """Decode every row in each of `WAYS`.
 
     A row's time is from pixels to text, one row at a time, the ways taking turns row by row.
 
     Args:
         language: the language model's file; None: the bundle's.
+
+    Returns:
+        The figures, ready for JSON and without any text, and each way's lines.
 
     Raises:
         SlimError: the bundle is damaged or has no language model, or there is no row that can be read.
@@ -153,12 +156,12 @@ def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> 
 
 
 def _numbers(text: str) -> list[str]:
-    """The words that have a digit or a slash."""
+    """Return the words that have a digit or a slash."""
     return [word for word in text.split(" ") if not KEPT.isdisjoint(word)]
 
 
 def made_worse(lines: dict[str, list[EvaluatedLine]], name: str) -> list[EvaluatedLine]:
-    """The lines of a way that have more errors than read plainly, the worst first."""
+    """Return the lines of a way that have more errors than read plainly, the worst first."""
     pairs = zip(lines[WAYS[0].name], lines[name])
     worse = [(line.distance - plain.distance, line) for plain, line in pairs if line.distance > plain.distance]
     return [line for _, line in sorted(worse, key=lambda pair: -pair[0])]

@@ -152,7 +152,7 @@ ENGINES = {"ppocr_slim": Ours, "rapidocr": Rapid, "paddleocr": Paddle}
 
 
 def peak_mb():
-    """The most memory that this process held, in MB of 10^6 bytes; 0 where the system does not say.
+    """Return the most memory that this process held, in MB of 10^6 bytes; 0 where the system does not say.
 
     Not `getrusage`: there a process starts with what its parent held.
     """
@@ -164,7 +164,7 @@ def peak_mb():
 
 
 def answer(engine, request):
-    """What a request of the module's docstring asks for."""
+    """Return what a request of the module's docstring asks for."""
     if "page" in request:
         image, times = engine.load(request["page"]), []
         for _ in range(request["repeats"]):

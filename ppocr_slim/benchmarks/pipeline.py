@@ -70,7 +70,11 @@ class PipelineSettings:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """ "8-12" -> (8, 12), "8" -> (8, 8). Raises SlimError for anything else."""
+    """Return "8-12" -> (8, 12), "8" -> (8, 8).
+
+    Raises:
+        SlimError: anything else.
+    """
     first, _, last = text.partition("-")
     try:
         low, high = int(first), int(last or first)
@@ -82,12 +86,16 @@ def parse_range(text: str) -> tuple[int, int]:
 
 
 def wanted_texts(path: Path) -> set[str]:
-    """All texts of a recognizer's label file. Raises SlimError as `read_label_file` does."""
+    """Return all texts of a recognizer's label file.
+
+    Raises:
+        SlimError: `read_label_file` does.
+    """
     return {normal_form(sample.text) for sample in read_label_file(path)[0]}
 
 
 def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
-    """Which lines of a page count neither way: those that are marked, and those whose text is not `wanted`."""
+    """Return which lines of a page count neither way: those that are marked, and those whose text is not `wanted`."""
     return [
         ignore or (wanted is not None and normal_form(text) not in wanted)
         for text, ignore in zip(page.texts, page.ignored)
@@ -95,7 +103,7 @@ def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
 
 
 def run_pipeline_benchmark(settings: PipelineSettings, command: str) -> dict[str, Any]:
-    """All figures, as plain dicts.
+    """Return all figures, as plain dicts.
 
     Raises:
         SlimError: a label file, a bundle or a page cannot be read, no page is left, or a rival cannot be started.
@@ -195,7 +203,7 @@ def score_side(
 
 
 def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> dict[str, list[_T]]:
-    """The values of the pages whose number of true lines is in one of `LINE_RANGES`, by the range in words."""
+    """Return the values of the pages whose number of true lines is in one of `LINE_RANGES`, by the range in words."""
     found = {}
     for low, high in LINE_RANGES:
         some = [value for page, value in zip(pages, values) if low <= line_count(page) <= high]
@@ -217,8 +225,8 @@ def _page_figures(counts: Sequence[Found]) -> dict[str, Any]:
 def _true_boxes(
     settings: PipelineSettings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: set[str] | None
 ) -> dict[str, Any]:
-    """ "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number of
-    lines; "direction": the classifier there and on rows, in FP32.
+    """Return "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number
+    of lines; "direction": the classifier there and on rows, in FP32.
     """
     crops, texts, owners = [], [], []
     for page in pages:

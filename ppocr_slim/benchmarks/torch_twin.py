@@ -82,7 +82,7 @@ class Trunk(nn.Module):
         self.map_channels = [blocks[i].outputs for i in sorted(self.ends)]
 
     def forward(self, x):
-        """The last feature map of each size."""
+        """Return the last feature map of each size."""
         maps = []
         x = self.stem(x)
         for index, block in enumerate(self.blocks):
@@ -175,7 +175,7 @@ def detection_loss(model, batch, alpha, beta, negatives):
 
 
 def read_batches(path):
-    """The batches of a file that `benchmarks.contender` wrote: arrays by name and number."""
+    """Return the batches of a file that `benchmarks.contender` wrote: arrays by name and number."""
     batches = []
     with np.load(path) as arrays:
         for name in arrays.files:

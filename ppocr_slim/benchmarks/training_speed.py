@@ -89,7 +89,11 @@ class ContenderPlan:
 
 
 def plans(case: Case, processes: int, torch: bool) -> list[ContenderPlan]:
-    """The contenders of a case, in the order of a round. SlimError where the batch cannot be shared out."""
+    """Return the contenders of a case, in the order of a round.
+
+    Raises:
+        SlimError: the batch cannot be shared out.
+    """
     if case.batch < 1 or case.batch % processes:
         raise SlimError(f"{case.name}: a batch of {case.batch} cannot be shared out to {processes} processes")
     found = [ContenderPlan(STOCK, 1, case.batch, fast=False)]
@@ -141,7 +145,11 @@ class Contender:
         self._process: subprocess.Popen | None = None
 
     def ready(self, python: str = sys.executable) -> dict[str, Any]:
-        """Start the processes; gives what the first one says of itself when all are there."""
+        """Start the processes.
+
+        Returns:
+            What the first one says of itself when all are there.
+        """
         path = self.folder / "spec.json"
         path.write_text(json.dumps(self.spec), encoding="utf-8")
         if self.plan.torch:
@@ -190,7 +198,7 @@ class Contender:
         }
 
     def _answers(self) -> list[dict[str, Any]]:
-        """A record of each process. SlimError with its last words where one has ended instead."""
+        """Return a record of each process. SlimError with its last words where one has ended instead."""
         answers: dict[_Connection, dict[str, Any]] = {}
         while len(answers) < len(self._connections):
             silent = [c for c in self._connections if c not in answers]
@@ -220,7 +228,7 @@ class Contender:
             return []
 
     def _died(self, rank: int | None = None) -> SlimError:
-        """What to say of a contender that has ended."""
+        """Return what to say of a contender that has ended."""
         logs = [self.folder / "processes" / f"{FIRST_LOG.rpartition('.')[0]}.{n}" for n in range(self.plan.processes)]
         logs = logs[rank:][:1] if rank is not None else logs
         time.sleep(0.5)  # until its last words are written
@@ -285,13 +293,19 @@ class _Connection:
 
 
 def contender_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what tunes threads or memory: everybody starts from what a user has who set nothing."""
+    """Return the environment without what tunes threads or memory: everybody starts from what a user has who set
+    nothing.
+    """
     tuned = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "GLIBC_TUNABLES", "PYTORCH_", "PADDLE_", "MKL_", "FLAGS_", "OPENBLAS_")
     return {name: value for name, value in environment.items() if not name.startswith(tuned)}
 
 
 def run_contender(path: Path) -> int:
-    """What a contender's process does: train, alone or as one of several; gives the exit status."""
+    """Return what a contender's process does: train, alone or as one of several.
+
+    Returns:
+        The exit status.
+    """
     spec = json.loads(path.read_text(encoding="utf-8"))
     if spec["stock"]:
         # Importing this package has set it, for processors on which Paddle's own choice is slow.
@@ -328,9 +342,13 @@ class TrainingSpeedSettings:
 
 
 def run_training_benchmark(settings: TrainingSpeedSettings, command: str) -> Iterator[dict[str, Any]]:
-    """Run the cases; gives all figures so far after each of them.
+    """Run the cases.
 
-    Raises SlimError where a contender dies or the settings make no sense.
+    Returns:
+        All figures so far after each of them.
+
+    Raises:
+        SlimError: a contender dies or the settings make no sense.
     """
     checked = {"processes": 1, "steps": 1, "rounds": 0, "curve": 0, "memory": 0}
     for name, least in checked.items():
@@ -385,7 +403,11 @@ def _ended_alike():
 
 
 def find_torch(python: str | None) -> str | None:
-    """An interpreter that has torch: `python`, else this one, else None. SlimError if `python` has none."""
+    """Return an interpreter that has torch: `python`, else this one, else None.
+
+    Raises:
+        SlimError: `python` has none.
+    """
     try:
         found = subprocess.run([python or sys.executable, "-c", TORCH_PROBE], capture_output=True).returncode == 0
     except OSError as error:
@@ -427,7 +449,7 @@ def _compare(
     data: Path,
     torch_python: str | None,
 ) -> dict[str, Any]:
-    """The rounds of a case: what `summarize` makes of them, with parameters and versions."""
+    """Return the rounds of a case: what `summarize` makes of them, with parameters and versions."""
     rounds: list[dict[str, dict[str, Any]]] = []
     found: dict[str, str] = {}
     parameters = 0
@@ -460,9 +482,12 @@ def _compare(
 
 
 def require_memory(case: Case, plan: ContenderPlan, stock: float) -> None:
-    """SlimError where a contender will not fit, `stock` being what stock needed at most, in megabytes.
+    """.
 
     Otherwise the system would end some process, of whoever.
+
+    Raises:
+        SlimError: a contender will not fit, `stock` being what stock needed at most, in megabytes.
     """
     need = stock * max(1.0, plan.processes * plan.batch / case.batch)
     free = psutil.virtual_memory().available / 1e6
@@ -476,7 +501,7 @@ def require_memory(case: Case, plan: ContenderPlan, stock: float) -> None:
 def summarize(
     contenders: Sequence[ContenderPlan], rounds: Sequence[Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """The figures of each contender.
+    """Return the figures of each contender.
 
     images_per_s is the median of the rounds; ratio is the median of the rounds' own ratios to stock, which what
     disturbed one round alike leaves alone; waiting_share is that of all rounds, None where it is not known.
@@ -502,7 +527,7 @@ def summarize(
 
 
 def _curve(case: Case, steps: int, folder: Path, data: Path) -> dict[str, Any]:
-    """The losses of the same steps with Paddle's kernels and with ours, and how far they are apart."""
+    """Return the losses of the same steps with Paddle's kernels and with ours, and how far they are apart."""
     losses: list[list[float]] = []
     for name, fast in ((STOCK, False), ("fast", True)):
         place = folder / f"curve_{name}"
@@ -517,7 +542,7 @@ def _curve(case: Case, steps: int, folder: Path, data: Path) -> dict[str, Any]:
 
 
 def apart(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
-    """How far two curves are apart: at most, and at their end."""
+    """Return how far two curves are apart: at most, and at their end."""
     differences = [abs(x - y) for x, y in zip(a, b)]
     return {"largest_difference": max(differences), "final_difference": differences[-1]}
 
@@ -525,7 +550,7 @@ def apart(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
 def _memory(
     case: Case, plan: ContenderPlan, settings: TrainingSpeedSettings, folder: Path, data: Path
 ) -> dict[str, Any]:
-    """What our contender holds while it trains: [step, megabytes of all its processes]."""
+    """Return what our contender holds while it trains: [step, megabytes of all its processes]."""
     held: list[tuple[int, float]] = []
     with Contender(plan, case, folder / "memory", data, trim=False) as contender:
         contender.ready()

@@ -57,7 +57,11 @@ class Worker:
         self._process.communicate()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """One request of `page_worker`; SlimError where it fails."""
+        """Return one request of `page_worker`.
+
+        Raises:
+            SlimError: it fails.
+        """
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -77,7 +81,7 @@ class Worker:
 
 
 def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> dict[str, Any]:
-    """How RapidOCR 1.4 runs our ONNX files (folders of bundles); `height` is that of the recognizer's input."""
+    """Return how RapidOCR 1.4 runs our ONNX files (folders of bundles); `height` is that of the recognizer's input."""
     boxes = read_bundle(det).spec.boxes
     return {
         "det_model_path": str(det / "model.onnx"),
@@ -98,7 +102,7 @@ def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> dict[str, 
 
 
 def paddleocr_options(det: Path, cls: Path, rec: Path, height: int, dictionary: Path) -> dict[str, Any]:
-    """How PaddleOCR 2.x's predictors run our Paddle files; `dictionary` has a character a line."""
+    """Return how PaddleOCR 2.x's predictors run our Paddle files; `dictionary` has a character a line."""
     spec = read_bundle(det).spec
     return {
         "det_model_dir": str(det),

@@ -164,13 +164,13 @@ def _run(experiment: Experiment, seed: int, ablation: Ablation, place: Path, cod
 
 
 def shared_out(total: int, weights: Sequence[float]) -> list[int]:
-    """`total` in whole parts like `weights`, each 1 or more."""
+    """Return `total` in whole parts like `weights`, each 1 or more."""
     ends = [round(total * sum(weights[: number + 1]) / sum(weights)) for number in range(len(weights))]
     return [max(1, end - start) for start, end in zip([0, *ends], ends)]
 
 
 def _with_lengths(config: Config, steps: Sequence[int]) -> Config:
-    """The config with stages of so many steps; their epochs are as many as that can take."""
+    """Return the config with stages of so many steps; their epochs are as many as that can take."""
     if len(steps) != len(config.recipe):
         raise ValueError(f"{len(steps)} lengths for {len(config.recipe)} stages")
     lengths = [{**stage.model_dump(mode="json"), "epochs": n, "max_steps": n} for stage, n in zip(config.recipe, steps)]
@@ -178,13 +178,13 @@ def _with_lengths(config: Config, steps: Sequence[int]) -> Config:
 
 
 def slug(name: str) -> str:
-    """A name as part of a folder's: "+ PACT, 8 bits" is "pact-8-bits"."""
+    """Return a name as part of a folder's: "+ PACT, 8 bits" is "pact-8-bits"."""
     letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9.]+", "-", letters).strip("-.")[:48] or "variant"
 
 
 def _done_elsewhere(run: Run, place: Path) -> Run | None:
-    """The same run by other code, where that is done and this is not."""
+    """Return the same run by other code, where that is done and this is not."""
     if run.outcome.done:
         return None
     for file in sorted(place.glob(f"*/{IDENTITY}"), key=lambda file: -file.stat().st_mtime):  # the newest first
@@ -272,13 +272,13 @@ def _start(run: Run, executor: Executor) -> _Work:
 
 
 def _probe(run: Run) -> Config:
-    """A few steps of each stage, in a folder of their own."""
+    """Return a few steps of each stage, in a folder of their own."""
     config = _with_lengths(run.config, [PROBE_STEPS] * len(run.config.recipe))
     return derive(config, run.folder / PROBE, Global={"log_every_steps": PROBE_LOG})
 
 
 def _ended(work: _Work, status: int, stopping: bool) -> Outcome | None:
-    """What came of a process; None where its run can be started now."""
+    """Return what came of a process; None where its run can be started now."""
     if stopping and (status < 0 or status > 128):  # by a signal
         return Outcome(False, STOPPED)
     try:
@@ -303,7 +303,7 @@ def _stages(config: Config) -> list[Path]:
 
 
 def images_per_s(folder: Path) -> float | None:
-    """The speed of a stage's training without its first records, by the median; None where its log does not say."""
+    """Return the speed of a stage's training without its first records, by the median; None where its log does not say."""
     try:
         speeds = [record["images_per_s"] for record in read_log(folder) if "images_per_s" in record]
     except SlimError:
@@ -312,7 +312,11 @@ def images_per_s(folder: Path) -> float | None:
 
 
 def seconds_a_step(folder: Path, config: Config) -> float:
-    """SlimError where the stage's log does not say it."""
+    """.
+
+    Raises:
+        SlimError: the stage's log does not say it.
+    """
     speed = images_per_s(folder)
     if not speed:
         raise SlimError(f"{folder}: its log does not say how fast it was")
@@ -322,7 +326,7 @@ def seconds_a_step(folder: Path, config: Config) -> float:
 def figures_of(
     plan: AblationPlan, outcomes: Mapping[Path, Outcome], command: str, rounds: int, measured: bool = True
 ) -> dict[str, Any]:
-    """All figures, ready for JSON.
+    """Return all figures, ready for JSON.
 
     Args:
         rounds: of timing, in each of which every variant has its turn.
@@ -369,7 +373,7 @@ def _variant_figures(
 
 
 def _run_figures(run: Run, outcome: Outcome) -> dict[str, Any]:
-    """Of its last evaluation: the best of several would flatter."""
+    """Return, of its last evaluation: the best of several would flatter."""
     if not outcome.done:
         return {"seed": run.seed, "reason": outcome.reason}
     try:
@@ -389,7 +393,7 @@ def _run_figures(run: Run, outcome: Outcome) -> dict[str, Any]:
 
 
 def _minutes(log: Sequence[Mapping[str, Any]]) -> float:
-    """Of training, evaluations not counted."""
+    """Return, of training, evaluations not counted."""
     seconds, before = 0.0, 0
     for record in log:
         if record.get("images_per_s"):

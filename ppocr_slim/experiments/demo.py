@@ -23,9 +23,15 @@ PICTURE_ROWS = 16
 
 
 def run_demo(data: Path, output: Path) -> str:
-    """Run the demo with its rows in `data` and its run in `output`; gives the table to print.
+    """Run the demo with its rows in `data` and its run in `output`.
 
-    What an earlier run made is used again. Raises SlimError where a step fails.
+    What an earlier run made is used again.
+
+    Returns:
+        The table to print.
+
+    Raises:
+        SlimError: a step fails.
     """
     if not (data / "train.txt").exists():
         _run(["tools/synthesize.py", "--out", data, "--count", TRAIN_ROWS, "--val", VAL_ROWS, "--seed", 1])
@@ -60,7 +66,7 @@ def _run(arguments: list) -> None:
 
 
 def _median_ms(recognizer: Recognizer, images: list[np.ndarray]) -> float:
-    """The median time of reading one row, after a few to warm up."""
+    """Return the median time of reading one row, after a few to warm up."""
     times = []
     for image in images[:3] + images:
         start = time.perf_counter()

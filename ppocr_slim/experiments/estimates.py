@@ -48,8 +48,8 @@ class Forecast(NamedTuple):
 
 
 def forecast(plan: AblationPlan, probe: bool = True) -> list[Forecast]:
-    """What is left of each run. A run's speed is that of runs of its variant; else that of other variants, or of a few
-    steps of the base config, by the multiply-adds of a step.
+    """Return what is left of each run. A run's speed is that of runs of its variant; else that of other variants, or of
+    a few steps of the base config, by the multiply-adds of a step.
 
     Args:
         probe: run these few steps where no log says anything.
@@ -109,7 +109,7 @@ def _probed(run: Run, place: Path) -> list[float]:
 
 
 def multiply_adds(config: Config) -> float:
-    """Of a training step for an image: the network there and back, its teachers there.
+    """Return, of a training step for an image: the network there and back, its teachers there.
 
     A teacher that is an ONNX file, or is not there, counts nothing, nor does a branch: it is small beside a network.
     """
@@ -133,7 +133,7 @@ def _network(architecture: Architecture) -> float:
 
 
 def plan_text(plan: AblationPlan, forecasts: Sequence[Forecast], jobs: int) -> str:
-    """The plan as it is printed: a line for each run, and the sums."""
+    """Return the plan as it is printed: a line for each run, and the sums."""
     changes = {one.name: "; ".join(one.changes) or "nothing" for one in plan.experiments}
     rows = []
     for run, state, steps, seconds in forecasts:

@@ -29,11 +29,15 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, command: Sequence[str], log: Path) -> Any:
-        """Start a command whose words go into `log`; gives what `poll` and `stop` take."""
+        """Start a command whose words go into `log`.
+
+        Returns:
+            What `poll` and `stop` take.
+        """
 
     @abstractmethod
     def poll(self, handle: Any) -> int | None:
-        """The exit status of what was submitted; None while it runs. It never waits."""
+        """Return the exit status of what was submitted; None while it runs. It never waits."""
 
     @abstractmethod
     def stop(self, handle: Any) -> None:
@@ -53,7 +57,11 @@ class LocalPool(Executor):
         self._taken: list[Popen | None] = [None] * jobs
 
     def submit(self, command: Sequence[str], log: Path) -> Popen:
-        """SlimError where all places are taken, or the log cannot be written."""
+        """.
+
+        Raises:
+            SlimError: all places are taken, or the log cannot be written.
+        """
         free = [place for place, process in enumerate(self._taken) if process is None or process.poll() is not None]
         if not free:
             raise SlimError(f"{self.jobs} runs are going on already: wait for one of them")
@@ -73,7 +81,9 @@ class LocalPool(Executor):
 
 
 def shares_of(cores: Sequence[int], jobs: int) -> list[Collection[int]]:
-    """The cores of each of `jobs` processes: all for one, equal parts for several, one each where there are too few."""
+    """Return the cores of each of `jobs` processes: all for one, equal parts for several, one each where there are too
+    few.
+    """
     if jobs == 1:
         return [()]  # as it is
     size = max(1, len(cores) // jobs)
@@ -179,9 +189,10 @@ class _Runner:
 
 
 def open_executor(jobs: int | None, ray: str | None) -> Executor:
-    """The pool on this machine; or, with an address, a Ray cluster's.
+    """Return the pool on this machine; or, with an address, a Ray cluster's.
 
-    Raises SlimError as they do.
+    Raises:
+        SlimError: they do.
     """
     if jobs is not None and jobs < 1:
         raise SlimError(f"{jobs} runs at a time get nothing done: --jobs is 1 or more")

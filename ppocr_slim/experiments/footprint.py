@@ -31,7 +31,8 @@ WIDEST = 8  # bits of the integers that engines compute with
 
 
 def measure(stage: Path, out: Path) -> dict[str, Any]:
-    """Of a stage's best checkpoint {"parameters", "flops", "input" shape}, and {"file", "bytes", "path"} or {"note"}.
+    """Return, of a stage's best checkpoint {"parameters", "flops", "input" shape}, and {"file", "bytes", "path"} or
+    {"note"}.
 
     The exported file is kept in `out`, INT8 where the network is quantized for it, and not made a second time.
 
@@ -76,14 +77,17 @@ def _measure(checkpoint: Path, out: Path) -> dict[str, Any]:
 
 
 def fewest_bits(grids: Mapping[str, LayerQuantParams]) -> int:
-    """The bits of the coarsest grid; `WIDEST` where there is none. Weights of 7 count as 8: INT8 files have them."""
+    """Return the bits of the coarsest grid; `WIDEST` where there is none. Weights of 7 count as 8: INT8 files have
+    them.
+    """
     of_inputs = [grid.bits for layer in grids.values() for grid in layer.inputs]
     of_weights = [layer.weight.bits for layer in grids.values() if layer.weight]
     return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=WIDEST)
 
 
 def times_of(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """How long ONNX Runtime takes for each network's typical input, all in turns; compared with the first of them.
+    """Return how long ONNX Runtime takes for each network's typical input, all in turns; compared with the first of
+    them.
 
     Args:
         variants: by name; "path" of the file and "input" shape are used.

@@ -34,7 +34,7 @@ Seen = dict[tuple[Path, Path | None], str]
 
 
 def identity(config: Config, budget: Any, code: str, seen: Seen) -> dict[str, str]:
-    """The digests of a run.
+    """Return the digests of a run.
 
     Args:
         budget: what says how long it trains, where its config does not.
@@ -49,12 +49,13 @@ def identity(config: Config, budget: Any, code: str, seen: Seen) -> dict[str, st
 
 
 def short(parts: dict[str, str]) -> str:
-    """All digests in eight characters."""
+    """Return all digests in eight characters."""
     return _digest(parts)[:8]
 
 
 def data_digest(config: Config, seen: Seen) -> str:
-    """Of the label files, the sizes of their images, the dictionary, and the weights that a run starts or learns from.
+    """Return, of the label files, the sizes of their images, the dictionary, and the weights that a run starts or
+    learns from.
 
     What is not there counts as such: the run itself will say what it misses.
     """
@@ -94,7 +95,7 @@ def _bytes(path: Path) -> str:
 
 
 def code_digest(root: Path = ROOT) -> str:
-    """Of the Python files that a training runs through."""
+    """Return, of the Python files that a training runs through."""
     package = root / "ppocr_slim"
     files = [*package.glob("*.py"), package / "cli" / "train.py"]
     files += [file for room in ROOMS for file in (package / room).rglob("*.py")]

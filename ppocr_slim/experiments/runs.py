@@ -43,9 +43,10 @@ class Outcome:
 
 
 def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[Any]) -> Config:
-    """`config` with `folder` as its output_dir and other `sections`: mappings are merged, a list replaces.
+    """Return `config` with `folder` as its output_dir and other `sections`: mappings are merged, a list replaces.
 
-    Raises SlimError where a value is not allowed.
+    Raises:
+        SlimError: a value is not allowed.
     """
     raw: dict[str, Any] = config.model_dump(mode="json", by_alias=True)
     for name, changes in {"Global": {}, **sections}.items():
@@ -60,7 +61,9 @@ def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[An
 
 
 def origins_of(config: Config) -> dict[str, str]:
-    """What tells the weights that a run starts and learns from from others, by their path; "" where there are none."""
+    """Return what tells the weights that a run starts and learns from from others, by their path; "" where there are
+    none.
+    """
     steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.techniques]
     sources = {config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)}
     return {str(source): _digest(source) for source in sources if source}
@@ -75,7 +78,7 @@ def _digest(source: Path) -> str:
 
 
 def read_outcome(config: Config) -> Outcome:
-    """Whether a run of this very config, from the weights that are there now, has finished; runs nothing."""
+    """Return whether a run of this very config, from the weights that are there now, has finished; runs nothing."""
     folder = config.run.output_dir
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
@@ -113,7 +116,11 @@ class Begun:
 
 
 def begin(config: Config) -> Begun:
-    """Prepare a config's output_dir for a run of its recipe by the command train. SlimError if it cannot be written."""
+    """Prepare a config's output_dir for a run of its recipe by the command train.
+
+    Raises:
+        SlimError: it cannot be written.
+    """
     folder, origins = config.run.output_dir, origins_of(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,8 +137,10 @@ def begin(config: Config) -> Begun:
 def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()) -> subprocess.Popen:
     """Start a command whose words go into `log`, on these cores alone if any are given.
 
-    SIGINT makes a training save and end; so does the end of this process. Raises SlimError where the log cannot be
-    written.
+    SIGINT makes a training save and end; so does the end of this process.
+
+    Raises:
+        SlimError: the log cannot be written.
     """
 
     def prepare() -> None:
@@ -158,7 +167,7 @@ def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()
 
 
 def finish(begun: Begun, status: int) -> Outcome:
-    """What came of a run that ended with this status; it is marked as done if it is."""
+    """Return what came of a run that ended with this status; it is marked as done if it is."""
     if status:
         return Outcome(False, _reason(begun.log, begun.said_before, status))
     write_json(begun.config.run.output_dir / DONE, {"commit": begun.commit, "origins": begun.origins})
@@ -195,7 +204,7 @@ def run_config(config: Config, title: str) -> Outcome:
 
 
 def _reason(log: Path, offset: int, status: int) -> str:
-    """Why a run failed, in its own words: its first error, else its last lines."""
+    """Return why a run failed, in its own words: its first error, else its last lines."""
     words = log.read_bytes()[offset:].decode("utf-8", "replace").replace("\r", "\n")
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     errors = [line.partition("error: ")[2] for line in lines if line.startswith("error: ")]

@@ -109,7 +109,7 @@ class Row:
 
 
 def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
-    """The rows `names` and those that they start from, in the order in which they can run.
+    """Return the rows `names` and those that they start from, in the order in which they can run.
 
     Args:
         names: of `TECHNIQUES`, or `bit_row`'s.
@@ -139,12 +139,12 @@ def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
 
 
 def bit_row(bits: int, clip: bool) -> str:
-    """The name of the row that is quantized to `bits`, with PACT's learned clip or without."""
+    """Return the name of the row that is quantized to `bits`, with PACT's learned clip or without."""
     return f"bits{bits}" if clip else f"bits{bits}_noclip"
 
 
 def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]:
-    """The training stages with the techniques of row `name` alone."""
+    """Return the training stages with the techniques of row `name` alone."""
     bits = {bit_row(bits, clip): (bits, clip) for bits in range(2, 9) for clip in (True, False)}
     if name not in TECHNIQUES and name not in bits:
         raise SlimError(f"no row is called {name!r}; choose from {', '.join(TECHNIQUES)}")
@@ -193,7 +193,9 @@ def _quantize_fields(settings: Quantize) -> dict[str, Any]:
 
 
 def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> tuple[str, int] | None:
-    """Of `rows` the one that has the most leading stages in common with `stages`; at least one stays to be trained."""
+    """Return, of `rows` the one that has the most leading stages in common with `stages`; at least one stays to be
+    trained.
+    """
     best: tuple[str, int] | None = None
     for row in rows:
         pairs = list(zip(stages[:-1], row.stages[:-1]))
@@ -217,7 +219,7 @@ def _config(config: Config, row: Row, rows: Mapping[str, Row]) -> Config:
 
 
 def _checkpoint(rows: Mapping[str, Row], name: str, stages: int) -> Path:
-    """Where the best checkpoint after the first `stages` of a row lies."""
+    """Return where the best checkpoint after the first `stages` of a row lies."""
     row = rows[name]
     begun = row.start[1] if row.start else 0
     if stages <= begun:
@@ -301,7 +303,7 @@ def slim_table(
 
 
 def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] | None:
-    """What the rows start from, and its CER by the reference engine; None: from random weights."""
+    """Return what the rows start from, and its CER by the reference engine; None: from random weights."""
     if config.run.pretrained is None:
         return None
     recognizer = open_recognizer(config.run.pretrained, REFERENCE, "fp32")
@@ -309,7 +311,7 @@ def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] 
 
 
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
+    """Return what holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
     engines = [name for name in ENGINE_TITLES if name in ENGINES and importlib.util.find_spec(name)]
     x = typical_line(samples, read_bundle(rows[0].export).spec.height)
     size = [int(side) for side in x.shape[2:]]
@@ -365,7 +367,7 @@ def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], si
 
 
 def typical_line(samples: Sequence[Sample], height: int) -> np.ndarray:
-    """The row whose width is the median of all, as a network of this height gets it: [1, 3, height, W] float32."""
+    """Return the row whose width is the median of all, as a network of this height gets it: [1, 3, height, W] float32."""
     rows = []
     for sample in samples:
         try:
@@ -392,7 +394,11 @@ def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits:
 
 
 def _log_figures(folder: Path) -> dict[str, float]:
-    """CER of a stage's best checkpoint and the stage's steps, from what it left behind; SlimError where it is gone."""
+    """CER of a stage's best checkpoint and the stage's steps, from what it left behind.
+
+    Raises:
+        SlimError: it is gone.
+    """
     try:
         best = read_states(folder / BEST)["step"]
         records = read_log(folder)

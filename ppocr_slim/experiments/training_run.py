@@ -28,7 +28,7 @@ def collect(
     predictions: Path | None = None,
     commit: str | None = None,
 ) -> dict[str, Any]:
-    """The figures of a finished run.
+    """Return the figures of a finished run.
 
     Args:
         run: the run's folder, with config.yml and, in the folder of its last training stage, log.jsonl.

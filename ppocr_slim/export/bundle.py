@@ -273,7 +273,7 @@ def save_inference_model(model: nn.Layer, spec: Spec, folder: Path, onnx_too: bo
 
 
 def input_shape(spec: Spec) -> list[int | None]:
-    """[N, 3, H, W] of a network's input; None where it is dynamic."""
+    """Return [N, 3, H, W] of a network's input; None where it is dynamic."""
     if isinstance(spec, DetSpec):
         return [None, 3, None, None]
     return [None, 3, spec.height, spec.width if isinstance(spec, ClsSpec) else None]
@@ -342,7 +342,7 @@ def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], exam: P
 
 
 def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str, dict[str, Any]]:
-    """How the INT8 file of a bundle reads, and how fast, by engine: a engine that cannot load it is left out.
+    """Return how the INT8 file of a bundle reads, and how fast, by engine: a engine that cannot load it is left out.
 
     Of a recognizer {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time":
     ms of the typical input, "base_ms" of FP32, "ratio"}; of others the exam's words stand for CER and texts.

@@ -38,7 +38,9 @@ def style(axes: Axes, title: str, x: str, y: str) -> None:
 def label_places(
     points: Mapping[str, tuple[float, float]], width: float, away: float, gap: float
 ) -> dict[str, tuple[float, float]]:
-    """Where labels of that width begin: right of their points, as near as they cover no point and no other label."""
+    """Return where labels of that width begin: right of their points, as near as they cover no point and no other
+    label.
+    """
     places: dict[str, tuple[float, float]] = {}
 
     def is_free(x: float, y: float) -> bool:
@@ -53,8 +55,8 @@ def label_places(
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], higher_is_better: bool) -> list[str]:
-    """The names of the points (cost, score) than which no other is as good and cheaper, or better and as cheap; the
-    cheapest first.
+    """Return the names of the points (cost, score) than which no other is as good and cheaper, or better and as cheap;
+    the cheapest first.
     """
     front: list[str] = []
     sign = -1 if higher_is_better else 1

@@ -19,7 +19,7 @@ PROGRAM = ROOT / "ppocr_slim" / "__main__.py"  # what further processes run: a c
 
 
 def commit() -> str:
-    """The commit of the working tree, with "+" where tracked files differ from it; "unknown" outside git."""
+    """Return the commit of the working tree, with "+" where tracked files differ from it; "unknown" outside git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
@@ -44,7 +44,7 @@ def machine() -> dict[str, Any]:
 
 
 def provenance(command: str, packages: Sequence[str]) -> dict[str, Any]:
-    """What was run, when, on what: {"command", "date", "commit", "machine", "versions"}."""
+    """Return what was run, when, on what: {"command", "date", "commit", "machine", "versions"}."""
     return {
         "command": command,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -10,7 +10,7 @@ MIN_INK = 0.02  # area of all strokes in squared row heights; real rows have 0.0
 
 
 def is_blank(row: np.ndarray) -> bool:
-    """Whether a row [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
+    """Return whether a row [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
 
     It looks for thin structures that are darker or lighter than what is around them. In a form's row (at
     least three times as wide as high) long horizontal lines and narrow ones over the whole height are printed

@@ -72,7 +72,8 @@ def shrink_distance(points: np.ndarray, ratio: float = SHRINK_RATIO) -> float:
 
 
 def shrunk_by(area: float, perimeter: float, ratio: float = SHRINK_RATIO) -> float:
-    """The D in pixels by which a polygon was shrunk to have this area and perimeter: inverse of `shrink_distance`.
+    """Return the D in pixels by which a polygon was shrunk to have this area and perimeter: inverse of
+    `shrink_distance`.
 
     A rectangle of area A and perimeter L, grown by D, has A + L D + 4 D^2 and L + 8 D; into D = k area / perimeter
     this gives (8 - 4k) D^2 + (1 - k) L D - k A = 0. Other forms are treated as if they had four right angles.
@@ -88,7 +89,10 @@ def find_boxes(
     """Text boxes of a probability map [H, W] float32, in pixels of the picture whose (height, width) is `size`.
 
     The picture is the map scaled, each side by itself; without `size` it is as large as the map. Boxes are cut at
-    its rim, and are in no particular order. Raises SlimError unless the map is one and the size holds a pixel.
+    its rim, and are in no particular order.
+
+    Raises:
+        SlimError: the map is one and the size holds a pixel.
     """
     settings = settings or BoxSettings()
     if probability.ndim != 2 or probability.size == 0:
@@ -136,7 +140,7 @@ def _mean_within(probability: np.ndarray, region: np.ndarray) -> float:
 
 
 def _grown(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
-    """The region's rectangle or polygon [P, 2] float32 as large as the text is; None if it has no area."""
+    """Return the region's rectangle or polygon [P, 2] float32 as large as the text is; None if it has no area."""
     if settings.polygons:
         outline = cv2.approxPolyDP(region, 0.002 * cv2.arcLength(region, True), True)[:, 0].astype(np.float32)
     else:
@@ -161,7 +165,7 @@ def _grown(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
 
 
 def reading_order(boxes: Sequence[Box]) -> list[Box]:
-    """The boxes as one reads: lines from top to bottom, each from left to right.
+    """Return the boxes as one reads: lines from top to bottom, each from left to right.
 
     The page is turned level first, by the median slope of its boxes. A box then belongs to a line if it shares at
     least half of the lower one's height with the box of that line that is nearest to it from side to side, so that
@@ -213,10 +217,14 @@ def _slope(outlines: Sequence[np.ndarray]) -> float:
 
 
 def rectify(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
-    """The line within `quad` [4, 2], clockwise from the top left, as an upright picture: [H, W, 3] -> [h, w, 3] uint8.
+    """Return the line within `quad` [4, 2], clockwise from the top left, as an upright picture: [H, W, 3] -> [h, w, 3]
+    uint8.
 
     w and h are the longer ones of opposite sides. What is at least 1.5 times as high as wide is turned by 90 degrees
-    counter-clockwise: a line that runs downwards. Raises SlimError unless there are four corners that are finite.
+    counter-clockwise: a line that runs downwards.
+
+    Raises:
+        SlimError: there are four corners that are finite.
     """
     quad = polygons.checked(quad, "a box")
     if len(quad) != 4:

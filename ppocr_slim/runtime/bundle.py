@@ -55,14 +55,22 @@ class Bundle:
     int8_weight_bits: int = 8
 
     def file(self, name: str) -> Path:
-        """The path of one of the bundle's files; SlimError where it was exported without that format."""
+        """Return the path of one of the bundle's files.
+
+        Raises:
+            SlimError: it was exported without that format.
+        """
         if name not in self.sizes:
             raise SlimError(f"{self.folder}: this bundle has no {name}; export it again with that format")
         return self.folder / name
 
 
 def shipped(task: str) -> Path:
-    """The folder of the bundle that ships with the package for "det", "cls" or "rec"; SlimError if there is none."""
+    """Return the folder of the bundle that ships with the package for "det", "cls" or "rec".
+
+    Raises:
+        SlimError: there is none.
+    """
     folder = PRETRAINED / task
     if not (folder / CARD).is_file():
         raise SlimError(f"no {task} bundle ships with this version (no {folder}): name one of your own")
@@ -111,8 +119,10 @@ def write_card(
 def put_language(folder: Path, model: LanguageModel) -> None:
     """Put a language model into a recognizer's bundle, in the place of one that is there.
 
-    Stopped between its two files it leaves a bundle that is damaged until it is put again. Raises SlimError if `folder`
-    holds no such bundle, or cannot be written.
+    Stopped between its two files it leaves a bundle that is damaged until it is put again.
+
+    Raises:
+        SlimError: `folder` holds no such bundle, or cannot be written.
     """
     bundle = read_bundle(folder, unverified=(LANGUAGE,))
     if not isinstance(bundle.spec, RecSpec):
@@ -163,14 +173,14 @@ def paddleocr_sections(spec: Spec) -> dict[str, Any]:
 
 
 def own_section(spec: Spec) -> dict[str, Any]:
-    """What those sections do not say of the input and of how the output is used."""
+    """Return what those sections do not say of the input and of how the output is used."""
     if isinstance(spec, RecSpec):
         return {"height": spec.height, "max_width": spec.max_width, "mean": [0.5] * 3, "std": [0.5] * 3}
     return spec.to_dict()
 
 
 def _spec(card: Mapping[str, Any]) -> Spec:
-    """The spec that `write_card` wrote. KeyError, TypeError or ValueError where it is damaged."""
+    """Return the spec that `write_card` wrote. KeyError, TypeError or ValueError where it is damaged."""
     own = {key: value for key, value in card["Bundle"]["input"].items() if key not in ("name", "mean", "std")}
     kind = SPECS[card["Bundle"]["task"]]
     if kind is RecSpec:

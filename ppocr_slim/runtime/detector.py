@@ -16,7 +16,8 @@ class Detector(Network[DetSpec]):
     spec_type, purpose = DetSpec, "text is found"
 
     def detect(self, image: np.ndarray) -> list[Box]:
-        """The boxes of a page [H, W, 3] uint8 BGR, in its pixels and in reading order; empty where it has no text.
+        """Return the boxes of a page [H, W, 3] uint8 BGR, in its pixels and in reading order; empty where it has no
+        text.
 
         The network sees the page at `spec.longer_side` at most; the boxes are scaled back, each side by itself.
         """

@@ -28,7 +28,7 @@ class Direction:
 
 
 def half_turned(picture: np.ndarray) -> np.ndarray:
-    """[H, W, 3], turned by 180 degrees; a copy, since OpenCV wants its rows one behind the other."""
+    """Return [H, W, 3], turned by 180 degrees; a copy, since OpenCV wants its rows one behind the other."""
     return np.ascontiguousarray(picture[::-1, ::-1])
 
 
@@ -38,7 +38,7 @@ class DirectionClassifier(Network[ClsSpec]):
     spec_type, purpose = ClsSpec, "directions are told"
 
     def classify(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> list[Direction]:
-        """One Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
+        """Return one Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
         found: list[Direction] = []
         for start in range(0, len(crops), batch_size):
             rows = [
@@ -53,7 +53,7 @@ class DirectionClassifier(Network[ClsSpec]):
         return found
 
     def upright(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> tuple[list[np.ndarray], list[Direction]]:
-        """The crops, those that surely stand upside down turned by 180 degrees, and what was found of each."""
+        """Return the crops, those that surely stand upside down turned by 180 degrees, and what was found of each."""
         directions = self.classify(crops, batch_size)
         turned = [half_turned(crop) if direction.turned else crop for crop, direction in zip(crops, directions)]
         return turned, directions

@@ -42,12 +42,13 @@ class PageImage:
 
 
 def find_documents(arguments: Sequence[str | Path]) -> list[Path]:
-    """`find_images`, with PDF documents."""
+    """Return `find_images`, with PDF documents."""
     return find_images(arguments, SUFFIXES | {PDF})
 
 
 def read_pages(path: str | Path) -> Iterator[PageImage]:
-    """The pages of a file, each decoded or rendered when it is asked for; whoever lets go of it has one at a time.
+    """Yield the pages of a file, each decoded or rendered when it is asked for; whoever lets go of it has one at a
+    time.
 
     Pictures are as `load_image` gives them; of a TIFF file each page is (but for thumbnails and masks of
     other pages), of animated ones the first frame. PDF pages are rendered with their forms and annotations at 200
@@ -67,7 +68,7 @@ def _is_pdf(path: Path) -> bool:
 
 
 def _page(path: Path, page: int | None, load: Callable[[str], np.ndarray]) -> PageImage:
-    """What `load(name)` gives, or its error."""
+    """Return what `load(name)` gives, or its error."""
     name = str(path) if page is None else f"{path}, page {page}"
     try:
         with image_errors(name):
@@ -92,7 +93,7 @@ def _decoder(image: Image.Image, frame: int) -> Callable[[str], np.ndarray]:
 
 
 def _tiff_frames(image: Image.Image) -> list[int]:
-    """The numbers of the frames that are pages of their own."""
+    """Return the numbers of the frames that are pages of their own."""
     frames: list[int] = []
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
@@ -120,7 +121,7 @@ def _pdf_pages(path: Path) -> Iterator[PageImage]:
 
 
 def _open_pdf(path: Path) -> Any:
-    """A `pypdfium2.PdfDocument`, with its forms filled in."""
+    """Return a `pypdfium2.PdfDocument`, with its forms filled in."""
     try:
         import pypdfium2
     except ImportError as error:
@@ -154,7 +155,11 @@ def _renderer(document: Any, index: int) -> Callable[[str], np.ndarray]:
 
 
 def _scale(width: float, height: float, name: str) -> float:
-    """Pixels a point for a page of that size in points; SlimError where it has none, or too many."""
+    """Pixels a point for a page of that size in points.
+
+    Raises:
+        SlimError: it has none, or too many.
+    """
     if not (0 < width < math.inf and 0 < height < math.inf):
         raise SlimError(f"{name} is {width} x {height} points large: it cannot be rendered")
     # PDFium rounds both sides up.

@@ -50,14 +50,16 @@ def image_errors(path: str | Path) -> Iterator[None]:
 
 
 def as_bgr(image: Image.Image, name: str) -> np.ndarray:
-    """The current frame of an opened image as `load_image` gives it; SlimError with its `name` if it is too large."""
+    """Return the current frame of an opened image as `load_image` gives it; SlimError with its `name` if it is too
+    large.
+    """
     if image.width * image.height > MAX_PIXELS:
         raise SlimError(f"{name} is too large: {image.width} x {image.height}, at most 50 megapixels")
     return np.ascontiguousarray(_as_rgb(ImageOps.exif_transpose(image))[:, :, ::-1])
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of an image of any of Pillow's modes."""
+    """Return [H, W, 3] uint8 RGB of an image of any of Pillow's modes."""
     if image.mode.startswith("I"):  # 16-bit grey, in 16 or 32 bits
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -68,7 +70,7 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def load_all(paths: Sequence[Path]) -> list[tuple[Path, np.ndarray | None, str | None]]:
-    """(path, image, None) of each file, or (path, None, why it cannot be read)."""
+    """Return (path, image, None) of each file, or (path, None, why it cannot be read)."""
     loaded: list[tuple[Path, np.ndarray | None, str | None]] = []
     for path in paths:
         try:
@@ -79,8 +81,8 @@ def load_all(paths: Sequence[Path]) -> list[tuple[Path, np.ndarray | None, str |
 
 
 def find_images(arguments: Sequence[str | Path], suffixes: Set[str] = SUFFIXES) -> list[Path]:
-    """The files that a command line names: a folder stands for all images in it and below (also in
-    linked folders), sorted by path. Images are what ends in one of `suffixes`.
+    """Return the files that a command line names: a folder stands for all images in it and below (also in linked
+    folders), sorted by path. Images are what ends in one of `suffixes`.
 
     A file is taken as it is, even if it does not exist: reading it will say so.
 

@@ -37,7 +37,11 @@ class Network(Generic[SpecT]):
         threads: int | None = None,
         precision: str = "auto",
     ) -> NetworkT:
-        """Open an exported bundle (see `open_bundle_session`); SlimError where it is damaged or another task's."""
+        """Open an exported bundle (see `open_bundle_session`).
+
+        Raises:
+            SlimError: it is damaged or another task's.
+        """
         bundle = read_bundle(folder)
         if not isinstance(bundle.spec, cls.spec_type):
             wanted = cls.spec_type.task

@@ -19,7 +19,7 @@ FARTHEST = 1e6  # pixels; beyond it OpenCV's 32-bit coordinates overflow
 
 
 def checked(points: np.ndarray, what: str) -> np.ndarray:
-    """`points` as [P, 2] float32. Raises SlimError, which names `what`, unless P >= 3 and all are finite pixels."""
+    """Return `points` as [P, 2] float32. Raises SlimError, which names `what`, unless P >= 3 and all are finite pixels."""
     array = np.asarray(points, np.float32)
     if array.ndim != 2 or array.shape[1] != 2 or len(array) < 3:
         raise SlimError(f"{what} has the shape {array.shape}: it needs three corners (x, y) or more")
@@ -29,7 +29,7 @@ def checked(points: np.ndarray, what: str) -> np.ndarray:
 
 
 def to_grid(points: np.ndarray) -> np.ndarray:
-    """[P, 2] pixels -> int32 in parts of a pixel, which is what `cv2.fillPoly(..., shift=SHIFT)` takes, too."""
+    """Return [P, 2] pixels -> int32 in parts of a pixel, which is what `cv2.fillPoly(..., shift=SHIFT)` takes, too."""
     return np.rint(np.asarray(points, np.float64) * GRID).astype(np.int32)
 
 
@@ -44,18 +44,20 @@ def perimeter(points: np.ndarray) -> float:
 
 
 def hull(points: np.ndarray) -> np.ndarray:
-    """The smallest convex polygon around the points; points that are all the same stay what they are."""
+    """Return the smallest convex polygon around the points; points that are all the same stay what they are."""
     found = cv2.convexHull(points)
     return points if found is None else found[:, 0]
 
 
 def short_side(points: np.ndarray) -> float:
-    """The shorter side in pixels of the smallest rectangle around the points, however it lies."""
+    """Return the shorter side in pixels of the smallest rectangle around the points, however it lies."""
     return min(cv2.minAreaRect(points)[1])
 
 
 def is_simple(points: np.ndarray) -> bool:
-    """Whether the polygon covers a pixel, and its border does not cross itself as it does with two corners swapped."""
+    """Return whether the polygon covers a pixel, and its border does not cross itself as it does with two corners
+    swapped.
+    """
     parts = pyclipper.SimplifyPolygon(to_grid(points).tolist(), pyclipper.PFT_EVENODD)
     if len(parts) != 1 or area(points) < 1:
         return False
@@ -67,7 +69,7 @@ def is_simple(points: np.ndarray) -> bool:
 
 
 def offset(points: np.ndarray, distance: float) -> list[np.ndarray]:
-    """The polygon grown by `distance` pixels on all sides, with round corners, or shrunk where it is negative.
+    """Return the polygon grown by `distance` pixels on all sides, with round corners, or shrunk where it is negative.
 
     What is shrunk may fall apart or vanish: a list of [P_i, 2] float32.
     """
@@ -77,7 +79,7 @@ def offset(points: np.ndarray, distance: float) -> list[np.ndarray]:
 
 
 def intersection(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-    """What two simple polygons have in common: [P_i, 2] float32 each."""
+    """Return what two simple polygons have in common: [P_i, 2] float32 each."""
     clipper = pyclipper.Pyclipper()
     try:
         clipper.AddPath(to_grid(a).tolist(), pyclipper.PT_SUBJECT, True)
@@ -89,13 +91,13 @@ def intersection(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
 
 
 def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two simple polygons, in squared pixels."""
+    """Return, of two simple polygons, in squared pixels."""
     return sum(area(part) for part in intersection(a, b))
 
 
 def clockwise(quad: np.ndarray) -> np.ndarray:
-    """The corners [4, 2] of a convex quadrilateral clockwise from the top left: the top side is the one that points
-    most to the right.
+    """Return the corners [4, 2] of a convex quadrilateral clockwise from the top left: the top side is the one that
+    points most to the right.
     """
     if cv2.contourArea(quad, oriented=True) < 0:  # y runs downwards: positive is clockwise to the eye
         quad = quad[::-1]
@@ -104,6 +106,8 @@ def clockwise(quad: np.ndarray) -> np.ndarray:
 
 
 def around(points: np.ndarray, margin: float = 0.0) -> np.ndarray:
-    """The smallest rectangle around the points, grown by `margin` pixels on each side: [4, 2] as `clockwise` orders."""
+    """Return the smallest rectangle around the points, grown by `margin` pixels on each side: [4, 2] as `clockwise`
+    orders.
+    """
     centre, (width, height), angle = cv2.minAreaRect(points)
     return clockwise(cv2.boxPoints((centre, (width + 2 * margin, height + 2 * margin), angle)))

@@ -141,7 +141,7 @@ def classify_files(
 
 
 def page_name(page: PageImage) -> str:
-    """The file's path, and the page where it has several."""
+    """Return the file's path, and the page where it has several."""
     return str(page.path) if page.page is None else f"{page.path} page {page.page}"
 
 

@@ -42,7 +42,7 @@ PAGE_NORMALIZED = tuple(
 
 
 def padded_width(width: int) -> int:
-    """The next width in pixels that is a multiple of `WIDTH_MULTIPLE`."""
+    """Return the next width in pixels that is a multiple of `WIDTH_MULTIPLE`."""
     return -(-width // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
 
@@ -62,18 +62,18 @@ def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
 
 
 def line_input(row: np.ndarray) -> np.ndarray:
-    """A row [H, w, 3] uint8 as the recognizer gets it when it is alone: [1, 3, H, `padded_width`] float32."""
+    """Return a row [H, w, 3] uint8 as the recognizer gets it when it is alone: [1, 3, H, `padded_width`] float32."""
     return to_batch([row], padded_width(row.shape[1]))
 
 
 def median_line(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """The one whose width is the median of all: on it figures are given."""
+    """Return the one whose width is the median of all: on it figures are given."""
     return sorted(rows, key=lambda row: row.shape[1])[len(rows) // 2]
 
 
 def page_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    """The (height, width) that a detector sees of a page: the longer side scaled down to `longer_side`, never up, and
-    each side rounded to a multiple of 32, at least 32: PaddleOCR's sizes.
+    """Return the (height, width) that a detector sees of a page: the longer side scaled down to `longer_side`, never
+    up, and each side rounded to a multiple of 32, at least 32: PaddleOCR's sizes.
     """
     scale = min(1.0, longer_side / max(height, width))
     rows, columns = (

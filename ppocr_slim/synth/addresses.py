@@ -100,8 +100,8 @@ class Address:
 
 
 def label_form(name: str) -> str:
-    """A name as labels write it: NFC, title case word by word, new-style tone marks, no punctuation but the slash and
-    the apostrophe.
+    """Return a name as labels write it: NFC, title case word by word, new-style tone marks, no punctuation but the
+    slash and the apostrophe.
     """
     name = unicodedata.normalize("NFC", name)
     name = re.sub(r"\(.*?\)", " ", name)
@@ -114,7 +114,7 @@ def _new_style(word: str) -> str:
 
 
 def load_places(all_letters: bool = False) -> list[Place]:
-    """All wards of the 63-province structure in `vietnamadminunits`, less those with letters no label has.
+    """Return all wards of the 63-province structure in `vietnamadminunits`, less those with letters no label has.
 
     With `all_letters` those too.
     """
@@ -160,7 +160,7 @@ class AddressBook:
         self._syllables = sorted({word for name in self._names for word in name.split()})
 
     def draw(self, rng: np.random.Generator) -> Address:
-        """One address of 6 to 68 characters."""
+        """Return one address of 6 to 68 characters."""
         while True:
             place = self.places[int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))]
             parts = [
@@ -232,7 +232,7 @@ class AddressBook:
 
 
 def as_written(address: Address, rng: np.random.Generator) -> str:
-    """The address as a person puts it on paper; the label stays `address.text`.
+    """Return the address as a person puts it on paper; the label stays `address.text`.
 
     Labels are title case whatever was written: people write TP for Tp, and a few write thôn for Thôn or set a
     comma, a full stop or a hyphen between the parts, which labels leave out.

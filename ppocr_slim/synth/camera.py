@@ -43,7 +43,7 @@ class Camera:
         return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], self.matrix)[0].astype(np.float32)
 
     def photograph(self, sheet: np.ndarray, covers: list[np.ndarray]) -> np.ndarray:
-        """The photograph, uint8 [height, width, 3] BGR, of a painted sheet with things lying on it."""
+        """Return the photograph, uint8 [height, width, 3] BGR, of a painted sheet with things lying on it."""
         rng = np.random.default_rng(self.seed)
         size = (self.width, self.height)
         corners = self.project(_corners(sheet.shape[1], sheet.shape[0]))
@@ -64,7 +64,7 @@ class Camera:
 
 
 def draw_camera(sheet: Sheet, longer: int, limits: CameraLimits, rng: np.random.Generator) -> Camera:
-    """A camera before the sheet; the photograph's longer side has `longer` pixels."""
+    """Return a camera before the sheet; the photograph's longer side has `longer` pixels."""
     width, height = float(sheet.width), float(sheet.height)
     seed = int(rng.integers(2**31))
     if rng.random() < limits.scan:
@@ -88,7 +88,7 @@ def _corners(width: float, height: float) -> np.ndarray:
 
 
 def _view(width: float, height: float, roll: float, pitch: float, yaw: float, distance: float) -> np.ndarray:
-    """The homography of a pinhole camera, `distance` sheet diagonals away, before the turned sheet."""
+    """Return the homography of a pinhole camera, `distance` sheet diagonals away, before the turned sheet."""
     far = distance * np.hypot(width, height)
     cos, sin = np.cos, np.sin
     about_x = np.array([[1, 0, 0], [0, cos(pitch), -sin(pitch)], [0, sin(pitch), cos(pitch)]])
@@ -110,7 +110,7 @@ def _fit(
     rng: np.random.Generator,
     play: float,
 ) -> np.ndarray:
-    """The view scaled so that the sheet takes the share `fill` of a picture of `size` (width, height), somewhere
+    """Return the view scaled so that the sheet takes the share `fill` of a picture of `size` (width, height), somewhere
     within it.
     """
     seen = cv2.perspectiveTransform(_corners(width, height)[None], matrix)[0]
@@ -130,7 +130,7 @@ def _field(height: int, width: int, cells: tuple[int, int], spread: float, rng: 
 
 
 def _desk(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """What lies around the sheet: wood, cloth, stone or a plain board; uint8 [height, width, 3]."""
+    """Return what lies around the sheet: wood, cloth, stone or a plain board; uint8 [height, width, 3]."""
     tones = (
         (60, 90, 130),
         (90, 120, 160),
@@ -188,7 +188,7 @@ def _lie_on(picture: np.ndarray, outline: np.ndarray, rng: np.random.Generator) 
 
 
 def _light(height: int, width: int, scan: bool, limits: CameraLimits, rng: np.random.Generator) -> np.ndarray:
-    """What the picture is multiplied with, float32 [height, width, 3]."""
+    """Return what the picture is multiplied with, float32 [height, width, 3]."""
     small = (height // 8 + 1, width // 8 + 1)
     uneven = 0.01 if scan else rng.uniform(0.01, 0.07)
     light = 1.0 + _field(*small, (3, 3), uneven, rng)
@@ -207,7 +207,7 @@ def _light(height: int, width: int, scan: bool, limits: CameraLimits, rng: np.ra
 
 
 def _shadow(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """The shadow of a head, a hand or a phone: a soft polygon that comes in from an edge."""
+    """Return the shadow of a head, a hand or a phone: a soft polygon that comes in from an edge."""
     shade = np.zeros((height, width), np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     centre = np.array([0.5, 0.5]) + rng.uniform(0.25, 0.6) * np.array([np.cos(angle), np.sin(angle)])

@@ -198,7 +198,7 @@ def _ring(centre: np.ndarray, radius: float, points: int) -> np.ndarray:
 
 
 def _curve(knots: np.ndarray, steps: int) -> np.ndarray:
-    """A smooth line through knots [K, 2] (Catmull and Rom, 1974)."""
+    """Return a smooth line through knots [K, 2] (Catmull and Rom, 1974)."""
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     parts = []
@@ -213,7 +213,7 @@ def _pen_ink(rng: np.random.Generator) -> Colour:
 
 
 def _free_place(sheet: Sheet, width: float, height: float, rng: np.random.Generator) -> np.ndarray | None:
-    """The middle of a place of that size without text; None where eight trials find none."""
+    """Return the middle of a place of that size without text; None where eight trials find none."""
     for _ in range(8):
         at = rng.uniform([width, height], [sheet.width - width, sheet.height - height])
         half = np.array([0.55 * width + 3, 0.55 * height + 3])

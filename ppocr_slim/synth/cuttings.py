@@ -58,11 +58,13 @@ class Cuttings:
         logger.info("%s: words of %d of %d rows, %d writers", label_file, rows, len(samples), len(self.writers))
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        """A row of words of one writer: its picture (uint8 [64, W, 3] BGR) and its text, which no row has.
+        """Return a row of words of one writer: its picture (uint8 [64, W, 3] BGR) and its text, which no row has.
 
         Two to four rows give a few words each, the first one from its beginning and the last one from its end, so
-        that numbers come first and provinces last, as in the addresses that they are from. SlimError where no new
-        text of at most 68 characters comes of them.
+        that numbers come first and provinces last, as in the addresses that they are from.
+
+        Raises:
+            SlimError: no new text of at most 68 characters comes of them.
         """
         for _ in range(TRIES):
             rows = self.writers[int(rng.integers(len(self.writers)))]
@@ -87,8 +89,8 @@ def _span(words: int, place: int, places: int, rng: np.random.Generator) -> tupl
 
 
 def _glued(rows: Sequence[CutRow], spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Words [first, last) of each row side by side; what stands before the first and after the last one goes with
-    them: the form's paper and its rule at the right.
+    """Words [first, last) of each row side by side; what stands before the first and after the last one goes with them:
+    the form's paper and its rule at the right.
     """
     columns = [[row.edges[first], row.edges[last]] for row, (first, last) in zip(rows, spans)]
     columns[0][0], columns[-1][1] = 0, rows[-1].image.shape[1]

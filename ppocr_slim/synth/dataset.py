@@ -33,9 +33,7 @@ class LineMaker:
         self.alphabets = load_alphabets(fonts)
 
     def make(self, seed: int, split: int, index: int, blank: float = 0.0) -> tuple[np.ndarray, str, int]:
-        """Line `index`: the row (BGR uint8 [64, W, 3]), its label (empty for a share `blank`), the JPEG
-        quality.
-        """
+        """Line `index`: the row (BGR uint8 [64, W, 3]), its label (empty for a share `blank`), the JPEG quality."""
         rng = np.random.default_rng([seed, split, index])
         writer = draw_writer(rng, self.alphabets)
         address = self.book.draw(rng)
@@ -122,8 +120,7 @@ def synthesize(
 
 
 def contact_sheet(made: Path, real: Path | None, made_lines: int = 14, real_rows: int = 6) -> np.ndarray:
-    """Rows under one another, BGR uint8: the first made ones of a label file, and evenly chosen real ones
-    between them.
+    """Rows under one another, BGR uint8: the first made ones of a label file, and evenly chosen real ones between them.
 
     A green bar at the left marks a made row, an orange one a real row.
     """

@@ -39,23 +39,27 @@ PRINT_STYLES = {"bold": "700-normal", "italic": "400-italic"}  # besides the reg
 
 
 def print_folder(fonts: Path) -> Path:
-    """Where the printed families lie."""
+    """Return where the printed families lie."""
     return fonts / "print"
 
 
 def printed_families(fonts: Path) -> list[Path]:
-    """The folders of fetched printed families, in a fixed order; none where none was fetched."""
+    """Return the folders of fetched printed families, in a fixed order; none where none was fetched."""
     folder = print_folder(fonts)
     return sorted(family for family in folder.iterdir() if is_fetched(family)) if folder.is_dir() else []
 
 
 def is_fetched(folder: Path) -> bool:
-    """Whether `folder` holds a whole family: folders are renamed into place when they are complete."""
+    """Return whether `folder` holds a whole family: folders are renamed into place when they are complete."""
     return (folder / "latin.woff2").is_file()
 
 
 def fetched_families(fonts: Path) -> list[Path]:
-    """The family folders under `fonts`, in a fixed order; SlimError if there is none."""
+    """Return the family folders under `fonts`, in a fixed order.
+
+    Raises:
+        SlimError: there is none.
+    """
     if not fonts.is_dir():
         raise SlimError(f"{fonts}: no such font folder; make one with tools/fetch_fonts.py --out {fonts}")
     found = sorted(folder for folder in fonts.iterdir() if is_fetched(folder))
@@ -70,7 +74,7 @@ def family_versions(fonts: Path) -> dict[str, str]:
 
 
 def printed_versions(fonts: Path) -> dict[str, str]:
-    """The same for the printed families."""
+    """Return the same for the printed families."""
     return _versions(printed_families(fonts))
 
 
@@ -117,7 +121,8 @@ def fetch_family(name: str, fonts: Path, npm: str, styles: Sequence[str] = ()) -
     """Download `@fontsource/<name>` with npm and unpack what is needed of it into `fonts/<name>`: the regular letters
     and those of `styles` (of PRINT_STYLES).
 
-    SlimError if it fails; nothing of the family is left behind then.
+    Raises:
+        SlimError: it fails; nothing of the family is left behind then.
     """
     target = fonts / name
     with tempfile.TemporaryDirectory(dir=fonts.resolve(), prefix=".fetch-") as scratch:

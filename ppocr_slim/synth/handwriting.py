@@ -54,7 +54,7 @@ class Writer:
 
 
 def draw_writer(rng: np.random.Generator, alphabets: Sequence[Alphabet]) -> Writer:
-    """One writer, a pure function of the generator."""
+    """Return one writer, a pure function of the generator."""
     weights = np.cumsum([alphabet.weight for alphabet in alphabets])
     alphabet, other = (alphabets[at] for at in np.searchsorted(weights, rng.random(2) * weights[-1], "right"))
     capitals = other if rng.random() < 0.3 else alphabet
@@ -119,7 +119,7 @@ class Ink:
         return Ink(points, self.lengths, self.pens)
 
     def drawn(self, height: int, width: int) -> np.ndarray:
-        """The mask [height, width] float32, 0 for paper and 1 for ink."""
+        """Return the mask [height, width] float32, 0 for paper and 1 for ink."""
         canvas = np.zeros((height * OVERSAMPLE, width * OVERSAMPLE), np.uint8)
         # a pixel's centre lies at a half: without the shift the pen would land half a pixel off after
         # shrinking
@@ -134,8 +134,8 @@ class Ink:
 
 
 def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.inf) -> Ink:
-    """The text in the writer's hand. Where it would be wider than `room` pixels, the hand narrows, as
-    people's do.
+    """Return the text in the writer's hand. Where it would be wider than `room` pixels, the hand narrows, as people's
+    do.
     """
     bases = [unicodedata.normalize("NFD", one)[0] for one in text]
     alphabets = [
@@ -154,7 +154,7 @@ def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.
 
 
 def _letter_starts(text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """Where each letter begins, in x-heights: advances, the writer's gaps, and words closer or wider now and
+    """Return where each letter begins, in x-heights: advances, the writer's gaps, and words closer or wider now and
     then.
     """
     count = len(glyphs)

@@ -74,8 +74,11 @@ class Draft:
         self, text: str, x: float, baseline: float, size: float = 0.0, align: float = 0.0, room: float = np.inf,
         bold: bool = False, italic: bool = False, colour: Colour | None = None,
     ) -> float:  # fmt: skip
-        """Print a line at x (`align` 0: from there on, 0.5: around it, 1: up to there), smaller where it would be
-        wider than `room`; gives where it ends.
+        """Print a line at x (`align` 0: from there on, 0.5: around it, 1: up to there), smaller where it would be wider
+        than `room`.
+
+        Returns:
+            Where it ends.
         """
         size = max(5.0, size or self.em)
         width = print_width(text, self.face, size, bold, italic)
@@ -161,7 +164,11 @@ class Draft:
         lead: float = 1.5,
         bottom: float = 0.0,
     ) -> float:
-        """Print words as lines between left and right, down to `bottom` at most; gives the baseline below."""
+        """Print words as lines between left and right, down to `bottom` at most.
+
+        Returns:
+            The baseline below.
+        """
         y = top
         indent = self.rng.uniform(1.0, 2.5) * size if self.chance(0.5) else 0.0
         for number, text in enumerate(self.wrapped(words, size, right - left - indent)):
@@ -185,7 +192,11 @@ def _title(draft: Draft, y: float) -> float:
 
 
 def _head(draft: Draft) -> float:
-    """The country's motto, an office at the left; gives the baseline below."""
+    """Return the country's motto, an office at the left.
+
+    Returns:
+        The baseline below.
+    """
     rng, em, y = draft.rng, draft.em, draft.margin + 0.6 * draft.em
     if draft.chance(0.5):
         return y

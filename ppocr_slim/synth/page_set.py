@@ -62,7 +62,7 @@ def synthesize_pages(
 
 
 def page_sheet(recipe: Recipe, pages: int = 12, columns: int = 4, tile: int = 640) -> np.ndarray:
-    """The first training pages side by side with their boxes drawn in, BGR uint8."""
+    """Return the first training pages side by side with their boxes drawn in, BGR uint8."""
     maker = recipe.maker()
     tiles = []
     for index in range(pages):

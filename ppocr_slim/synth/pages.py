@@ -107,7 +107,9 @@ class PageMaker:
         return Page(image, boxes_of(sheet, camera, options.smallest), int(rng.integers(40, 96)))
 
     def draw_sheet(self, longer: int, rng: np.random.Generator, kind: str | None = None) -> Sheet:
-        """A flat sheet whose longer side has `longer` pixels, of a kind drawn by the weights, unless one is given."""
+        """Return a flat sheet whose longer side has `longer` pixels, of a kind drawn by the weights, unless one is
+        given.
+        """
         options = self.options
         kind = kind or _weighted(options.kinds, rng)
         chosen = PAGE_KINDS[kind]
@@ -132,7 +134,7 @@ class PageMaker:
         return sheet
 
     def draw_face(self, kind: str, rng: np.random.Generator) -> Face:
-        """A printed face; typewriters and their like print receipts alone."""
+        """Return a printed face; typewriters and their like print receipts alone."""
         fetched = [face for face in self.faces if kind == "receipt" or face.family not in MONOSPACED]
         # twice each where they are alone, so that the generator goes on as it did before there were others
         built_in = BUILT_IN_FACES if fetched else [face for face in BUILT_IN_FACES for _ in range(2)]
@@ -143,7 +145,7 @@ class PageMaker:
 
 
 def boxes_of(sheet: Sheet, camera: Camera, smallest: float) -> list[Box]:
-    """The boxes of the sheet's lines in the photograph.
+    """Return the boxes of the sheet's lines in the photograph.
 
     A line is ignored where its box is lower than `smallest` pixels, where the picture's edge cuts it, or where
     something hides more than a tenth of it; what lies outside is left out.
@@ -181,7 +183,7 @@ def _upright_first(corners: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _share(mask: np.ndarray, quad: np.ndarray) -> float:
-    """Which share of a quadrilateral the 0/1 mask fills."""
+    """Return which share of a quadrilateral the 0/1 mask fills."""
     low = np.maximum(np.floor(quad.min(0)).astype(int), 0)
     high = np.ceil(quad.max(0)).astype(int) + 1
     part = mask[low[1] : high[1], low[0] : high[0]]
@@ -205,7 +207,7 @@ def label_line(image: str, boxes: Sequence[Box]) -> str:
 
 
 def with_boxes(page: Page) -> np.ndarray:
-    """The photograph with its boxes drawn in: green for text, grey for ignored, a red dot where the text begins."""
+    """Return the photograph with its boxes drawn in: green for text, grey for ignored, a red dot where the text begins."""
     picture = page.image.copy()
     for box in page.boxes:
         colour = (150, 150, 150) if box.text == IGNORED else (60, 180, 0)

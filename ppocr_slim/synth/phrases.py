@@ -81,11 +81,11 @@ class Phrases:
         self._book = AddressBook()
 
     def address(self, rng: np.random.Generator) -> str:
-        """An address as people write it; 6 to about 70 characters."""
+        """Return an address as people write it; 6 to about 70 characters."""
         return as_written(self._book.draw(rng), rng)
 
     def place(self, rng: np.random.Generator) -> str:
-        """One or two parts of an address."""
+        """Return one or two parts of an address."""
         parts = self._book.draw(rng).parts
         return " ".join(parts[-int(rng.integers(1, 3)) :])
 
@@ -104,7 +104,7 @@ def one(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def name(rng: np.random.Generator) -> str:
-    """A person's name; now and then in capitals."""
+    """Return a person's name; now and then in capitals."""
     text = f"{one(_FAMILIES, rng)} {one(_MIDDLES, rng)} {one(_GIVEN, rng)}"
     return text.upper() if rng.random() < 0.12 else text
 
@@ -129,7 +129,7 @@ def price(rng: np.random.Generator) -> str:
 
 
 def short(rng: np.random.Generator) -> str:
-    """What stands in a short field: a name, a date, a number, a word or two."""
+    """Return what stands in a short field: a name, a date, a number, a word or two."""
     kind = int(rng.integers(7))
     if kind < 2:
         return name(rng)

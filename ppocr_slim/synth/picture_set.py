@@ -58,10 +58,14 @@ class SetRecipe(Protocol):
     def seed(self) -> int: ...
 
     def drawer(self) -> Draw:
-        """Loads what all pictures need. SlimError if something of it cannot be used."""
+        """Loads what all pictures need.
+
+        Raises:
+            SlimError: something of it cannot be used.
+        """
 
     def made_from(self, count: int, val: int) -> dict[str, object]:
-        """What to note in the marker file, so that the set can be made again."""
+        """Return what to note in the marker file, so that the set can be made again."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ def _work(chunk: _Chunk) -> _Written:
 
 
 def _run(chunks: Sequence[_Chunk], draw: Draw, recipe: SetRecipe, workers: int) -> Iterator[tuple[_Chunk, _Written]]:
-    """Each chunk with what was written of it, in the order of the chunks."""
+    """Yield each chunk with what was written of it, in the order of the chunks."""
     if workers == 1:
         for chunk in chunks:
             yield chunk, _write_chunk(chunk, draw)

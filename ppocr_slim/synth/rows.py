@@ -22,7 +22,7 @@ class Sheet:
 
 
 def draw_row(text: str, writer: Writer, rng: np.random.Generator, neighbours: Sequence[str] = ()) -> np.ndarray:
-    """The text on a form row: BGR uint8 [64, W, 3] with W 13 to 17 times the height.
+    """Return the text on a form row: BGR uint8 [64, W, 3] with W 13 to 17 times the height.
 
     No text gives a row on which nobody wrote. neighbours: what stands in the row above and in the one below;
     their tails and tops may reach in.
@@ -71,7 +71,7 @@ def _draw_sheet(rng: np.random.Generator) -> Sheet:
 
 
 def _lit_paper(sheet: Sheet, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """The paper without ink, float32 [H, W, 3]: uneven light, and at the right what lies beyond the sheet."""
+    """Return the paper without ink, float32 [H, W, 3]: uneven light, and at the right what lies beyond the sheet."""
     uneven = 0.001 if sheet.scanned else rng.gamma(2.0, 0.0045)
     light = (
         1.0 + rng.normal(0.0, uneven, (2, 7, 1)) + np.linspace(-1, 1, 7)[None, :, None] * rng.normal(0.0, 1.2 * uneven)
@@ -89,7 +89,7 @@ def _lit_paper(sheet: Sheet, height: int, width: int, rng: np.random.Generator) 
 
 
 def _rules(height: int, width: int, right_rule: float, slope: float, rng: np.random.Generator) -> Ink:
-    """The form's printed lines: the vertical one at the right, and those above and below where the crop shows
+    """Return the form's printed lines: the vertical one at the right, and those above and below where the crop shows
     them.
     """
     lines, pens = [], []
@@ -115,7 +115,7 @@ def _rules(height: int, width: int, right_rule: float, slope: float, rng: np.ran
 def _neighbour(
     text: str, writer: Writer, below: bool, slope: float, left: float, room: float, rng: np.random.Generator
 ) -> Ink:
-    """The row above, of which tails reach in at the top, or the one below, whose capitals and marks do at the
+    """Return the row above, of which tails reach in at the top, or the one below, whose capitals and marks do at the
     bottom.
     """
     ink = write(text, writer, rng, room)
@@ -126,18 +126,18 @@ def _neighbour(
 
 
 def _pressure(width: int, rng: np.random.Generator) -> np.ndarray:
-    """How much ink the pen leaves along the row, [1, W] float32."""
+    """Return how much ink the pen leaves along the row, [1, W] float32."""
     coarse = np.clip(1.0 - np.abs(rng.normal(0.0, 0.09, (1, max(4, width // 24)))), 0.6, 1.0).astype(np.float32)
     return cv2.resize(coarse, (width, 1), interpolation=cv2.INTER_LINEAR)
 
 
 def _laid(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """`colour` over the picture where the mask is 1, and nothing where it is 0."""
+    """Return `colour` over the picture where the mask is 1, and nothing where it is 0."""
     return picture + mask[:, :, None] * (colour.astype(np.float32) - picture)
 
 
 def _photographed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A lens and a sensor: a little blur, sharpening or none, noise coarser than a pixel, rounding."""
+    """Return a lens and a sensor: a little blur, sharpening or none, noise coarser than a pixel, rounding."""
     height, width = picture.shape[:2]
     sigma = rng.uniform(0.25, 0.5) if rng.random() < 0.85 else rng.uniform(0.5, 0.9)
     picture = cv2.GaussianBlur(picture, (5, 5), sigma)

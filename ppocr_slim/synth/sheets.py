@@ -80,7 +80,7 @@ class Sheet:
         return line
 
     def is_free(self, bounds: np.ndarray, overlap: float = 0.16) -> bool:
-        """Whether a rectangle lies on the sheet and covers no line's box by more than `overlap` of the smaller.
+        """Return whether a rectangle lies on the sheet and covers no line's box by more than `overlap` of the smaller.
 
         Handwritten lines under one another do reach into each other a little.
         """
@@ -95,7 +95,7 @@ class Sheet:
         return bool((shared <= overlap * np.minimum(areas, (right - left) * (bottom - top))).all())
 
     def painted(self, without: int | None = None) -> np.ndarray:
-        """The sheet as uint8 [H, W, 3] BGR; `without` is the number of a line to leave out."""
+        """Return the sheet as uint8 [H, W, 3] BGR; `without` is the number of a line to leave out."""
         picture = self.paper.copy()
         left_out = None if without is None else self.lines[without].mark
         for number, mark in enumerate(self.marks):
@@ -117,7 +117,7 @@ def _lay(picture: np.ndarray, mark: Mark) -> None:
 
 
 def ink_quad(mark: Mark, slope: float = 0.0) -> np.ndarray | None:
-    """The tight box of a mark's ink along a baseline of that slope, [4, 2] float32; None where nothing is seen."""
+    """Return the tight box of a mark's ink along a baseline of that slope, [4, 2] float32; None where nothing is seen."""
     found = cv2.findNonZero((mark.mask > _VISIBLE).astype(np.uint8))
     if found is None:
         return None
@@ -145,7 +145,7 @@ def drawn_strokes(strokes: Sequence[np.ndarray], pen: float, colour: Colour, str
 
 
 def filled(outline: np.ndarray, colour: Colour, strength: float = 1.0) -> Mark:
-    """A filled outline [points, 2]."""
+    """Return a filled outline [points, 2]."""
     x, y = np.floor(outline.min(0)).astype(int) - 1
     width, height = (np.ceil(outline.max(0)) - (x, y) + 2).astype(int)
     mask = np.zeros((height, width), np.uint8)
@@ -157,7 +157,7 @@ def filled(outline: np.ndarray, colour: Colour, strength: float = 1.0) -> Mark:
 def handwritten(
     text: str, writer: Writer, rng: np.random.Generator, x: float, baseline: float, room: float, slope: float = 0.0
 ) -> Mark:
-    """A line in the writer's hand, from x on, no wider than about `room`."""
+    """Return a line in the writer's hand, from x on, no wider than about `room`."""
     ink = write(text, writer, rng, room).moved(0.0, 0.0, slope)
     if not len(ink.points):
         return Mark(np.zeros((1, 1), np.uint8), int(x), int(baseline), writer.ink)
@@ -179,7 +179,7 @@ class Face:
     folder: Path | None = None  # as `fonts` describes it
 
     def files(self, bold: bool, italic: bool) -> tuple[Path, Path]:
-        """The fonts of Latin and of Vietnamese letters; a fetched family is bold or slanted, never both."""
+        """Return the fonts of Latin and of Vietnamese letters; a fetched family is bold or slanted, never both."""
         if self.folder is not None:
             style = "-bold" if bold else "-italic" if italic else ""
             return self.folder / f"latin{style}.woff2", self.folder / f"vietnamese{style}.woff2"
@@ -195,7 +195,11 @@ _PROBE = "Hx7ÂâĐđĂăƠơƯưẤấẾếỐốẪẫỮữỢợỴỵỞ�
 
 
 def load_faces(folders: Sequence[Path]) -> list[Face]:
-    """The faces in the folders of fetched families. SlimError for one that cannot be opened or lacks letters."""
+    """Return the faces in the folders of fetched families.
+
+    Raises:
+        SlimError: one that cannot be opened or lacks letters.
+    """
     faces = [Face(folder.name, folder=folder) for folder in folders]
     for face in faces:
         for bold, italic in ((False, False), (True, False), (False, True)):
@@ -215,7 +219,7 @@ def _check(files: tuple[Path, Path]) -> None:
 
 
 def print_width(text: str, face: Face, size: float, bold: bool = False, italic: bool = False) -> float:
-    """How wide a printed line will be, in pixels."""
+    """Return how wide a printed line will be, in pixels."""
     return _length(text, face.files(bold, italic), max(4, round(size))) * face.stretch
 
 
@@ -229,7 +233,7 @@ def printed(
     bold: bool = False,
     italic: bool = False,
 ) -> Mark:
-    """A printed line of `size` pixels an em."""
+    """Return a printed line of `size` pixels an em."""
     runs = _runs(text, face.files(bold, italic), max(4, round(size)))
     bounds = np.array([font.getbbox(run, anchor="ls") for run, font, _ in runs])
     begins = np.array([begin for *_, begin in runs])
@@ -246,12 +250,12 @@ def printed(
 
 
 def _is_latin(letter: str) -> bool:
-    """Whether a fetched family has it among its Latin letters: Latin-1 and punctuation."""
+    """Return whether a fetched family has it among its Latin letters: Latin-1 and punctuation."""
     return ord(letter) < 256 or 0x2000 <= ord(letter) < 0x2070
 
 
 def _runs(text: str, files: tuple[Path, Path], size: int) -> list[tuple[str, ImageFont.FreeTypeFont, float]]:
-    """The text in pieces of one font, each with where it begins, in pixels."""
+    """Return the text in pieces of one font, each with where it begins, in pixels."""
     if files[0] == files[1]:
         return [(text, _font(files[0], size), 0.0)]
     runs, begin = [], 0.0
@@ -290,8 +294,11 @@ class Row:
 
 
 def read_rows(label_files: Sequence[Path]) -> list[Row]:
-    """The rows of label files, a `path<TAB>text` a line, the path from the file's own folder; rows without text are
-    left out. SlimError for a file that cannot be read or has none.
+    """Return the rows of label files, a `path<TAB>text` a line, the path from the file's own folder; rows without text
+    are left out.
+
+    Raises:
+        SlimError: a file that cannot be read or has none.
     """
     rows: list[Row] = []
     for label_file in label_files:
@@ -312,10 +319,12 @@ def read_rows(label_files: Sequence[Path]) -> list[Row]:
 
 
 def row_mark(row: Row, x: float, baseline: float, x_height: float, room: float) -> Mark | None:
-    """A real row's ink as a mark; None where it would have to shrink by more than a third to have room. SlimError for
-    a picture that cannot be read.
+    """Return a real row's ink as a mark; None where it would have to shrink by more than a third to have room.
 
     The row is taken to be a form row: its ink is about three x-heights high, and rules run along its edges.
+
+    Raises:
+        SlimError: a picture that cannot be read.
     """
     mask, colour = _ink_of(row.path)
     points = cv2.findNonZero((mask > _VISIBLE).astype(np.uint8))
@@ -343,8 +352,8 @@ def _ink_of(path: Path) -> tuple[np.ndarray, Colour]:
 
 
 def row_ink(picture: np.ndarray) -> tuple[np.ndarray, Colour]:
-    """The ink of a photographed row, uint8 [H, W] with 255 for the darkest, and its colour. Rules and what reaches
-    in from neighbouring rows are no ink of this row.
+    """Return the ink of a photographed row, uint8 [H, W] with 255 for the darkest, and its colour. Rules and what
+    reaches in from neighbouring rows are no ink of this row.
     """
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     height, width = grey.shape
@@ -378,7 +387,7 @@ def row_ink(picture: np.ndarray) -> tuple[np.ndarray, Colour]:
 
 
 def _beyond_the_writing(stats: np.ndarray, keep: np.ndarray, height: int) -> np.ndarray:
-    """Which of the pieces of ink [n] are what is left of a rule, before or behind the writing of a row."""
+    """Return which of the pieces of ink [n] are what is left of a rule, before or behind the writing of a row."""
     left, right = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH]
     flat = stats[:, cv2.CC_STAT_HEIGHT] < 0.15 * height
     letters = keep & ~flat

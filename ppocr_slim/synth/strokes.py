@@ -55,7 +55,11 @@ class Alphabet(Protocol):
     cursive: bool
 
     def glyph(self, character: str) -> Glyph:
-        """The strokes of one NFC character; SlimError if the alphabet lacks it."""
+        """Return the strokes of one NFC character.
+
+        Raises:
+            SlimError: the alphabet lacks it.
+        """
 
 
 # Marks in x-heights around an anchor: the middle of the letter's top (for the dot below: of the baseline).
@@ -136,14 +140,14 @@ def _top(lines: Sequence[Polyline]) -> float:
 
 
 def _hand_size(small: float, capital: float) -> float:
-    """What counts as the height of an x. Scripts set tiny small letters under tall capitals: between the two
-    is what makes hands equal in size.
+    """Return what counts as the height of an x. Scripts set tiny small letters under tall capitals: between the two is
+    what makes hands equal in size.
     """
     return 0.5 * small + 0.5 * capital / 1.75
 
 
 def _dense(line: Polyline, step: float = 0.12) -> Polyline:
-    """The polyline with corners rounded and a point about every `step`, so that a warp can bend it."""
+    """Return the polyline with corners rounded and a point about every `step`, so that a warp can bend it."""
     if len(line) > 2:  # Chaikin's corner cutting (1974)
         cut = np.empty((2 * len(line) - 2, 2), np.float32)
         cut[0::2], cut[1::2] = 0.75 * line[:-1] + 0.25 * line[1:], 0.25 * line[:-1] + 0.75 * line[1:]
@@ -195,9 +199,7 @@ def _open_font(path: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _raster(font: ImageFont.FreeTypeFont, character: str) -> tuple[np.ndarray, np.ndarray]:
-    """The character as 0/1 uint8 with a margin, and where its pixel (0, 0) lies from the origin on the
-    baseline.
-    """
+    """Return the character as 0/1 uint8 with a margin, and where its pixel (0, 0) lies from the origin on the baseline."""
     left, top, right, bottom = font.getbbox(character, anchor="ls")
     margin = 3
     canvas = Image.new("L", (max(1, right - left) + 2 * margin, max(1, bottom - top) + 2 * margin))
@@ -206,7 +208,7 @@ def _raster(font: ImageFont.FreeTypeFont, character: str) -> tuple[np.ndarray, n
 
 
 def _thinning_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Which of the 256 neighbourhoods lose their centre in the two half-steps of Guo and Hall (1989)."""
+    """Return which of the 256 neighbourhoods lose their centre in the two half-steps of Guo and Hall (1989)."""
     tables = np.zeros((2, 256), np.uint8)
     for code in range(256):
         p2, p3, p4, p5, p6, p7, p8, p9 = ((code >> bit) & 1 for bit in range(8))  # north, then clockwise
@@ -224,7 +226,7 @@ _CODES = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
 
 
 def thin(image: np.ndarray) -> np.ndarray:
-    """A 0/1 uint8 image thinned to lines one pixel wide; its border must be 0.
+    """Return a 0/1 uint8 image thinned to lines one pixel wide; its border must be 0.
 
     Guo and Hall, 1989, CACM 32(3): unlike Zhang and Suen's it keeps slanting lines, which circumflexes are
     made of.
@@ -243,7 +245,7 @@ def thin(image: np.ndarray) -> np.ndarray:
 
 
 def middle_lines(image: np.ndarray) -> list[tuple[int, Polyline]]:
-    """The strokes of a filled shape as `(part, polyline in pixels)`; part 0 is the largest piece."""
+    """Return the strokes of a filled shape as `(part, polyline in pixels)`; part 0 is the largest piece."""
     count, pieces, stats, centres = cv2.connectedComponentsWithStats(image, connectivity=8)
     half_width = cv2.distanceTransform(image, cv2.DIST_L2, 3)
     order = sorted(range(1, count), key=lambda piece: -stats[piece, cv2.CC_STAT_AREA])
@@ -259,7 +261,7 @@ def middle_lines(image: np.ndarray) -> list[tuple[int, Polyline]]:
 
 
 def _walk(skeleton: np.ndarray, half_width: np.ndarray) -> list[Polyline]:
-    """The pixel paths of a skeleton between its ends and junctions.
+    """Return the pixel paths of a skeleton between its ends and junctions.
 
     A loose end that the pen, set down at the junction with the shape's half width there, would cover is an
     artefact.
@@ -303,7 +305,7 @@ def _walk(skeleton: np.ndarray, half_width: np.ndarray) -> list[Polyline]:
 
 
 def _smooth(line: Polyline) -> Polyline:
-    """The staircase of pixels as a smooth line with a point about every four pixels; its ends stay."""
+    """Return the staircase of pixels as a smooth line with a point about every four pixels; its ends stay."""
     if len(line) < 5:
         return line
     padded = np.concatenate([line[:1]] * 2 + [line] + [line[-1:]] * 2)
@@ -314,7 +316,7 @@ def _smooth(line: Polyline) -> Polyline:
 
 
 def builtin_alphabets() -> list[Alphabet]:
-    """What needs no download: Hershey's simplex letters and scripts, and at low weight matplotlib's printed
+    """Return what needs no download: Hershey's simplex letters and scripts, and at low weight matplotlib's printed
     DejaVu.
     """
     import matplotlib
@@ -333,8 +335,8 @@ _PROBE = "Hx7/'ĐđăƠưÂẫẵữợỵ"
 
 
 def load_alphabets(fonts: Path | None = None) -> list[Alphabet]:
-    """The alphabets to draw writers from: those of the families under `fonts`, with the built-in ones at a
-    low weight.
+    """Return the alphabets to draw writers from: those of the families under `fonts`, with the built-in ones at a low
+    weight.
     """
     alphabets = builtin_alphabets()
     if fonts is None:

@@ -59,11 +59,11 @@ class BeamSearch:
         ]
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-        """The likeliest text of a row; arguments as of `readings`."""
+        """Return the likeliest text of a row; arguments as of `readings`."""
         return self.readings(probabilities, classes)[0].text
 
     def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[Reading]:
-        """The likeliest texts of a row, the best first.
+        """Return the likeliest texts of a row, the best first.
 
         Args:
             probabilities: [T, K] float32, softmax over K.
@@ -114,11 +114,13 @@ class BeamSearch:
         return grown
 
     def lm_score(self, text: str) -> float:
-        """What the language says to a whole text, in the units of `Reading.score`."""
+        """Return what the language says to a whole text, in the units of `Reading.score`."""
         return sum(self._lm_score(text[:at], letter) for at, letter in enumerate(text + END))
 
     def _lm_score(self, prefix: str, letter: str) -> float:
-        """What the language says to `letter` after `prefix`: nothing within a word with digits, which is as it is."""
+        """Return what the language says to `letter` after `prefix`: nothing within a word with digits, which is as it
+        is.
+        """
         if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
             return 0.0
         bonus = 0.0 if letter == END else self.insertion_bonus
@@ -128,7 +130,7 @@ class BeamSearch:
 def _steps(
     probabilities: np.ndarray, classes: Sequence[str], floor: float, most: int
 ) -> list[tuple[float, list[tuple[str, float]]]]:
-    """Of each step the logarithm of the blank, and the letters that may stand there with theirs."""
+    """Return, of each step the logarithm of the blank, and the letters that may stand there with theirs."""
     logs = np.log(np.maximum(probabilities, _TINY))
     best = probabilities.argmax(axis=1)
     is_kept = np.array([name in KEPT for name in classes])
@@ -146,7 +148,7 @@ def _steps(
 
 
 def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Where the best path is followed: the words that have a digit or a slash, and the spaces around them.
+    """Return where the best path is followed: the words that have a digit or a slash, and the spaces around them.
 
     Args:
         best: [T] the likeliest class of each step.
@@ -169,7 +171,7 @@ def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[st
 
 
 def _sum(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
+    """log(exp(a) + exp(b))."""
     if a < b:
         a, b = b, a
     return a if b - a < -40 else a + math.log1p(math.exp(b - a))

@@ -35,7 +35,8 @@ def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> list[tup
 
 
 def log_likelihoods(probabilities: np.ndarray, texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """The logarithm of each text's probability, all its paths together (Graves et al. 2006, the forward variables).
+    """Return the logarithm of each text's probability, all its paths together (Graves et al. 2006, the forward
+    variables).
 
     Args:
         probabilities: [T, K] float32, softmax over K, of one row.

@@ -51,11 +51,11 @@ class LanguageModel:
         self._known: dict[str, float] = {}
 
     def __len__(self) -> int:
-        """How many n-grams it holds."""
+        """Return how many n-grams it holds."""
         return len(self._counts)
 
     def probability(self, context: str, letter: str) -> float:
-        """Of `letter` after `context`, of which the last `order` - 1 letters count; more than 0, less than 1."""
+        """Return, of `letter` after `context`, of which the last `order` - 1 letters count; more than 0, less than 1."""
         return self._probability(context[max(0, len(context) - self.order + 1) :] if self.order > 1 else "", letter)
 
     def log_probability(self, text: str) -> float:
@@ -82,7 +82,11 @@ class LanguageModel:
         return shorter
 
     def save(self, path: str | Path) -> None:
-        """Write the model, whole or not at all; the same model gives the same bytes. SlimError where it cannot be."""
+        """Write the model, whole or not at all; the same model gives the same bytes.
+
+        Raises:
+            SlimError: it cannot be.
+        """
         packed = _MAGIC + lzma.compress(self._pack(), preset=9 | lzma.PRESET_EXTREME)
         with replacing(Path(path)) as new:
             new.write_bytes(packed)
@@ -112,7 +116,11 @@ class LanguageModel:
 
     @staticmethod
     def load(path: str | Path) -> LanguageModel:
-        """Read a model that `save` wrote. SlimError if the file is missing, damaged or something else."""
+        """Read a model that `save` wrote.
+
+        Raises:
+            SlimError: the file is missing, damaged or something else.
+        """
         try:
             raw = Path(path).read_bytes()
         except OSError as error:
@@ -149,7 +157,7 @@ def _unpack(raw: bytes) -> tuple[dict[str, int], int, int]:
 
 
 def count_grams(texts: Sequence[str], order: int) -> Counter:
-    """How often each n-gram of up to `order` letters stands in the texts, `BEGIN` and `END` included."""
+    """Return how often each n-gram of up to `order` letters stands in the texts, `BEGIN` and `END` included."""
     grams: Counter = Counter()
     for text in texts:
         whole = BEGIN + text + END

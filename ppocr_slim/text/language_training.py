@@ -13,7 +13,7 @@ WHOLE = 2  # n-grams up to this length are kept however rare they are: they are 
 def build_language_model(
     labels: Sequence[str], made: Sequence[str] = (), order: int = 5, least: int = 3, label_weight: int = 10
 ) -> LanguageModel:
-    """A model of what stands in `labels`, each counted `label_weight` times, and in `made` addresses.
+    """Return a model of what stands in `labels`, each counted `label_weight` times, and in `made` addresses.
 
     Args:
         order: letters that are looked at.

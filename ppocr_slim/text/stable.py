@@ -8,7 +8,7 @@ ROUNDS = 8
 
 
 def until_stable(correct: Callable[[str], str], text: str) -> str:
-    """`correct` applied until it changes nothing more; the text as it was where that has no end.
+    """Return `correct` applied until it changes nothing more; the text as it was where that has no end.
 
     The result is idempotent: what comes out stays as it is, and so does a text that is given back.
     """

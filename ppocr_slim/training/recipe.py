@@ -73,7 +73,11 @@ def _require_clean(data: Data, max_bad_fraction: float) -> None:
 
 @contextmanager
 def locked(folder: Path):
-    """Keep a run's folder to this process. SlimError if another one is at work in it."""
+    """Keep a run's folder to this process.
+
+    Raises:
+        SlimError: another one is at work in it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / LOCK_FILE, "w", encoding="utf-8")
@@ -90,7 +94,11 @@ def locked(folder: Path):
 
 
 def require_same_experiment(config: Config) -> None:
-    """SlimError if the run's folder holds a checkpoint of a config that would give other results than this one."""
+    """.
+
+    Raises:
+        SlimError: the run's folder holds a checkpoint of a config that would give other results than this one.
+    """
     folder = config.run.output_dir
     saved = folder / CONFIG_FILE
     if not saved.exists() or not any(folder.glob("*/last*")):
@@ -106,13 +114,13 @@ def require_same_experiment(config: Config) -> None:
 
 
 def _begun(config: Config) -> int:
-    """How many of the stages of a run's recipe have a checkpoint, or stand before one that has."""
+    """Return how many of the stages of a run's recipe have a checkpoint, or stand before one that has."""
     folders = [folder for _, folder in stage_folders(config.recipe, config.run.output_dir)]
     return max((number for number, folder in enumerate(folders, 1) if any(folder.glob("last*"))), default=0)
 
 
 def experiment_of(config: Config, begun: int | None = None) -> Config:
-    """The config without what cannot change what is trained: exports, and all stages but the first `begun`.
+    """Return the config without what cannot change what is trained: exports, and all stages but the first `begun`.
 
     `eval_every_steps` is left out, too: it says where best/ is looked for, not what is trained.
     """

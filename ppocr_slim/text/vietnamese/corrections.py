@@ -29,7 +29,7 @@ def _lexicon() -> Lexicon:
 
 @lru_cache(maxsize=1)
 def _syllables() -> tuple[frozenset[str], Mapping[str, str]]:
-    """(words that are no mistakes, the syllables that a mistake may have been)."""
+    """Return (words that are no mistakes, the syllables that a mistake may have been)."""
     tree = shipped_place_names()
     common = [word for word, count in word_counts(tree).items() if count >= _COMMON]
     return known_words(tree), spellings([*common, *KIND_WORDS])

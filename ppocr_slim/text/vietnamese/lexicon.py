@@ -118,7 +118,7 @@ class Lexicon:
         )
 
     def correct(self, text: str) -> str:
-        """The text with misread names of provinces, districts and wards mended.
+        """Return the text with misread names of provinces, districts and wards mended.
 
         Words with a digit, abbreviations (Tp, H, P) and kinds of places (Thôn, Xã) stay as they are, and so
         does everything that is not surely a name. Correcting twice is the same as once.
@@ -126,7 +126,8 @@ class Lexicon:
         return until_stable(self._correct_once, unicodedata.normalize("NFC", text))
 
     def variants(self, text: str, each: int = 3) -> dict[str, int]:
-        """What the text may have been meant to say, by the map alone, and how many levels of it each variant has.
+        """Return what the text may have been meant to say, by the map alone, and how many levels of it each variant
+        has.
 
         A variant ends with a province, a district of it and a ward of that, 3 levels, or with the first two or one of
         them; each name has the place of words that are not unlike it. The text itself is among them, with the levels
@@ -155,7 +156,7 @@ class Lexicon:
         return found
 
     def _is_written(self, match: _Match, words: Sequence[_Word]) -> bool:
-        """Whether the words are the name already, spelt in one of its ways."""
+        """Return whether the words are the name already, spelt in one of its ways."""
         read = " ".join(word.text for word in words[match.start : match.end])
         return match.as_it_is or _same_letters(read, match.name)
 
@@ -178,7 +179,7 @@ class Lexicon:
         return Levenshtein.distance(read.lower(), match.name.lower()) <= self.max_change
 
     def _matches(self, words: Sequence[_Word]) -> list[_Match]:
-        """The recognized names, from the province down to the ward."""
+        """Return the recognized names, from the province down to the ward."""
         best: list[tuple[float, list[_Match], str]] = []
         short = self._short_form(words)
         for match in [short] if short else self._candidates(self._provinces, words, len(words)):
@@ -211,7 +212,7 @@ class Lexicon:
         return None
 
     def _best(self, names: _Names, words: Sequence[_Word], end: int) -> _Match | None:
-        """The name that words before `end` are; None where there is none, or two that are equally near."""
+        """Return the name that words before `end` are; None where there is none, or two that are equally near."""
         found = self._candidates(names, words, end)
         if not found or (len(found) > 1 and found[0].score - found[1].score < self.margin and found[0].score < 100):
             return None
@@ -287,7 +288,7 @@ def _names(texts: Iterable[str]) -> _Names:
 
 
 def _split(text: str) -> list[_Word]:
-    """The words of the text without the punctuation at their ends."""
+    """Return the words of the text without the punctuation at their ends."""
     words: list[_Word] = []
     for chunk in _CHUNK.finditer(text):
         found = _WORD.search(chunk.group())
@@ -306,7 +307,7 @@ def _split(text: str) -> list[_Word]:
 
 
 def _replaced(text: str, words: Sequence[_Word], matches: Iterable[_Match]) -> str:
-    """The text with each match's name in the place of its words."""
+    """Return the text with each match's name in the place of its words."""
     for match in sorted(matches, key=lambda match: -match.start):
         first, last = words[match.start], words[match.end - 1]
         read = text[first.begin : last.end]
@@ -315,7 +316,7 @@ def _replaced(text: str, words: Sequence[_Word], matches: Iterable[_Match]) -> s
 
 
 def _before_kinds(words: Sequence[_Word], end: int) -> int:
-    """Where the name before `end` ends: words that say the kind of what follows (Thành Phố, Tp) are skipped."""
+    """Return where the name before `end` ends: words that say the kind of what follows (Thành Phố, Tp) are skipped."""
     while end > 0:
         if end > 1 and f"{words[end - 2].text} {words[end - 1].text}".lower() in _KINDS_OF_TWO_WORDS:
             end -= 2
@@ -327,9 +328,9 @@ def _before_kinds(words: Sequence[_Word], end: int) -> int:
 
 
 def _similar_but_for_spaces(name: Sequence[str], read: Sequence[str]) -> float:
-    """How near words of another number are to a name's when their spaces do not count; 0 under SPACES_FLOOR, and where
-    leaving out a word would make them nearer: that word was not torn off the others or glued to them, but is one of
-    its own (Phú Lộc H), which must not vanish or be made up.
+    """Return how near words of another number are to a name's when their spaces do not count; 0 under SPACES_FLOOR, and
+    where leaving out a word would make them nearer: that word was not torn off the others or glued to them, but is
+    one of its own (Phú Lộc H), which must not vanish or be made up.
     """
     more, fewer = (read, "".join(name)) if len(read) > len(name) else (name, "".join(read))
     score = fuzz.ratio("".join(more), fewer)
@@ -340,13 +341,13 @@ def _similar_but_for_spaces(name: Sequence[str], read: Sequence[str]) -> float:
 
 
 def _evidence(match: _Match, below: _Match | None) -> float:
-    """How much speaks for a province: its own similarity, and half of its best district's."""
+    """Return how much speaks for a province: its own similarity, and half of its best district's."""
     return match.score + (below.score / 2 if below else 0.0)
 
 
 @lru_cache(maxsize=65536)
 def _key(name: str) -> str:
-    """What is compared: lower case, each mark a letter of its own and tones at their word's end.
+    """Return what is compared: lower case, each mark a letter of its own and tones at their word's end.
 
     Spellings of one name give one key: hoà and hòa, Mỹ and Mĩ, Qui and Quy, Đắk and Đăk and Đak.
     """
@@ -364,7 +365,7 @@ def _key(name: str) -> str:
 
 
 def _same_letters(read: str, name: str) -> bool:
-    """Whether both are one name but for its spaces and apostrophes (Krông Ana, Krông A Na), as people write it.
+    """Return whether both are one name but for its spaces and apostrophes (Krông Ana, Krông A Na), as people write it.
 
     A capital within a word says that a space was lost, which is mended.
     """
@@ -375,7 +376,7 @@ def _same_letters(read: str, name: str) -> bool:
 
 
 def _in_case_of(read: str, name: str) -> str:
-    """The name in capitals or small letters where all of what was read is."""
+    """Return the name in capitals or small letters where all of what was read is."""
     if len(read) > 1 and read.isupper():
         return name.upper()
     return name.lower() if read.islower() else name

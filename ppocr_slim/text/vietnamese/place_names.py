@@ -31,7 +31,7 @@ PlaceTree = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 def names_text(places: Iterable[tuple[str, str, str]]) -> str:
-    """The text form of (province, district, ward) names. Sorted; words with digits are left out.
+    """Return the text form of (province, district, ward) names. Sorted; words with digits are left out.
 
     Of names of digits alone (Quận 1, Phường 12) nothing is left that could be corrected: such wards are left out, and
     the wards of all such districts of a province stand under the district "".
@@ -68,7 +68,11 @@ def shipped_place_names() -> PlaceTree:
 
 
 def read_place_names(path: Path) -> PlaceTree:
-    """province -> district -> wards. Raises SlimError if the file is missing or damaged."""
+    """province -> district -> wards.
+
+    Raises:
+        SlimError: the file is missing or damaged.
+    """
     try:
         text = gzip.decompress(path.read_bytes()).decode("utf-8")
     except OSError as error:
@@ -92,7 +96,7 @@ def read_place_names(path: Path) -> PlaceTree:
 
 
 def word_counts(tree: PlaceTree) -> Mapping[str, int]:
-    """How many names have each word, in lower case."""
+    """Return how many names have each word, in lower case."""
     counts: Counter = Counter()
     for province, districts in tree.items():
         counts.update(province.lower().split())

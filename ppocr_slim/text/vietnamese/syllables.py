@@ -54,7 +54,7 @@ _QUALITY_VOWELS = "ăâêôơư"
 
 
 def split_tone(word: str) -> tuple[str, str]:
-    """(the word without its tone mark, the mark): "Hoà" gives "Hoa" and U+0300; "" where it has none.
+    """Return (the word without its tone mark, the mark): "Hoà" gives "Hoa" and U+0300; "" where it has none.
 
     Raises:
         ValueError: it has two tone marks.
@@ -75,7 +75,7 @@ def split_tone(word: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=65536)
 def _parts(letters: str) -> tuple[str, str] | None:
-    """(onset, rhyme) of a toneless lower-case syllable; None where it has no possible spelling."""
+    """Return (onset, rhyme) of a toneless lower-case syllable; None where it has no possible spelling."""
     for onset in _ONSETS:  # the longest first; "gi" before "g": "gia" has the onset gi, "ghi" has gh
         if not letters.startswith(onset):
             continue
@@ -105,7 +105,7 @@ def _fits(onset: str, rhyme: str) -> bool:
 
 
 def _tone_position(onset: str, rhyme: str, style: str) -> int:
-    """Which letter of onset + rhyme carries the tone mark."""
+    """Return which letter of onset + rhyme carries the tone mark."""
     start = len(onset)
     if onset == "gi" and (not rhyme or rhyme[0] not in _VOWELS):
         return 1  # gì, gìn
@@ -122,7 +122,7 @@ def _tone_position(onset: str, rhyme: str, style: str) -> int:
 
 
 def _with_tone(letters: str, parts: tuple[str, str], tone: str, style: str) -> str:
-    """`letters` (of any case) with the mark where the style puts it."""
+    """Return `letters` (of any case) with the mark where the style puts it."""
     if not tone:
         return letters
     at = _tone_position(*parts, style)
@@ -130,7 +130,7 @@ def _with_tone(letters: str, parts: tuple[str, str], tone: str, style: str) -> s
 
 
 def is_syllable(word: str) -> bool:
-    """Whether Vietnamese orthography allows the word, of any case, with its tone mark in either style.
+    """Return whether Vietnamese orthography allows the word, of any case, with its tone mark in either style.
 
     Syllables that end in -p, -t, -c or -ch have the tone sắc or nặng only.
     """
@@ -146,7 +146,7 @@ def is_syllable(word: str) -> bool:
 
 
 def place_tone_mark(word: str, style: str = "new") -> str:
-    """The word with its tone mark where the style puts it: "new" is hoà, khoẻ, thuỷ, "old" is hòa, khỏe, thủy.
+    """Return the word with its tone mark where the style puts it: "new" is hoà, khoẻ, thuỷ, "old" is hòa, khỏe, thủy.
 
     The new style is the default, because the labels of the Kalapa rows have it (469 of 471 such syllables in
     the training rows). Both styles agree on all other syllables, and a mark that stands on a wrong letter (Hòang)
@@ -174,8 +174,8 @@ def spellings(words: Iterable[str]) -> dict[str, str]:
 
 
 def nearest_syllable(word: str, choices: Mapping[str, str]) -> str | None:
-    """The one of `choices` (see `spellings`) that is nearest to an impossible word, in lower case and the new style;
-    None where none is near, or several are equally near.
+    """Return the one of `choices` (see `spellings`) that is nearest to an impossible word, in lower case and the new
+    style; None where none is near, or several are equally near.
 
     Nearest is a tone mark that has only moved, then one letter with another mark (a tone, or â for a), then one letter
     with both others, then one other letter, one more or one less. Nothing further is looked at.
@@ -192,7 +192,9 @@ def nearest_syllable(word: str, choices: Mapping[str, str]) -> str | None:
 
 
 def _unlikeness(word: str, other: str) -> int:
-    """How bad the one error between two words is: 1 another mark, 2 another tone and another quality, 3 a letter."""
+    """Return how bad the one error between two words is: 1 another mark, 2 another tone and another quality, 3 a
+    letter.
+    """
     if len(word) != len(other):
         return 3
     (letter, tone), (other_letter, other_tone) = next(
@@ -204,12 +206,12 @@ def _unlikeness(word: str, other: str) -> int:
 
 
 def _plain(letter: str) -> str:
-    """A letter without any mark."""
+    """Return a letter without any mark."""
     return "d" if letter == "đ" else unicodedata.normalize("NFD", letter)[0]
 
 
 def correct_syllable(word: str, known: frozenset[str], choices: Mapping[str, str]) -> str:
-    """The word, or what `nearest_syllable` finds where it is impossible and not `known`, written in its case.
+    """Return the word, or what `nearest_syllable` finds where it is impossible and not `known`, written in its case.
 
     Words of one or two letters (house numbers and abbreviations), words without a vowel and words in which capitals
     stand inside stay.

@@ -42,9 +42,12 @@ ACTIVATIONS = {nn.ReLU: RELU, nn.Hardswish: HARD_SWISH}
 
 @contextmanager
 def accelerated(*models: nn.Layer) -> Iterator[Counter]:
-    """Let the layers of networks and losses that a kernel can stand for run through it; gives how many of each kind.
+    """Let the layers of networks and losses that a kernel can stand for run through it.
 
     Afterwards the model is as before: a deep copy of a layer with a swapped forward would run the original's weights.
+
+    Returns:
+        How many of each kind.
     """
     count: Counter = Counter()
     swapped = []
@@ -109,7 +112,7 @@ def _depthwise(layer: nn.Layer) -> Callable:
 
 
 def _convolution(layer: nn.Layer, convolve: Callable) -> Callable:
-    """`convolve(x, weight)` with the layer's weight, both fake-quantized where the layer does it."""
+    """Return `convolve(x, weight)` with the layer's weight, both fake-quantized where the layer does it."""
     if type(layer) is nn.Conv2D:
         return lambda x: convolve(x, layer.weight)
 
@@ -173,7 +176,7 @@ def _upsampling(layer: nn.Upsample) -> Callable:
 
 
 def _suits_norm(layer: nn.Layer) -> bool:
-    """Whether `layer` is a convolution, a batch norm and nothing else but an activation that is known."""
+    """Return whether `layer` is a convolution, a batch norm and nothing else but an activation that is known."""
     if not isinstance(layer, nn.Sequential) or len(layer) not in (2, 3):
         return False
     convolution, norm, act = layer[0], layer[1], [type(part) for part in layer][2:]

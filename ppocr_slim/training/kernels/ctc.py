@@ -27,7 +27,7 @@ LANES = 16
 
 @njit(**SUMS)
 def _largest(values, lanes):
-    """The largest of [K], of which a NaN may be left out; lanes: memory for LANES numbers."""
+    """Return the largest of [K], of which a NaN may be left out; lanes: memory for LANES numbers."""
     whole = values.size // LANES * LANES
     lanes[:] = values[0]
     for start in range(0, whole, LANES):
@@ -44,7 +44,11 @@ def _largest(values, lanes):
 
 @njit(**SUMS)
 def _softmax(logits, lanes, out):
-    """Softmax of logits [K] into out [K]; gives the logarithm of the sum of exp(logits)."""
+    """Softmax of logits [K] into out [K].
+
+    Returns:
+        The logarithm of the sum of exp(logits).
+    """
     largest = _largest(logits, lanes)
     for k in range(logits.size):
         out[k] = exp(logits[k] - largest)
@@ -59,9 +63,12 @@ def _softmax(logits, lanes, out):
 
 @njit(**SUMS)
 def _gather(logits, letters, near):
-    """near [T, L + 1]: exp(logit - the step's largest) of the blank and each letter; gives the sum of the largest.
+    """near [T, L + 1]: exp(logit - the step's largest) of the blank and each letter.
 
     NaN where two of a step are too far apart.
+
+    Returns:
+        The sum of the largest.
     """
     steps, count = near.shape
     total = 0.0
@@ -143,7 +150,7 @@ def _shares_linear(logits, letters, skips, near, blank, letter, work):
 
 @njit(**EXACT)
 def _add_logarithms(a, b):
-    """log(exp(a) + exp(b))"""
+    """log(exp(a) + exp(b))."""
     if a < b:
         a, b = b, a
     return a if b == -np.inf else a + np.log1p(np.exp(b - a))
@@ -151,7 +158,7 @@ def _add_logarithms(a, b):
 
 @njit(**EXACT)
 def _shares_logarithmic(logits, letters, skips, blank, letter):
-    """The same in logarithms, for rows that the linear domain cannot hold; -inf for a row that is impossible."""
+    """Return the same in logarithms, for rows that the linear domain cannot hold; -inf for a row that is impossible."""
     steps, count = blank.shape
     blank[:] = -np.inf
     letter[:] = -np.inf
@@ -257,7 +264,8 @@ def _numbers(values, dtype) -> np.ndarray:
 
 
 def ctc_loss(logits, labels, input_lengths, label_lengths):
-    """`paddle.nn.functional.ctc_loss` with blank 0 and the mean over rows of loss / label length, a scalar float32.
+    """Return `paddle.nn.functional.ctc_loss` with blank 0 and the mean over rows of loss / label length, a scalar
+    float32.
 
     Args:
         logits: tensor [T, N, K], before the softmax; a [N, T, K] tensor that was transposed is not copied.

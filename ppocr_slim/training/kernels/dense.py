@@ -132,7 +132,7 @@ class DenseFunction(PyLayer):
 
 
 def _taps(weight) -> np.ndarray:
-    """[O, C, k, k] -> [k k, O, C], contiguous."""
+    """Return [O, C, k, k] -> [k k, O, C], contiguous."""
     outputs, inputs, side, _ = weight.shape
     taps = aligned(side * side, outputs, inputs)
     np.copyto(taps, view(weight).reshape(outputs, inputs, -1).transpose(2, 0, 1))

@@ -66,7 +66,7 @@ class Geometry(NamedTuple):
 
 
 def geometry(shape: tuple[int, ...], kernel: int, stride: tuple[int, int], padding: int) -> Geometry:
-    """The geometry for an input of [N, C, H, W]."""
+    """Return the geometry for an input of [N, C, H, W]."""
     height, width = shape[2:]
     rows = (height + 2 * padding - kernel) // stride[0] + 1
     full = width + 2 * padding - kernel + 1

@@ -19,7 +19,7 @@ PART = 4096  # numbers whose sum is taken in single precision
 
 @njit(inline="always")
 def snap(value, scale, low, top):
-    """The number's nearest point of a grid of low ... top scales; a NaN stays one."""
+    """Return the number's nearest point of a grid of low ... top scales; a NaN stays one."""
     q = np.rint(value / scale)
     q = low if q < low else q
     q = top if q > top else q
@@ -36,7 +36,11 @@ def _round(size, x, scale, low, top, out):
 
 @njit(**ROUNDING)
 def _clip_backward(size, x, clip, low, grad, grad_x):
-    """Writes grad_x; gives the gradient of the clip, whose grid ends at low clips below."""
+    """Writes grad_x.
+
+    Returns:
+        The gradient of the clip, whose grid ends at low clips below.
+    """
     x, grad, grad_x = floats(x, size), floats(grad, size), floats(grad_x, size)
     bottom, total, zero = clip * low, 0.0, np.float32(0.0)
     for start in range(0, size, PART):
@@ -78,7 +82,11 @@ class ClipFunction(PyLayer):
 
 @njit(**ROUNDING)
 def _step_backward(size, x, scale, low, top, grad, grad_x):
-    """Writes grad_x; gives the gradients of the scale and of the zero point."""
+    """Writes grad_x.
+
+    Returns:
+        The gradients of the scale and of the zero point.
+    """
     x, grad, grad_x = floats(x, size), floats(grad, size), floats(grad_x, size)
     by_scale = by_offset = 0.0
     zero = np.float32(0.0)

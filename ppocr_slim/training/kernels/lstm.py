@@ -167,7 +167,7 @@ def _backward(sgemm, x, weight_ih, weight_hh, zeros, d, kept, grad_out, grad_sta
 
 
 def _swapped(array: np.ndarray) -> np.ndarray:
-    """A copy of [A, B, ...] as [B, A, ...]."""
+    """Return a copy of [A, B, ...] as [B, A, ...]."""
     turned = array.swapaxes(0, 1)
     copy = aligned(*turned.shape)
     np.copyto(copy, turned)
@@ -176,7 +176,8 @@ def _swapped(array: np.ndarray) -> np.ndarray:
 
 def _run(x, weights, directions: int, keep: bool):
     """x [N, T, I] and the weights of every layer and direction -> (y, h, c) as Paddle's LSTM gives them, and of every
-    layer what a backward pass needs: its input [T, N, I], gates and cells of each direction, its output [T, N, D, H].
+    layer what a backward pass needs: its input [T, N, I], gates and cells of each direction, its output [T, N, D,
+    H].
     """
     batch, steps, _ = x.shape
     size = weights[1].shape[1]
@@ -252,7 +253,7 @@ class LSTMFunction(PyLayer):
 
 
 def suits_lstm(layer: nn.Layer) -> bool:
-    """Whether `fast_lstm` computes what this layer does."""
+    """Return whether `fast_lstm` computes what this layer does."""
     return (
         SGEMM != 0
         and type(layer) in (nn.LSTM, QuantizedLSTM)
@@ -275,7 +276,7 @@ def _weights(layer: nn.LSTM) -> list[paddle.Tensor]:
 
 
 def fast_lstm(layer: nn.LSTM, inputs: paddle.Tensor, initial_states=None, sequence_length=None):
-    """What `layer(inputs)` gives, (y [N, T, D H], (h, c)), for a layer that `suits_lstm` and inputs [N, T, I].
+    """Return what `layer(inputs)` gives, (y [N, T, D H], (h, c)), for a layer that `suits_lstm` and inputs [N, T, I].
 
     The layer's own forward runs where states or lengths are given, on another device, with another dtype, while a
     static graph is traced, and for inputs of a wrong shape, to say so.

@@ -32,7 +32,7 @@ def _places(tensors: Sequence[paddle.Tensor]) -> np.ndarray:
 
 
 def kernels_can_work_on(tensors: Sequence[paddle.Tensor]) -> bool:
-    """Whether all of them are contiguous float32 tensors on a CPU."""
+    """Return whether all of them are contiguous float32 tensors on a CPU."""
     return all(t.place.is_cpu_place() and t.dtype == paddle.float32 and t.is_contiguous() for t in tensors)
 
 
@@ -70,7 +70,7 @@ def _scatter(flat, addresses, sizes, factor):
 
 
 def gather(tensors: Tensors) -> paddle.Tensor:
-    """All values one after the other, [total] float32."""
+    """Return all values one after the other, [total] float32."""
     flat = paddle.empty([int(tensors.sizes.sum())])
     _gather(tensors.addresses, tensors.sizes, writable(flat))
     return flat

@@ -14,12 +14,13 @@ CPU = paddle.CPUPlace()
 
 
 def view(tensor) -> np.ndarray:
-    """A tensor as an array to read, over the same memory if it is contiguous."""
+    """Return a tensor as an array to read, over the same memory if it is contiguous."""
     return np.from_dlpack(tensor.detach().contiguous())
 
 
 def writable(tensor) -> np.ndarray:
-    """The same of a contiguous tensor, to be written: what DLPack gives numpy is read-only. Keep the tensor alive.
+    """Return the same of a contiguous tensor, to be written: what DLPack gives numpy is read-only. Keep the tensor
+    alive.
 
     Results are written into Paddle's own memory, which is aligned: MKL sums in another order where it is not, and two
     runs from one seed would drift apart.
@@ -40,23 +41,23 @@ def aligned(*shape: int) -> np.ndarray:
 
 
 def empty(shape: Sequence[int]) -> paddle.Tensor:
-    """`paddle.empty`, without the five sixths of its time that go into asking for device and type."""
+    """Return `paddle.empty`, without the five sixths of its time that go into asking for device and type."""
     return paddle._C_ops.empty(shape, paddle.float32, CPU)
 
 
 def contiguous(tensor: paddle.Tensor) -> paddle.Tensor:
-    """The tensor, or a contiguous copy. Keep it alive while its address is used."""
+    """Return the tensor, or a contiguous copy. Keep it alive while its address is used."""
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def addresses(tensors: Sequence[paddle.Tensor]) -> tuple:
-    """Where the values of contiguous tensors lie. Keep the tensors alive while that is used."""
+    """Return where the values of contiguous tensors lie. Keep the tensors alive while that is used."""
     return tuple(tensor.data_ptr() for tensor in tensors)
 
 
 @intrinsic
 def _pointer(typing_context, address):
-    """The memory at an address, for `carray`."""
+    """Return the memory at an address, for `carray`."""
 
     def code(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
@@ -66,15 +67,15 @@ def _pointer(typing_context, address):
 
 @njit(inline="always")
 def floats(address, shape):
-    """The float32 array at an address, inside a kernel."""
+    """Return the float32 array at an address, inside a kernel."""
     return carray(_pointer(address), shape)
 
 
 def wanted(tensors: Sequence[paddle.Tensor]) -> list[bool]:
-    """Which of the tensors given to a PyLayer have a gradient. To be asked in its forward: a copy may not know."""
+    """Return which of the tensors given to a PyLayer have a gradient. To be asked in its forward: a copy may not know."""
     return [not tensor.stop_gradient for tensor in tensors]
 
 
 def where(wanted: Sequence[bool], gradients: Sequence) -> tuple:
-    """The gradients, None where there is none: Paddle demands it of a PyLayer."""
+    """Return the gradients, None where there is none: Paddle demands it of a PyLayer."""
     return tuple(gradient if there else None for there, gradient in zip(wanted, gradients))

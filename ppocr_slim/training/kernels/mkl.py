@@ -20,7 +20,7 @@ _AS_IS, _TRANSPOSED = 111, 112
 
 
 def _address(name: str) -> int:
-    """Where a function of the library lies in memory; 0 where there is no such library or function."""
+    """Return where a function of the library lies in memory; 0 where there is no such library or function."""
     path = Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"
     try:
         return ctypes.cast(getattr(ctypes.CDLL(str(path)), name), ctypes.c_void_p).value or 0

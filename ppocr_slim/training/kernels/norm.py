@@ -88,7 +88,7 @@ def add_gradient_sums(x, grad, start, stop, saved, act, first, second):
 
 @njit(inline="always")
 def gradient_line(c, first, second, count, saved):
-    """(slant, level): the gradient by x is factor * g + slant * x + level.
+    """Return (slant, level): the gradient by x is factor * g + slant * x + level.
 
     That is factor * (g - mean(g) - normalized x * mean(g * normalized x)) with the constants taken together.
     """
@@ -99,7 +99,7 @@ def gradient_line(c, first, second, count, saved):
 
 @njit(inline="always")
 def pair(places, count):
-    """(gamma, beta) or (mean, variance) of `count` channels."""
+    """Return (gamma, beta) or (mean, variance) of `count` channels."""
     return floats(places[0], count), floats(places[1], count)
 
 

@@ -19,7 +19,7 @@ KERNEL = {"fastmath": FAST, "nogil": True, "cache": True, "error_model": "numpy"
 
 @njit(inline="always")
 def activate(value, act):
-    """The activation of one number; hard swish is x ReLU6(x + 3) / 6 (arXiv:1905.02244)."""
+    """Return the activation of one number; hard swish is x ReLU6(x + 3) / 6 (arXiv:1905.02244)."""
     if act == RELU:
         return np.float32(0.0) if value < np.float32(0.0) else value
     if act == HARD_SWISH:
@@ -32,7 +32,7 @@ def activate(value, act):
 
 @njit(inline="always")
 def slope(value, act):
-    """The derivative of `activate` where it is given `value`."""
+    """Return the derivative of `activate` where it is given `value`."""
     if act == RELU:
         return np.float32(1.0) if value > np.float32(0.0) else np.float32(0.0)
     if act == HARD_SWISH:
@@ -44,7 +44,7 @@ def slope(value, act):
 
 @njit(inline="always")
 def channels_at_a_time(plane):
-    """How many channels to work on together, for planes of so many floats.
+    """Return how many channels to work on together, for planes of so many floats.
 
     A channel's planes lie far apart in memory, and on a text line they are short. Visiting a few channels of one image
     after the other makes runs of some kilobytes, which the processor fetches ahead.

@@ -51,7 +51,7 @@ def _scale_back(grad, gate, level, out):
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """[N, C, H, W] -> [N, C, H * W]."""
+    """Return [N, C, H, W] -> [N, C, H * W]."""
     return array.reshape(array.shape[0], array.shape[1], -1)
 
 

@@ -23,7 +23,7 @@ def _transpose(x, out):
 
 
 def _turned(x):
-    """[N, A, B] -> [N, B, A]."""
+    """Return [N, A, B] -> [N, B, A]."""
     out = empty([x.shape[0], x.shape[2], x.shape[1]])
     _transpose(view(x), writable(out))
     return out
