@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the whole pipeline is worth, beside RapidOCR's: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
+"""End-to-end benchmark, beside RapidOCR: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is wrong with a config's data: doctor.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
+"""Check a config's data: tools/doctor.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
 
 import sys
 from pathlib import Path

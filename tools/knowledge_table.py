@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What knowledge of addresses gains, costs and breaks: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
+"""Greedy decoding beside knowledge of addresses: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each slimming technique costs and saves: tools/slim_table.py -c configs/rec_slim.yml [--rows ...]"""
+"""The slim table, what each technique costs and saves: tools/slim_table.py -c configs/rec_slim.yml [--rows ...]"""
 
 import sys
 from pathlib import Path

@@ -46,7 +46,7 @@ from ppocr_slim.tasks.task import Task
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
 
-# Augmentations after which a row is as wide as before: every batch of a case has one shape, for all contenders.
+# Augmentations after which a line is as wide as before: every batch of a case has one shape, for all contenders.
 KEEP_WIDTH = ("perspective", "distort", "color", "blur", "noise", "erase")
 NEVER = 10**9  # steps
 SHARED_BATCHES = 4  # that the twin in another framework gets
@@ -118,7 +118,7 @@ class PausedPages(Paused, TrainingPages):
 
 
 class GatedBatches:
-    """What `fit` takes for its rows: batches of `rows`, each let through by the gate."""
+    """What `fit` takes for its lines: batches of `rows`, each let through by the gate."""
 
     def __init__(self, rows: Any, gate: Gate):
         self._rows, self._gate, self.digest = rows, gate, rows.digest

@@ -1,4 +1,4 @@
-"""What knowledge of addresses is worth: rows decoded in several ways, with what each gains, costs and breaks."""
+"""Comparison of decoders: greedy and with knowledge of addresses, what each gains, costs and breaks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ppocr_slim.text.ctc import Decode, greedy_decode
 from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES
 
 PACKAGES = ("onnxruntime", "numpy", "rapidfuzz")
-WARM_UP = 10  # rows whose times do not count: tables fill up
+WARM_UP = 10  # lines whose times do not count: tables fill up
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ WAYS = (
 def compare_ways(
     bundle: Path, samples: Sequence[Sample], command: str, precision: str = "auto", language: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, list[EvaluatedLine]]]:
-    """Decode every row in each of `WAYS`.
+    """Decode every line in each of `WAYS`.
 
-    A row's time is from pixels to text, one row at a time, the ways taking turns row by row.
+    A line's time is from pixels to text, one line at a time, the ways taking turns line by line.
 
     Args:
         language: the language model's file; None: the bundle's.
@@ -62,10 +62,10 @@ def compare_ways(
         The figures, ready for JSON and without any text, and each way's lines.
 
     Raises:
-        SlimError: the bundle is damaged or has no language model, or there is no row that can be read.
+        SlimError: the bundle is damaged or has no language model, or there is no line that can be read.
     """
     if not samples:
-        raise SlimError("there is nothing to compare: give at least one labelled row")
+        raise SlimError("there is nothing to compare: give at least one labelled line")
     recognizer = Recognizer.from_bundle(bundle, precision=precision)
     decoders = {name: open_bundle_decoder(name, bundle, language) for name in {way.decode for way in WAYS}}
     lines: dict[str, list[EvaluatedLine]] = {way.name: [] for way in WAYS}
@@ -96,7 +96,7 @@ def compare_ways(
         "map": PLACE_NAMES.stat().st_size,
     }
     if not network_ms:
-        raise SlimError(f"none of the {len(samples)} rows can be read: is the label file where its images are?")
+        raise SlimError(f"none of the {len(samples)} lines can be read: is the label file where its images are?")
     plain = lines[WAYS[0].name]
     first = WARM_UP if len(network_ms) > 2 * WARM_UP else 0
     return {
@@ -123,7 +123,7 @@ class _Recorder:
     """Decodes greedily, and keeps what it was given."""
 
     def __init__(self) -> None:
-        self.probabilities: np.ndarray | None = None  # of one row; None: it was blank
+        self.probabilities: np.ndarray | None = None  # of one line; None: it was blank
         self.ms = 0.0
 
     def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
@@ -145,7 +145,7 @@ def _decoded(decode: Decode, seen: _Recorder, recognizer: Recognizer, way: Way) 
 
 
 def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> dict[str, int]:
-    """Rows that are not as they were read plainly, those with fewer and with more errors, and numbers that changed."""
+    """Lines that are not as they were read plainly, those with fewer and with more errors, and numbers that changed."""
     pairs = list(zip(plain, lines))
     return {
         "changed": sum(one.reading != other.reading for one, other in pairs),

@@ -1,4 +1,4 @@
-"""What the whole pipeline is worth: found, turned, read, how fast and in how much memory, beside RapidOCR's."""
+"""The end-to-end benchmark: lines found, turned, read, time and memory, beside RapidOCR's."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class PipelineSettings:
     Attributes:
         pages: PaddleOCR's detection label file.
         det, cls, rec: bundles.
-        rows: a recognizer's label file, on which directions are told, too.
+        lines: a recognizer's label file, on which directions are told, too.
         only_rows: a recognizer's label file: only lines that say what a row of it says are read for the figures.
         lines: pages with so many true lines, from and to, are timed; None: all.
-        limit: at most so many pages and rows are scored; None: all. Those that are timed are taken from all.
+        limit: at most so many pages and lines are scored; None: all. Those that are timed are taken from all.
         rivals: of ("rapidocr",).
         rival_python: an interpreter that has them; None: this one.
     """
@@ -226,7 +226,7 @@ def _true_boxes(
     settings: PipelineSettings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: set[str] | None
 ) -> dict[str, Any]:
     """Return "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number
-    of lines; "direction": the classifier there and on rows, in FP32.
+    of lines; "direction": the classifier there and on lines, in FP32.
     """
     crops, texts, owners = [], [], []
     for page in pages:
@@ -238,7 +238,7 @@ def _true_boxes(
                 texts.append(text)
                 owners.append(page)
     if not crops:
-        raise SlimError("no line of the pages is left to be read: choose other rows (--only-rows)")
+        raise SlimError("no line of the pages is left to be read: choose other lines (--only-rows)")
     read = {}
     for precision, file in ((FP32, ONNX), (INT8_SIDE, INT8)):
         if file in bundles["rec"].sizes:

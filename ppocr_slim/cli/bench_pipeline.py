@@ -1,4 +1,4 @@
-"""What the whole pipeline is worth, beside RapidOCR's: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
+"""End-to-end benchmark, beside RapidOCR: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("--lines", default="8-12", help="pages of so many lines are timed (default: %(default)s)")
     parser.add_argument("--timed-pages", type=int, default=10, help="at most (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s; 0: no times")
-    parser.add_argument("--limit", type=int, help="at most so many pages and rows")
+    parser.add_argument("--limit", type=int, help="at most so many pages and lines")
     parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("output/pipeline"), help="OUT.json and OUT.md")
     options = parser.parse_args(argv)

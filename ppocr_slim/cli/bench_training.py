@@ -1,4 +1,4 @@
-"""How fast training is, against stock Paddle: tools/bench_training.py [--cases crnn_x05,shipped] [--rounds N]"""
+"""Training speed against stock Paddle: tools/bench_training.py [--cases crnn_x05,shipped] [--rounds N]"""
 
 from __future__ import annotations
 

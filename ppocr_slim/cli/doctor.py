@@ -1,4 +1,4 @@
-"""What is wrong with a config's data: doctor.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
+"""Check a config's data: tools/doctor.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from ppocr_slim.visualize.line_sheet import reading_sheet
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Score a network on labelled rows, a detector on labelled pages."
+        prog=prog, description="Score a network on labelled lines, a detector on labelled pages."
     )
     parser.add_argument("folder", type=Path, help="checkpoint folder or exported bundle")
     parser.add_argument("--data", type=Path, required=True, help="label file; of a detector one of pages with boxes")

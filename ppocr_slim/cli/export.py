@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         type=Path,
         help="label file of training samples: for onnx_int8 of a bundle or float network",
     )
-    parser.add_argument("--calibration-rows", type=int, default=64, help="rows taken of it (default 64)")
+    parser.add_argument("--calibration-rows", type=int, default=64, help="lines taken of it (default 64)")
     parser.add_argument(
         "--weight-bits", type=int, choices=WEIGHT_BITS, default=SAFE_BITS, help="8 needs VNNI (default 7)"
     )

@@ -1,4 +1,4 @@
-"""What knowledge of addresses gains, costs and breaks: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
+"""Greedy decoding beside knowledge of addresses: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ppocr_slim.visualize.line_sheet import reading_sheet
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Decode labelled rows greedily and with knowledge of addresses."
+        prog=prog, description="Decode labelled lines greedily and with knowledge of addresses."
     )
     parser.add_argument("bundle", type=Path, help="exported bundle with a language model")
     parser.add_argument("--data", type=Path, required=True, help="label file")
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md, e.g. docs/results/knowledge")
     parser.add_argument(
-        "--worse-sheet", type=Path, metavar="PNG", help="draw the rows that the address search made worse"
+        "--worse-sheet", type=Path, metavar="PNG", help="draw the lines that the address search made worse"
     )
     options = parser.parse_args(argv)
     samples, findings = read_label_file(options.data)
@@ -40,6 +40,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         print(f"wrote {write_decoding(options.out, figures)}")
     if options.worse_sheet:
         worse = made_worse(lines, WAYS[-1].name)
-        reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} rows that knowledge made worse")
+        reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} lines that knowledge made worse")
         print(f"wrote {options.worse_sheet}")
     return 0

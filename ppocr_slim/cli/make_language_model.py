@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=prog, description="Count which letters follow which, in labels and in made addresses."
     )
-    parser.add_argument("--labels", type=Path, nargs="*", default=[], help="label files, of training rows alone")
+    parser.add_argument("--labels", type=Path, nargs="*", default=[], help="label files, of training lines alone")
     parser.add_argument("--made", type=int, default=60_000, help="addresses to make (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of those (default %(default)s)")
     parser.add_argument("--order", type=int, default=5, help="letters that are looked at (default %(default)s)")

@@ -1,4 +1,4 @@
-"""Read images of cropped text rows: tools/predict_rec.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
+"""Read images of cropped text lines: tools/predict_rec.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ppocr_slim.runtime.recognizer import Recognizer
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Read images of cropped text rows.")
+    parser = argparse.ArgumentParser(prog=prog, description="Read images of cropped text lines.")
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it")
     add_bundle(parser)
     add_json(parser, "line")

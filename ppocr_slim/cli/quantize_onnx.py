@@ -1,4 +1,4 @@
-"""Make an INT8 file of a text row network: tools/quantize_onnx.py MODEL.onnx --out OUT.onnx --images FOLDER"""
+"""Make an INT8 file of a text line network: tools/quantize_onnx.py MODEL.onnx --out OUT.onnx --images FOLDER"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = argparse.ArgumentParser(prog=prog, description="Quantize an FP32 ONNX file after its training.")
     parser.add_argument("model", type=Path, help="FP32 file whose input is [N, 3, H, W] in -1 to 1, a recognizer's")
     parser.add_argument("--out", type=Path, required=True, help="INT8 file to write")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="rows it sees, or folders of them")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="lines it sees, or folders of them")
     parser.add_argument("--rows", type=int, default=64, help="number of images to use, evenly spaced (default 64)")
     parser.add_argument("--height", type=int, help="height of the input in pixels; default: the network's own")
     parser.add_argument(

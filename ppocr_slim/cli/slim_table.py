@@ -1,4 +1,4 @@
-"""What each slimming technique costs and saves: tools/slim_table.py -c configs/rec_slim.yml [--rows ...]"""
+"""The slim table, what each technique costs and saves: tools/slim_table.py -c configs/rec_slim.yml [--rows ...]"""
 
 from __future__ import annotations
 

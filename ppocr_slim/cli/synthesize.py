@@ -1,4 +1,4 @@
-"""Make handwritten Vietnamese address rows with their labels, for training a recognizer."""
+"""Make handwritten Vietnamese address lines with their labels, for training a recognizer."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--fonts", type=Path, help=f"font folder (default: {DEFAULT_FONTS}, if it is there)")
     parser.add_argument(
-        "--blank", type=float, default=0.0, help="share of rows with nothing written and an empty label"
+        "--blank", type=float, default=0.0, help="share of lines with nothing written and an empty label"
     )
     parser.add_argument(
         "--words",
         type=Path,
         metavar="LABEL_FILE",
-        help="glue the lines from words cut out of these real rows (a folder for each writer), not with fonts",
+        help="glue the lines from words cut out of these real lines (a folder for each writer), not with fonts",
     )
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of the first rows")
-    parser.add_argument("--real", type=Path, metavar="LABEL_FILE", help="real rows to set between them on the sheet")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of the first lines")
+    parser.add_argument("--real", type=Path, metavar="LABEL_FILE", help="real lines to set between them on the sheet")
     arguments = parser.parse_args(argv)
     if arguments.real and not arguments.sheet:
         raise SlimError("--real: is for the contact sheet; give --sheet too")

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         nargs="+",
         default=[],
         metavar="LABEL_FILE",
-        help="real rows to set between the written lines",
+        help="real lines to set between the written lines",
     )
     parser.add_argument(
         "--kinds", nargs="+", metavar="KIND", help=f"only these kinds of pages: {', '.join(PAGE_KINDS)}"

@@ -303,7 +303,7 @@ def _stages(config: Config) -> list[Path]:
 
 
 def images_per_s(folder: Path) -> float | None:
-    """Return the speed of a stage's training without its first records, by the median; None where its log does not say."""
+    """Return the median speed of a stage's training, its first records left out; None where its log does not say."""
     try:
         speeds = [record["images_per_s"] for record in read_log(folder) if "images_per_s" in record]
     except SlimError:

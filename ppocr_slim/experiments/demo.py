@@ -1,4 +1,4 @@
-"""The main job from nothing, small: make rows, fine-tune the shipped recognizer on them, export it, read with it."""
+"""The main job from nothing, small: make lines, fine-tune the shipped recognizer on them, export it, read with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICTURE_ROWS = 16
 
 
 def run_demo(data: Path, output: Path) -> str:
-    """Run the demo with its rows in `data` and its run in `output`.
+    """Run the demo with its lines in `data` and its run in `output`.
 
     What an earlier run made is used again.
 
@@ -49,7 +49,7 @@ def run_demo(data: Path, output: Path) -> str:
     images = [load_image(sample.path) for sample in samples[:40]]
     milliseconds = {name: _median_ms(recognizer, images) for name, recognizer in recognizers.items()}
     picture = output / "readings.png"
-    reading_sheet(results["fine-tuned"].lines[:PICTURE_ROWS], picture, "Rows made by the demo, and what was read")
+    reading_sheet(results["fine-tuned"].lines[:PICTURE_ROWS], picture, "Lines made by the demo, and what was read")
     return _table(columns, results, milliseconds) + f"\nlines and what was read: {picture}"
 
 
@@ -66,7 +66,7 @@ def _run(arguments: list) -> None:
 
 
 def _median_ms(recognizer: Recognizer, images: list[np.ndarray]) -> float:
-    """Return the median time of reading one row, after a few to warm up."""
+    """Return the median time of reading one line, after a few to warm up."""
     times = []
     for image in images[:3] + images:
         start = time.perf_counter()
@@ -83,7 +83,7 @@ def _table(columns, results, milliseconds) -> str:
         return row(name, [pattern.format(value(results[key])) for key in columns])
 
     scores = [
-        ("CER on made rows", "{:.4f}", lambda e: e.scores.cer),
+        ("CER on synthetic lines", "{:.4f}", lambda e: e.scores.cer),
         ("lines read exactly", "{:.1%}", lambda e: e.scores.line_accuracy),
     ]
     lines = [row("", list(columns))]

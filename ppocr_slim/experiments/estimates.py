@@ -1,4 +1,4 @@
-"""What an ablation would do and how long that takes, before any of it is done."""
+"""Estimates of an ablation: what it would do and how long that takes, before any of it is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where runs are executed: processes on this machine, or a Ray cluster. Whoever schedules sees three methods."""
+"""Executors of runs: processes on this machine, or a Ray cluster. Whoever schedules sees three methods."""
 
 from __future__ import annotations
 

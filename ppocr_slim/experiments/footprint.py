@@ -1,4 +1,4 @@
-"""What a trained stage weighs, and how long it takes: parameters, multiply-adds, bytes and ms of its ONNX file."""
+"""The footprint of a trained stage: parameters, multiply-adds, bytes and ms of its ONNX file."""
 
 from __future__ import annotations
 

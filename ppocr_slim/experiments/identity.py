@@ -1,4 +1,4 @@
-"""What a run's results depend on, as digests: its config, its data, and the code that trains."""
+"""The identity of a run, as digests of what its results depend on: config, data, and the code that trains."""
 
 from __future__ import annotations
 

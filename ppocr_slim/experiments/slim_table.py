@@ -1,4 +1,4 @@
-"""What each slimming technique costs and saves: one config's recipe with some of its steps taken out, side by side.
+"""The slim table: one config's recipe with some of its techniques taken out, side by side.
 
 Every row trains for the same epochs at the same rates on the same data from the same seed: a stage whose technique a
 row does without is a plain training of the same length. Leading stages that two rows have in common are trained once.
@@ -367,7 +367,7 @@ def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], si
 
 
 def typical_line(samples: Sequence[Sample], height: int) -> np.ndarray:
-    """Return the row whose width is the median of all, as a network of this height gets it: [1, 3, height, W] float32."""
+    """Return the line of median width as a network of this height gets it: [1, 3, height, W] float32."""
     rows = []
     for sample in samples:
         try:

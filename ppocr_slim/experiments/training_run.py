@@ -34,12 +34,12 @@ def collect(
         run: the run's folder, with config.yml and, in the folder of its last training stage, log.jsonl.
         command: what was run.
         evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
-        other_evaluation: the same rows with another engine: how many texts differ is counted.
-        predictions: what `tools/predict_rec.py --json` printed for the rows, for the time a row.
+        other_evaluation: the same lines with another engine: how many texts differ is counted.
+        predictions: what `tools/predict_rec.py --json` printed for the lines, for the time a line.
         commit: what the run was made from; by default the working tree's.
 
     Raises:
-        SlimError: a file is missing or has no such figures, the two evaluations are of different rows, or there
+        SlimError: a file is missing or has no such figures, the two evaluations are of different lines, or there
             are too few predictions.
     """
     try:
@@ -79,7 +79,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """Steps, rows seen and minutes of training. A log that does not count rows is taken to have had full batches."""
+    """Steps, lines seen and minutes of training. A log that does not count lines is taken to have had full batches."""
     batch = config.train.batch_size * config.run.processes
     step, images, seconds = 0, 0, 0.0
     for record in records:
@@ -95,7 +95,7 @@ def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any
 def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> dict[str, Any]:
     pairs = list(zip(scored["lines"], other["lines"]))
     if len(scored["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
-        raise SlimError(f"{evaluation} and {other_evaluation} are of different rows: evaluate both on one label file")
+        raise SlimError(f"{evaluation} and {other_evaluation} are of different lines: evaluate both on one label file")
     differing = sum(a["reading"] != b["reading"] for a, b in pairs)
     return {"texts that differ between backends": differing, "rows compared": len(pairs)}
 
@@ -103,6 +103,6 @@ def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluatio
 def _times(rows: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any]:
     times = [row["ms"] for row in rows if "ms" in row][WARM_UP_ROWS:]
     if not times:
-        raise SlimError(f"{predictions} has no more than {WARM_UP_ROWS} rows that were read: the first ones warm up")
+        raise SlimError(f"{predictions} has no more than {WARM_UP_ROWS} lines that were read: the first ones warm up")
     median, high = np.percentile(times, [50, 95]).round(1).tolist()
     return {"median ms a row": median, "95th percentile, ms": high}

@@ -1,4 +1,4 @@
-"""What plots of results have in common: their style, and labels that cover nothing."""
+"""The style that plots of results share, and labels that cover nothing."""
 
 from __future__ import annotations
 

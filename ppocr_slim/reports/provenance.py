@@ -1,4 +1,4 @@
-"""What figures were made from and on: commit, machine, versions."""
+"""Provenance of measurements: command, commit, machine, versions."""
 
 from __future__ import annotations
 
