@@ -299,7 +299,7 @@ def test_real_lines_give_their_ink_and_their_text(tmp_path):
     mark = real_line_mark(lines[0], 30.0, 80.0, 10.0, 400.0)
     assert mark.x == 30 and 28 <= mark.mask.shape[0] <= 36
     assert real_line_mark(lines[0], 30.0, 80.0, 10.0, 20.0) is None  # no room
-    pages = PageGenerator(PageOptions(kinds={"letter": 1.0}, real=1.0, clutter=0), rows=[tmp_path / "rows.txt"])
+    pages = PageGenerator(PageOptions(kinds={"letter": 1.0}, real=1.0, clutter=0), real_lines=[tmp_path / "rows.txt"])
     sheet = pages.draw_sheet(800, np.random.default_rng(1))
     assert "Hà Nội 12" in [line.text for line in sheet.lines]
 
@@ -311,7 +311,7 @@ def test_bad_arguments_are_one_clear_error(tmp_path, monkeypatch):
     for out, count, recipe, said in (
         ("made", 0, PageRecipe(1, PLAIN), "count 0: is too small; give 1 or more"),
         ("made", 1, PageRecipe(-1, PLAIN), "seed -1: is too small; give 0 or more"),
-        ("made", 1, PageRecipe(1, PLAIN, rows=(Path("gone.txt"),)), "gone.txt: cannot be read"),
+        ("made", 1, PageRecipe(1, PLAIN, real_lines=(Path("gone.txt"),)), "gone.txt: cannot be read"),
         ("made", 1, PageRecipe(1, PLAIN, Path("gone")), "gone: no such font folder"),
         (".", 1, PageRecipe(1, PLAIN), "holds something that this tool did not make"),
     ):

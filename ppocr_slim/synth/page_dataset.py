@@ -16,12 +16,12 @@ from ppocr_slim.synth.pages import PageGenerator, PageOptions, draw_boxes, label
 
 @dataclass(frozen=True)
 class PageRecipe:
-    """Arguments of a data set of pages; `rows` are label files of real lines to set between the synthetic ones."""
+    """Arguments of a data set of pages; `real_lines` are label files of lines to set between the synthetic ones."""
 
     seed: int
     options: PageOptions
     fonts: Path | None = None
-    rows: tuple[Path, ...] = ()
+    real_lines: tuple[Path, ...] = ()
 
     marker: ClassVar[str] = "pages.json"
     unit: ClassVar[str] = "page"
@@ -29,7 +29,7 @@ class PageRecipe:
 
     def page_generator(self) -> PageGenerator:
         """Return the generator of the data set's pages."""
-        return PageGenerator(self.options, self.fonts, self.rows)
+        return PageGenerator(self.options, self.fonts, self.real_lines)
 
     def image_generator(self) -> GenerateImage:
         """Load what all pages share; see `DatasetRecipe`."""
@@ -51,7 +51,7 @@ class PageRecipe:
             "options": asdict(self.options),
             "fonts": family_versions(self.fonts) if self.fonts else {},
             "print": printed_versions(self.fonts) if self.fonts else {},
-            "rows": [str(path) for path in self.rows],
+            "rows": [str(path) for path in self.real_lines],
         }
 
 

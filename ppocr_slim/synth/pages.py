@@ -94,14 +94,14 @@ class PageGenerator:
     """Generator of pages; it holds what all of them share: places, alphabets, typefaces, the list of real lines."""
 
     def __init__(
-        self, options: PageOptions | None = None, fonts: Path | None = None, rows: Sequence[Path] = ()
+        self, options: PageOptions | None = None, fonts: Path | None = None, real_lines: Sequence[Path] = ()
     ) -> None:
         """Load what all pages share.
 
         Args:
             options: the mixture; without it, the default one.
             fonts: folder of fetched font families; without it, built-in strokes and DejaVu are used.
-            rows: label files of real lines to set between the synthetic ones.
+            real_lines: label files of real lines to set between the synthetic ones.
 
         Raises:
             SlimError: a font or a label file cannot be used.
@@ -110,7 +110,7 @@ class PageGenerator:
         self.phrases = Phrases()
         self.alphabets = load_alphabets(fonts)
         self.faces = load_faces(printed_families(fonts)) if fonts is not None else []
-        self.real_lines = read_real_lines(rows)
+        self.real_lines = read_real_lines(real_lines)
 
     def generate(self, seed: int, split: int, index: int) -> Page:
         """Generate page `index` of a split, a pure function of the three numbers and the generator's arguments."""

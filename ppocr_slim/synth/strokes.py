@@ -83,7 +83,7 @@ class HersheyAlphabet:
         self._font.load_default_font(name)
         self._glyphs: dict[str, Glyph] = {}
         self._baseline, self._unit = 9.0, 1.0
-        self._unit = _effective_x_height(*(-_top(self._base_strokes(letter)[1]) for letter in "xH"))
+        self._unit = _effective_x_height(*(-_top(self._base_strokes(character)[1]) for character in "xH"))
 
     def glyph(self, character: str) -> Glyph:
         """Return the strokes of one NFC character; see `Alphabet`."""
@@ -91,11 +91,11 @@ class HersheyAlphabet:
             self._glyphs[character] = self._compose(character)
         return self._glyphs[character]
 
-    def _base_strokes(self, letter: str) -> tuple[float, list[Polyline]]:
+    def _base_strokes(self, character: str) -> tuple[float, list[Polyline]]:
         """Return the advance and the strokes of an ASCII character."""
-        found = list(self._font.glyphs_for_text(letter)) if letter.isascii() else []
+        found = list(self._font.glyphs_for_text(character)) if character.isascii() else []
         if not found:
-            raise SlimError(f"{self.name}: cannot write {letter!r}; leave it out of the text")
+            raise SlimError(f"{self.name}: cannot write {character!r}; leave it out of the text")
         shift = np.array([found[0].left_offset, self._baseline])
         lines = [(np.array(stroke, np.float32) - shift) / self._unit for stroke in found[0].strokes if stroke]
         return found[0].char_width / self._unit, [_resample(line) for line in lines]
@@ -183,7 +183,7 @@ class OutlineAlphabet:
         self._vietnamese = _open_font(vietnamese, self.SIZE) if vietnamese is not None else self._latin
         self._missing = {id(font): _raster(font, "\U000f0000")[0] for font in (self._latin, self._vietnamese)}
         self._glyphs: dict[str, Glyph] = {}
-        small, capital = (-float(self._latin.getbbox(letter, anchor="ls")[1]) for letter in "xH")
+        small, capital = (-float(self._latin.getbbox(character, anchor="ls")[1]) for character in "xH")
         self._unit = _effective_x_height(small, capital)
 
     def glyph(self, character: str) -> Glyph:
