@@ -44,7 +44,7 @@ _HAMLETS = (
     ("Khối", 1), ("Kdc", 0.4), ("Số", 1),
 )  # fmt: skip
 _NUMBERED_HAMLETS = frozenset(("Tổ", "Khu", "Khu Phố", "Kp", "Tdp", "Tổ Dân Phố", "Khóm", "Đội", "Cụm", "Khối", "Số"))
-# What stands before a name, by its kind in the table; mostly nothing, as people know the kind.
+# Prefixes of a name with their weights, by its kind in the table; mostly none, as people know the kind.
 _WARD_KINDS = {
     "Phường": (("", 60), ("Phường ", 30), ("P ", 10)),
     "Thị trấn": (("Thị Trấn ", 60), ("", 22), ("Tt ", 18)),
@@ -119,6 +119,9 @@ def load_places(all_letters: bool = False) -> list[Place]:
     Args:
         all_letters: include the wards whose names have characters that no label has.
 
+    Returns:
+        The wards, by their code.
+
     Raises:
         SlimError: the package or its table is missing.
     """
@@ -169,7 +172,7 @@ class AddressBook:
         self._syllables = sorted({word for name in self._names for word in name.split()})
 
     def draw(self, rng: np.random.Generator) -> Address:
-        """Draw an address of 6 to 68 characters."""
+        """Return an address of 6 to 68 characters, drawn at random."""
         while True:
             place = self.places[int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))]
             parts = [

@@ -77,6 +77,9 @@ def draw_camera(sheet: Sheet, longer: int, limits: CameraLimits, rng: np.random.
         longer: pixels of the photograph's longer side.
         limits: of its defects.
         rng: random generator.
+
+    Returns:
+        The camera, from which the photograph follows.
     """
     width, height = float(sheet.width), float(sheet.height)
     seed = int(rng.integers(2**31))

@@ -70,7 +70,7 @@ class GluedLineGenerator:
         self.cut_lines = CutLines(words)
 
     def generate(self, seed: int, split: int, index: int) -> tuple[np.ndarray, str, int]:
-        """Generate line `index` of a split, as `LineGenerator.generate` does."""
+        """Return line `index` of a split, its label and the quality of its JPEG, as `LineGenerator.generate` does."""
         rng = np.random.default_rng([seed, split, index])
         return *self.cut_lines.draw(rng), int(rng.integers(85, 98))  # its words have been JPEGs before
 
@@ -102,7 +102,7 @@ class LineRecipe:
             )
 
     def image_generator(self) -> GenerateImage:
-        """Load what all lines share; see `DatasetRecipe`."""
+        """Return the generator of the data set's images; see `DatasetRecipe`."""
         if self.words:
             generate = GluedLineGenerator(self.words).generate
         else:

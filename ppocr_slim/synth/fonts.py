@@ -94,6 +94,9 @@ class Fetched:
 def fetch_families(fonts: Path) -> Fetched:
     """Fetch all of `FAMILIES` and `PRINT_FAMILIES` that `fonts` lacks; skip those that cannot be fetched.
 
+    Returns:
+        What became of each family.
+
     Raises:
         SlimError: the folder cannot be made.
     """

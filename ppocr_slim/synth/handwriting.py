@@ -61,6 +61,9 @@ def draw_writer(rng: np.random.Generator, alphabets: Sequence[Alphabet]) -> Writ
     Args:
         rng: random generator, on which alone the writer depends.
         alphabets: from which the hand is mixed, by their weights.
+
+    Returns:
+        The writer.
     """
     weights = np.cumsum([alphabet.weight for alphabet in alphabets])
     alphabet, other = (alphabets[at] for at in np.searchsorted(weights, rng.random(2) * weights[-1], "right"))
@@ -218,7 +221,7 @@ class _InkBuilder:
         self.stroke_letter = np.repeat(np.arange(len(glyphs)), [len(glyph.lengths) for glyph in glyphs])
 
     def ink(self) -> Ink:
-        """Deform and place the points; return the ink in pixels."""
+        """Return the ink in pixels, after deforming and placing the points."""
         writer, rng = self.writer, self.rng
         if not len(self.points):
             return Ink(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0))

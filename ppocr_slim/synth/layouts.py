@@ -324,7 +324,7 @@ def _small_print(draft: Draft) -> None:
 
 
 def form(draft: Draft) -> None:
-    """Draw a printed form that somebody filled in."""
+    """Draw a printed form, filled in by hand or by machine."""
     rng, em = draft.rng, draft.em
     pitch = em * (rng.uniform(1.7, 2.7) if draft.machine_filled else rng.uniform(2.2, 3.1) * max(1.0, draft.hand))
     leader = choose(("dots", "dots", "rule", "box", "none"), rng)
@@ -597,7 +597,7 @@ def receipt(draft: Draft) -> None:
 
 
 def note(draft: Draft) -> None:
-    """Draw a few lines that somebody jotted down, large and small, level or not."""
+    """Draw a few jotted lines, large and small, level or not."""
     rng = draft.rng
     y = draft.margin
     for _ in range(int(rng.integers(1, 9))):
@@ -685,7 +685,7 @@ PAGE_KINDS: dict[str, PageKind] = {
 
 
 def draw_paper(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw paper without anything on it, [height, width, 3] uint8: its tone, fibres, a slight unevenness."""
+    """Return paper without anything on it, [height, width, 3] uint8: its tone, fibres, a slight unevenness."""
     tones = ((246, 247, 247), (232, 234, 234), (222, 212, 204), (208, 222, 230), (226, 233, 222), (220, 214, 236))
     chance = rng.random()
     tone = np.array(tones[int(rng.integers(2)) if chance < 0.65 else int(rng.integers(2, len(tones)))], np.float64)

@@ -32,7 +32,7 @@ class PageRecipe:
         return PageGenerator(self.options, self.fonts, self.real_lines)
 
     def image_generator(self) -> GenerateImage:
-        """Load what all pages share; see `DatasetRecipe`."""
+        """Return the generator of the data set's images; see `DatasetRecipe`."""
         generator = self.page_generator()
 
         def generate_image(split: int, index: int) -> LabelledImage:

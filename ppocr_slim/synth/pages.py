@@ -113,7 +113,7 @@ class PageGenerator:
         self.real_lines = read_real_lines(real_lines)
 
     def generate(self, seed: int, split: int, index: int) -> Page:
-        """Generate page `index` of a split, a pure function of the three numbers and the generator's arguments."""
+        """Return page `index` of a split, a pure function of the three numbers and the generator's arguments."""
         rng = np.random.default_rng([seed, split, index])
         options = self.options
         longer = int(rng.integers(options.longer_side[0], options.longer_side[1] + 1))
@@ -158,7 +158,7 @@ class PageGenerator:
         return sheet
 
     def draw_face(self, kind: str, rng: np.random.Generator) -> Face:
-        """Draw a typeface for a kind of page; monospaced ones print receipts alone."""
+        """Return a typeface for a kind of page, drawn at random; monospaced ones print receipts alone."""
         fetched = [face for face in self.faces if kind == "receipt" or face.family not in MONOSPACED]
         # twice each where they are alone, so that the generator goes on as it did before there were others
         built_in = BUILT_IN_FACES if fetched else [face for face in BUILT_IN_FACES for _ in range(2)]

@@ -82,16 +82,16 @@ class Phrases:
         self._book = AddressBook()
 
     def address(self, rng: np.random.Generator) -> str:
-        """Draw an address as people write it, of 6 to about 70 characters."""
+        """Return an address as people write it, of 6 to about 70 characters."""
         return as_written(self._book.draw(rng), rng)
 
     def place(self, rng: np.random.Generator) -> str:
-        """Draw one or two parts of an address."""
+        """Return one or two parts of an address."""
         parts = self._book.draw(rng).parts
         return " ".join(parts[-int(rng.integers(1, 3)) :])
 
     def running(self, rng: np.random.Generator, words: int) -> list[str]:
-        """Draw sentences; return their words, at least `words` of them."""
+        """Return the words of sentences, at least `words` of them."""
         text: list[str] = []
         while len(text) < words:
             clauses = [choose(_CLAUSES, rng) for _ in range(int(rng.integers(1, 4)))]
@@ -101,41 +101,41 @@ class Phrases:
 
 
 def choose(choices: Sequence[str], rng: np.random.Generator) -> str:
-    """Draw one of the choices."""
+    """Return one of the choices, drawn evenly."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def name(rng: np.random.Generator) -> str:
-    """Draw a person's name, now and then in capitals."""
+    """Return a person's name, now and then in capitals."""
     text = f"{choose(_FAMILIES, rng)} {choose(_MIDDLES, rng)} {choose(_GIVEN, rng)}"
     return text.upper() if rng.random() < 0.12 else text
 
 
 def digits(rng: np.random.Generator, count: int) -> str:
-    """Draw a number of `count` digits."""
+    """Return a number of `count` digits."""
     return "".join(str(digit) for digit in rng.integers(0, 10, count))
 
 
 def date(rng: np.random.Generator) -> str:
-    """Draw a date."""
+    """Return a date."""
     separator = choose("//-.", rng)
     day, month, year = int(rng.integers(1, 29)), int(rng.integers(1, 13)), int(rng.integers(1940, 2025))
     return separator.join((f"{day:02d}", f"{month:02d}", str(year)))
 
 
 def phone(rng: np.random.Generator) -> str:
-    """Draw a telephone number."""
+    """Return a telephone number."""
     number = f"0{digits(rng, 9)}"
     return number if rng.random() < 0.6 else f"{number[:4]} {number[4:7]} {number[7:]}"
 
 
 def price(rng: np.random.Generator) -> str:
-    """Draw a price."""
+    """Return a price."""
     return f"{int(rng.integers(1, 900))}.{'000' if rng.random() < 0.8 else '500'}"
 
 
 def short(rng: np.random.Generator) -> str:
-    """Draw the content of a short field: a name, a date, a number, a word or two."""
+    """Return the content of a short field: a name, a date, a number, a word or two."""
     kind = int(rng.integers(7))
     if kind < 2:
         return name(rng)
