@@ -1,4 +1,4 @@
-"""Text rows that the tests draw for themselves."""
+"""Printed text lines that the tests draw for themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # 
 
 
 def draw_row(text: str, height: int = 48, ink: int = 30, paper: int = 215, width: int = 0) -> np.ndarray:
-    """A printed row of `text`: [height, W, 3] uint8 BGR, W at least `width`."""
+    """Return a printed line of `text`, [height, W, 3] uint8 BGR with W at least `width`."""
     font = ImageFont.truetype(str(FONT), round(height * 0.55))
     width = max(width, round(font.getlength(text)) + height)
     image = Image.new("L", (width, height), paper)
@@ -22,7 +22,7 @@ def draw_row(text: str, height: int = 48, ink: int = 30, paper: int = 215, width
 
 
 def write_rows(folder: Path, texts: Sequence[str], name: str = "train.txt", width: int = 0) -> Path:
-    """Rows as PNG files and their label file; gives the label file."""
+    """Write printed lines as PNG files with their label file; return the label file."""
     images = folder / "images" / Path(name).stem
     images.mkdir(parents=True, exist_ok=True)
     lines = []

@@ -9,7 +9,7 @@ from ppocr_slim.models.state import model_state
 
 
 def run_backward(function, layers, x, *others):
-    """Output, gradients of the inputs and parameters, running statistics; the output's gradient is random."""
+    """Return the output, gradients of inputs and parameters, running statistics; the output's gradient is random."""
     inputs = [tensor.clone() for tensor in (x, *others)]
     for tensor in inputs:
         tensor.stop_gradient = False

@@ -1,4 +1,4 @@
-"""Outlines of text on pages, for the tests of detection."""
+"""Quadrilaterals of text on pages, for the tests of detection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> np.ndarray:
-    """Corners [4, 2] float32 clockwise from the top left, turned clockwise around the centre."""
+    """Return corners [4, 2] float32 clockwise from the top left, rotated clockwise around the centre."""
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
     return (turned(corners, degrees) + [x + width / 2, y + height / 2]).astype(np.float32)
 
 
 def turned(points: np.ndarray, degrees: float) -> np.ndarray:
-    """[P, 2] turned clockwise, as one sees it, around (0, 0)."""
+    """Return points [P, 2] rotated clockwise, as one sees it, around (0, 0)."""
     angle = math.radians(degrees)
     return points @ np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
@@ -22,9 +22,9 @@ def turned(points: np.ndarray, degrees: float) -> np.ndarray:
 def page_of_lines(
     lines: int, size: int, degrees: float = 0.0, height: float = 0.7, columns: int = 2
 ) -> list[np.ndarray]:
-    """A page's lines in reading order, evenly spread over a square of `size` pixels, the page turned as a whole.
+    """Return a page's lines in reading order, evenly spaced in a square of `size` pixels, the page rotated as a whole.
 
-    `height` is that of a line as a share of the distance from line to line.
+    `height` is that of a line as a fraction of the distance from line to line.
     """
     rows = math.ceil(lines / columns)
     pitch, room = 0.8 * size / rows, 0.8 * size / columns
@@ -38,7 +38,7 @@ def page_of_lines(
 
 
 def iou_of_quads(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two convex polygons, by rules of their own: clipping one by each side of the other (Sutherland, Hodgman)."""
+    """Return the IoU of two convex polygons, by clipping one by each side of the other (Sutherland and Hodgman)."""
     part = [np.asarray(p, float) for p in a]
     for start, end in zip(np.asarray(b, float), np.roll(np.asarray(b, float), -1, axis=0)):
         side = [(end - start)[0] * (p - start)[1] - (end - start)[1] * (p - start)[0] for p in part]
@@ -56,6 +56,6 @@ def iou_of_quads(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def shoelace(points: np.ndarray) -> float:
-    """Area of a polygon [P, 2]."""
+    """Return the area of a polygon [P, 2]."""
     x, y = np.asarray(points, float).T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

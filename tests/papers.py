@@ -21,33 +21,41 @@ HEIGHT = 48  # pixels of a strip
 
 
 def strip(letter: str, width: int = 300, band: int = 100) -> np.ndarray:
-    """A row on grey paper [48, width, 3], with a darker band of that many grey levels along its lower edge: the fake
-    networks read the letter from the paper's grey, and see by the band how the row stands.
+    """Return a line on grey paper [48, width, 3], with a darker band along its lower edge.
+
+    The fake networks read the character from the paper's grey, and see by the band how the line is turned.
+
+    Args:
+        letter: one of a to h.
+        width: of the line.
+        band: grey levels by which the band is darker.
     """
     paper = 110 + 10 * "abcdefgh".index(letter)
-    row = draw_row("nnn", HEIGHT, ink=0, paper=paper)[:, :width]
-    row = np.hstack([row, np.full((HEIGHT, width - row.shape[1], 3), paper, np.uint8)])
-    row[-12:] = paper - band
-    return row
+    line = draw_row("nnn", HEIGHT, ink=0, paper=paper)[:, :width]
+    line = np.hstack([line, np.full((HEIGHT, width - line.shape[1], 3), paper, np.uint8)])
+    line[-12:] = paper - band
+    return line
 
 
 def page_with(strips: Sequence[tuple[int, int, np.ndarray]], height: int = 1400, width: int = 900) -> np.ndarray:
-    """White paper [height, width, 3] with strips whose top left corners are at (x, y)."""
+    """Return white paper [height, width, 3] with strips whose top left corners are at (x, y)."""
     page = np.full((height, width, 3), 255, np.uint8)
-    for x, y, row in strips:
-        page[y : y + len(row), x : x + row.shape[1]] = row
+    for x, y, line in strips:
+        page[y : y + len(line), x : x + line.shape[1]] = line
     return page
 
 
 def finds_grey(x: np.ndarray) -> np.ndarray:
-    """A fake detector [N, 3, H, W] -> [N, 1, H, W]: what is darker than white paper is text."""
+    """Detect, as a fake network [N, 3, H, W] -> [N, 1, H, W], what is darker than white paper as text."""
     grey = x[:, :1] * PAGE_STD[0] + PAGE_MEAN[0]
     return np.where(grey < 0.85, np.float32(0.9), np.float32(0.1))
 
 
 def sees_the_band(x: np.ndarray) -> np.ndarray:
-    """A fake direction classifier [N, 3, H, W] -> [N, 2]: a strip with its band of 100 levels above is upside down with
-    a probability of about 0.95, with one of 40 levels of about 0.7.
+    """Classify directions as a fake network [N, 3, H, W] -> [N, 2].
+
+    A strip with its band of 100 levels above is upside down with a probability of about 0.95, with one of 40 levels of
+    about 0.7.
     """
     below, above = (x[:, 0, rows, 4:20].mean(axis=(1, 2)) for rows in (slice(-9, -4), slice(4, 9)))
     darker_above = below - above  # 1 is 127.5 levels
@@ -56,34 +64,36 @@ def sees_the_band(x: np.ndarray) -> np.ndarray:
 
 
 def reads_the_grey(x: np.ndarray) -> np.ndarray:
-    """A fake recognizer [N, 3, H, W] -> [N, W / 4, K]: the letter of the paper's grey, and "?" where the row is upside
-    down.
+    """Recognize, as a fake network [N, 3, H, W] -> [N, W / 4, K], the character of the paper's grey.
+
+    Where the line is upside down, "?" follows.
     """
     probabilities = np.full((len(x), x.shape[3] // 4, len(CLASSES)), 0.01, np.float32)
     probabilities[:, :, 0] = 0.9
     levels = (x[:, 0, x.shape[2] // 2, 6] + 1) * 127.5
     letters = np.clip(np.rint((levels - 110) / 10).astype(int), 0, 7) + 1
     upside_down = x[:, 0, 4:9, 6].mean(axis=1) < x[:, 0, -9:-4, 6].mean(axis=1)
-    for row, letter, wrong in zip(probabilities, letters, upside_down):
-        row[1, 0], row[1, letter] = 0.05, 0.8
+    for line, letter, wrong in zip(probabilities, letters, upside_down):
+        line[1, 0], line[1, letter] = 0.05, 0.8
         if wrong:
-            row[3, 0], row[3, CLASSES.index("?")] = 0.05, 0.8
+            line[3, 0], line[3, CLASSES.index("?")] = 0.05, 0.8
     return probabilities
 
 
 def fake_detector(**settings) -> Detector:
-    """Its boxes are what it marks, not grown."""
+    """Return a detector whose boxes are what the fake network marks, not grown."""
     return Detector(finds_grey, DetSpec(960, BoxSettings(**{"unclip_ratio": 0, **settings})))
 
 
 def fake_pipeline(direction: bool = True, **settings) -> Pipeline:
+    """Return a pipeline of the fake networks, with or without the direction classifier."""
     classifier = DirectionClassifier(sees_the_band, ClsSpec())
     recognizer = Recognizer(reads_the_grey, RecSpec(HEIGHT, CLASSES))
     return Pipeline(recognizer, fake_detector(), classifier if direction else None, **settings)
 
 
 def pdf(pages: Sequence[bytes], extra: bytes = b"", trailer: bytes = b"") -> bytes:
-    """A PDF document of page dictionaries' contents; `extra` goes into the page tree, `trailer` into the trailer.
+    """Return a PDF of page dictionaries' contents; `extra` goes into the page tree, `trailer` into the trailer.
 
     What a page names as `/Contents n 0 R` is not there, and need not be.
     """
@@ -97,7 +107,7 @@ def pdf(pages: Sequence[bytes], extra: bytes = b"", trailer: bytes = b"") -> byt
 
 
 def pdf_with_marks(sizes: Sequence[tuple[float, float]]) -> bytes:
-    """A document with a page of each (width, height) in points; in its top left corner a red square of 20 points."""
+    """Return a PDF with a page of each (width, height) in points, with a red square of 20 points at the top left."""
     count = len(sizes)
     kids = b" ".join(b"%d 0 R" % (3 + 2 * number) for number in range(count))
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [%s] /Count %d >>" % (kids, count)]
@@ -120,6 +130,7 @@ def _document(objects: list[bytes], trailer: bytes = b"") -> bytes:
 
 
 def write(path: Path, content: bytes) -> Path:
+    """Write a file, with its folders; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path

@@ -239,7 +239,7 @@ def test_squeeze_and_excitation_is_paddles():
 
 
 def test_time_steps_are_paddles():
-    """Lost otherwise: the columns of a row would reach the LSTM in disorder."""
+    """Lost otherwise: the columns of a line would reach the LSTM in disorder."""
     layer, results = TimeSteps(), []
     for use in (True, False):
         with accelerated(layer) if use else nullcontext():

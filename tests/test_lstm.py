@@ -23,7 +23,7 @@ def test_paddle_brings_mkl():
 
 
 def outputs_and_gradients(layer, run, data, targets):
-    """y, h, c and the gradients of x and every weight, of one run of `layer` in the way of `run`."""
+    """Return y, h, c and the gradients of x and every weight, of one call of `run` on behalf of `layer`."""
     x = paddle.to_tensor(data, stop_gradient=False)
     y, (h, c) = run(x)
     sum((result * paddle.to_tensor(target)).sum() for result, target in zip((y, h, c), targets)).backward()
@@ -129,7 +129,7 @@ def test_only_asked_for_gradients():
 
 
 def test_results_of_one_pass_stay_when_another_begins():
-    """Lost otherwise: two passes before one backward pass, as in accumulation or two views of a row, would mix."""
+    """Lost otherwise: two passes before one backward pass, as in accumulation or two views of a line, would mix."""
     layer = nn.LSTM(3, 4, 2, direction="bidirect")
     data = [paddle.randn([2, 5, 3]), paddle.randn([2, 5, 3])]
     expected = []

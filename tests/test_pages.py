@@ -1,4 +1,4 @@
-"""Made pages: their boxes, their camera, the data set on disk."""
+"""Synthetic pages: their boxes, their camera, the data set on disk."""
 
 from __future__ import annotations
 
@@ -17,31 +17,20 @@ from drawing import draw_row
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
 from ppocr_slim.synth.clutter import bar_code, logo, scribble, square_code
+from ppocr_slim.synth.faces import BUILT_IN_FACES, Face, load_faces, print_width, printed_mark
 from ppocr_slim.synth.layouts import PAGE_KINDS
-from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
-from ppocr_slim.synth.pages import IGNORED, Box, PageMaker, PageOptions, _upright_first, boxes_of, label_line
-from ppocr_slim.synth.sheets import (
-    BUILT_IN_FACES,
-    Face,
-    Mark,
-    Row,
-    Sheet,
-    ink_quad,
-    load_faces,
-    print_width,
-    printed,
-    read_rows,
-    row_ink,
-    row_mark,
-)
+from ppocr_slim.synth.page_dataset import PageRecipe, page_sheet, synthesize_pages
+from ppocr_slim.synth.pages import IGNORED, Box, PageGenerator, PageOptions, _order_like, label_line, project_boxes
+from ppocr_slim.synth.real_lines import RealLine, extract_ink, read_real_lines, real_line_mark
+from ppocr_slim.synth.sheets import Mark, Sheet, ink_quad
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = PageOptions(clutter=0.0, covered=0.0)
 
 
 @pytest.fixture(scope="module")
-def maker():
-    return PageMaker(PLAIN)
+def generator():
+    return PageGenerator(PLAIN)
 
 
 def straight(sheet: Sheet, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Camera:
@@ -54,24 +43,24 @@ def white_sheet(*lines: tuple[str, float, float, float]) -> Sheet:
     """A sheet [300, 500] with printed lines (text, size, x, baseline)."""
     sheet = Sheet(np.full((300, 500, 3), 250, np.uint8))
     for text, size, x, baseline in lines:
-        assert sheet.add_line(printed(text, Face("Sans"), size, x, baseline, (20, 20, 20)), text) is not None
+        assert sheet.add_line(printed_mark(text, Face("Sans"), size, x, baseline, (20, 20, 20)), text) is not None
     return sheet
 
 
 @pytest.mark.parametrize("kind", sorted(PAGE_KINDS.keys() - {"empty"}))
-def test_a_box_holds_the_ink_of_its_line_and_little_else(maker, kind):
+def test_a_box_holds_the_ink_of_its_line_and_little_else(generator, kind):
     """Lost otherwise: a detector that learns boxes which cut letters or hold empty paper. A photograph with a line and
     the same one without it differ within the line's box, right up to its four sides.
     """
     rng = np.random.default_rng([11, sorted(PAGE_KINDS).index(kind)])
-    sheet = maker.draw_sheet(720, rng, kind)
+    sheet = generator.draw_sheet(720, rng, kind)
     camera = draw_camera(sheet, 720, CameraLimits(scan=0.0, crop=0.0), rng)
-    boxes = boxes_of(sheet, camera, 0.0)
+    boxes = project_boxes(sheet, camera, 0.0)
     assert len(boxes) == len(sheet.lines) > 0
-    full = camera.photograph(sheet.painted(), [])
+    full = camera.photograph(sheet.render(), [])
     for number in np.unique(np.linspace(0, len(boxes) - 1, 3).round().astype(int)):
         assert boxes[number].text == sheet.lines[number].text != IGNORED
-        difference = np.abs(full.astype(int) - camera.photograph(sheet.painted(number), [])).max(2)
+        difference = np.abs(full.astype(int) - camera.photograph(sheet.render(number), [])).max(2)
         seen = difference > 0.25 * difference.max()
         assert seen.sum() > 10
         inside = np.zeros(seen.shape, np.uint8)
@@ -97,7 +86,7 @@ def test_the_camera_takes_points_where_it_takes_ink():
     limits = CameraLimits(scan=0.0, crop=0.0, blur=0.3, shadow=0.0)
     for seed in range(4):
         camera = draw_camera(sheet, 700, limits, np.random.default_rng(seed))
-        picture = camera.photograph(sheet.painted(), []).mean(2)
+        picture = camera.photograph(sheet.render(), []).mean(2)
         for x, y in camera.project(places):
             left, top = round(float(x)) - 12, round(float(y)) - 12
             part = picture[top : top + 25, left : left + 25]
@@ -119,7 +108,7 @@ def test_photographs_are_of_the_size_that_was_asked_for():
 def test_text_never_lies_on_text():
     """Lost otherwise: lines nobody can read, with two boxes for one place."""
     sheet = white_sheet(("Họ và tên", 20, 50, 100))
-    again = printed("Ngày sinh", Face("Serif"), 20, 60, 108, (0, 0, 0))
+    again = printed_mark("Ngày sinh", Face("Serif"), 20, 60, 108, (0, 0, 0))
     assert sheet.add_line(again, "Ngày sinh") is None
     assert sheet.add_line(again.shifted(0, 30), "Ngày sinh") is not None
     assert sheet.add_line(again.shifted(400, 60), "Ngày sinh") is None  # it would leave the sheet
@@ -134,12 +123,12 @@ VIETNAMESE = sorted(
 
 
 @pytest.mark.parametrize("face", BUILT_IN_FACES, ids=lambda face: face.family)
-def test_print_has_every_letter(face):
-    """Lost otherwise: Vietnamese in print; DejaVu's monospaced face printed boxes for 46 letters of receipts."""
+def test_print_has_every_character(face):
+    """Lost otherwise: Vietnamese in print; DejaVu's monospaced face printed boxes for 46 characters of receipts."""
     for bold, italic in ((False, False), (True, False), (False, True)):
-        missing = printed("\U000f0000", face, 40, 0, 0, (0, 0, 0), bold, italic).mask
+        missing = printed_mark("\U000f0000", face, 40, 0, 0, (0, 0, 0), bold, italic).mask
         for letter in VIETNAMESE:
-            mask = printed(letter, face, 40, 0, 0, (0, 0, 0), bold, italic).mask
+            mask = printed_mark(letter, face, 40, 0, 0, (0, 0, 0), bold, italic).mask
             assert mask.any() and not np.array_equal(mask, missing), (letter, bold, italic)
 
 
@@ -155,11 +144,13 @@ def fetched_face(fonts: Path, name: str, latin: str = "DejaVuSans", vietnamese: 
 
 
 def test_fetched_print_comes_from_two_files_and_looks_like_one(tmp_path):
-    """Lost otherwise: printed lines with gaps or leaps where Latin and Vietnamese letters meet, or their boxes."""
+    """Lost otherwise: printed lines with gaps or leaps where Latin and Vietnamese fonts meet, or their boxes."""
     [face] = load_faces([fetched_face(tmp_path, "tinos")])
     for text in ("Tổ 5 Ấp Suối Đục", "ỡ", "Lê", "A–B Đ"):
         for bold, italic in ((False, False), (True, False), (False, True)):
-            one, two = (printed(text, each, 24, 50.0, 90.0, (0, 0, 0), bold, italic) for each in (Face("Sans"), face))
+            one, two = (
+                printed_mark(text, each, 24, 50.0, 90.0, (0, 0, 0), bold, italic) for each in (Face("Sans"), face)
+            )
             assert (
                 abs(print_width(text, face, 24, bold, italic) - print_width(text, Face("Sans"), 24, bold, italic)) < 3
             )
@@ -168,8 +159,8 @@ def test_fetched_print_comes_from_two_files_and_looks_like_one(tmp_path):
             assert abs(int(one.mask.sum()) - int(two.mask.sum())) < 0.03 * one.mask.sum(), text
 
 
-def test_a_fetched_face_that_lacks_letters_is_told_at_once(tmp_path):
-    """Lost otherwise: which family to leave out; forms would have boxes in the place of letters."""
+def test_a_fetched_face_that_lacks_characters_is_reported_at_once(tmp_path):
+    """Lost otherwise: which family to leave out; forms would have boxes in the place of characters."""
     with pytest.raises(SlimError, match="mono.*cannot write 'Ấ'"):
         load_faces([fetched_face(tmp_path, "mono", vietnamese="DejaVuSansMono")])
     broken = fetched_face(tmp_path, "broken")
@@ -184,13 +175,13 @@ def test_pages_are_printed_in_fetched_faces(tmp_path):
         fetched_face(tmp_path, name)
     (tmp_path / "hand").mkdir()
     (tmp_path / "hand" / "latin.woff2").write_bytes((tmp_path / "print" / "tinos" / "latin.woff2").read_bytes())
-    made = PageMaker(PLAIN, tmp_path)
+    generator = PageGenerator(PLAIN, tmp_path)
     for kind, families in (("form", {"Sans", "Serif", "tinos"}), ("receipt", {"Sans", "Serif", "tinos", "cousine"})):
-        drawn = [made.draw_face(kind, np.random.default_rng(seed)) for seed in range(60)]
+        drawn = [generator.draw_face(kind, np.random.default_rng(seed)) for seed in range(60)]
         assert {face.family for face in drawn} == families
-    summary = synthesize_pages(tmp_path / "made", 1, 0, Recipe(1, PLAIN, tmp_path), 1, progress=False)
-    said = json.loads((tmp_path / "made" / "pages.json").read_text())
-    assert summary.pictures == 1 and said["fonts"].keys() == {"hand"} and said["print"].keys() == {"tinos", "cousine"}
+    summary = synthesize_pages(tmp_path / "made", 1, 0, PageRecipe(1, PLAIN, tmp_path), 1, progress=False)
+    noted = json.loads((tmp_path / "made" / "pages.json").read_text())
+    assert summary.pictures == 1 and noted["fonts"].keys() == {"hand"} and noted["print"].keys() == {"tinos", "cousine"}
 
 
 def test_the_box_of_a_climbing_line_climbs():
@@ -207,14 +198,14 @@ def test_what_cannot_be_read_is_ignored():
     """Lost otherwise: a detector punished for not seeing what is hidden, cut off or too small."""
     sheet = white_sheet(("Một dòng chữ", 20, 50, 60), ("Dòng bị che", 20, 50, 120), ("nhỏ", 5, 50, 180))
     sheet.covers.append(np.array([(60, 95), (130, 95), (130, 130), (60, 130)], np.float64))
-    assert [box.text for box in boxes_of(sheet, straight(sheet), 12.0)] == ["Một dòng chữ", IGNORED, IGNORED]
+    assert [box.text for box in project_boxes(sheet, straight(sheet), 12.0)] == ["Một dòng chữ", IGNORED, IGNORED]
     sheet.covers.clear()
-    assert [box.text for box in boxes_of(sheet, straight(sheet), 0.0)] == [line.text for line in sheet.lines]
-    cut = boxes_of(sheet, straight(sheet, shift=(-90.0, 0.0)), 0.0)
+    assert [box.text for box in project_boxes(sheet, straight(sheet), 0.0)] == [line.text for line in sheet.lines]
+    cut = project_boxes(sheet, straight(sheet, shift=(-90.0, 0.0)), 0.0)
     assert [box.text for box in cut] == [IGNORED, IGNORED]  # the third line lies outside
     for box in cut:
         assert box.points.min() >= 0 and box.points[0, 0] < box.points[1, 0] and box.points[0, 1] < box.points[3, 1]
-    assert boxes_of(sheet, straight(sheet, shift=(-600.0, 0.0)), 0.0) == []
+    assert project_boxes(sheet, straight(sheet, shift=(-600.0, 0.0)), 0.0) == []
 
 
 def test_a_cut_box_begins_where_its_text_does():
@@ -222,7 +213,7 @@ def test_a_cut_box_begins_where_its_text_does():
     upright = np.array([(0, 0), (90, 4), (89, 24), (-1, 20)], np.float64)
     for turned in range(4):
         for corners in (np.roll(upright, turned, 0), np.roll(upright, turned, 0)[::-1]):
-            assert np.array_equal(_upright_first(corners, upright), upright)
+            assert np.array_equal(_order_like(corners, upright), upright)
 
 
 @pytest.mark.parametrize("thing", (bar_code, square_code, logo, scribble))
@@ -243,11 +234,11 @@ def test_what_hides_text_lies_where_there_is_none(thing):
     assert laid > 10
 
 
-def test_an_empty_page_gives_an_empty_list(maker):
+def test_an_empty_page_gives_an_empty_list():
     """Lost otherwise: pages without text, from which a detector learns what is none."""
-    empty = PageMaker(PageOptions(kinds={"empty": 1.0}, longer_side=(400, 500)))
+    empty = PageGenerator(PageOptions(kinds={"empty": 1.0}, longer_side=(400, 500)))
     for index in range(6):
-        assert empty.make(1, 0, index).boxes == []
+        assert empty.generate(1, 0, index).boxes == []
     assert label_line("images/1.jpg", []) == "images/1.jpg\t[]\n"
 
 
@@ -258,8 +249,8 @@ def test_label_lines_are_paddleocrs():
 
 
 def test_a_set_is_the_same_on_any_number_of_processes_and_reads_back(tmp_path):
-    """Lost otherwise: figures that nobody else can come to, and pictures whose labels point beside them."""
-    recipe = Recipe(5, PageOptions(longer_side=(360, 480)))
+    """Lost otherwise: results that nobody else can reproduce, and pictures whose labels point beside them."""
+    recipe = PageRecipe(5, PageOptions(longer_side=(360, 480)))
     one = synthesize_pages(tmp_path / "one", 5, 1, recipe, 1, progress=False)
     synthesize_pages(tmp_path / "two", 5, 1, recipe, 2, progress=False)
     files = [path.relative_to(tmp_path / "one") for path in sorted((tmp_path / "one").rglob("*")) if path.is_file()]
@@ -288,27 +279,27 @@ def test_a_set_is_the_same_on_any_number_of_processes_and_reads_back(tmp_path):
     assert boxes == one.lines > 20
 
 
-def test_real_rows_give_their_ink_and_their_text(tmp_path):
+def test_real_lines_give_their_ink_and_their_text(tmp_path):
     """Lost otherwise: experiments on how much real ink helps; rules and neighbours would come along as text."""
     row = draw_row("Hà Nội 12", height=64, width=600)
-    ink, _ = row_ink(row)
+    ink, _ = extract_ink(row)
     bounds = cv2.boundingRect(cv2.findNonZero((ink > 40).astype(np.uint8)))
     ruled = row.copy()
     cv2.line(ruled, (0, 61), (599, 62), (40, 40, 40), 2)
     cv2.line(ruled, (560, 0), (557, 63), (40, 40, 40), 2)
     cv2.line(ruled, (5, 0), (5, 63), (40, 40, 40), 2)
-    cv2.circle(ruled, (300, 1), 3, (40, 40, 40), -1)  # a tail from the row above
-    mask, colour = row_ink(ruled)
+    cv2.circle(ruled, (300, 1), 3, (40, 40, 40), -1)  # a tail from the line above
+    mask, colour = extract_ink(ruled)
     again = cv2.boundingRect(cv2.findNonZero((mask > 40).astype(np.uint8)))
     assert np.abs(np.array(again) - bounds).max() <= 2 and max(colour) < 100
     cv2.imwrite(str(tmp_path / "row.png"), ruled)
     (tmp_path / "rows.txt").write_text("row.png\tHà Nội 12\nblank.png\t\n", encoding="utf-8")
-    rows = read_rows([tmp_path / "rows.txt"])
-    assert rows == [Row(tmp_path / "row.png", "Hà Nội 12")]
-    mark = row_mark(rows[0], 30.0, 80.0, 10.0, 400.0)
+    lines = read_real_lines([tmp_path / "rows.txt"])
+    assert lines == [RealLine(tmp_path / "row.png", "Hà Nội 12")]
+    mark = real_line_mark(lines[0], 30.0, 80.0, 10.0, 400.0)
     assert mark.x == 30 and 28 <= mark.mask.shape[0] <= 36
-    assert row_mark(rows[0], 30.0, 80.0, 10.0, 20.0) is None  # no room
-    pages = PageMaker(PageOptions(kinds={"letter": 1.0}, real=1.0, clutter=0), rows=[tmp_path / "rows.txt"])
+    assert real_line_mark(lines[0], 30.0, 80.0, 10.0, 20.0) is None  # no room
+    pages = PageGenerator(PageOptions(kinds={"letter": 1.0}, real=1.0, clutter=0), real_lines=[tmp_path / "rows.txt"])
     sheet = pages.draw_sheet(800, np.random.default_rng(1))
     assert "Hà Nội 12" in [line.text for line in sheet.lines]
 
@@ -318,11 +309,11 @@ def test_bad_arguments_are_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.jpg").write_bytes(b"")
     for out, count, recipe, said in (
-        ("made", 0, Recipe(1, PLAIN), "count 0: is too small; give 1 or more"),
-        ("made", 1, Recipe(-1, PLAIN), "seed -1: is too small; give 0 or more"),
-        ("made", 1, Recipe(1, PLAIN, rows=(Path("gone.txt"),)), "gone.txt: cannot be read"),
-        ("made", 1, Recipe(1, PLAIN, Path("gone")), "gone: no such font folder"),
-        (".", 1, Recipe(1, PLAIN), "holds something that this tool did not make"),
+        ("made", 0, PageRecipe(1, PLAIN), "count 0: is too small; give 1 or more"),
+        ("made", 1, PageRecipe(-1, PLAIN), "seed -1: is too small; give 0 or more"),
+        ("made", 1, PageRecipe(1, PLAIN, real_lines=(Path("gone.txt"),)), "gone.txt: cannot be read"),
+        ("made", 1, PageRecipe(1, PLAIN, Path("gone")), "gone: no such font folder"),
+        (".", 1, PageRecipe(1, PLAIN), "holds something that this tool did not make"),
     ):
         with pytest.raises(SlimError, match=said):
             synthesize_pages(Path(out), count, 0, recipe, 1, progress=False)
@@ -348,7 +339,7 @@ def test_options_that_make_no_sense_are_errors():
 
 
 def test_the_sheet_of_pages_shows_them_with_boxes():
-    """Lost otherwise: the picture by which one judges whether made pages look at home."""
-    sheet = page_sheet(Recipe(1, PageOptions(kinds={"card": 1.0}, longer_side=(400, 400))), 3, 2, 200)
+    """Lost otherwise: the picture by which one judges whether synthetic pages look real."""
+    sheet = page_sheet(PageRecipe(1, PageOptions(kinds={"card": 1.0}, longer_side=(400, 400))), 3, 2, 200)
     assert sheet.shape == (400, 400, 3)
     assert (np.abs(sheet.astype(int) - (60, 180, 0)).max(2) < 60).any()  # the boxes' green

@@ -24,7 +24,7 @@ from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_bat
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.sessions import open_bundle_session
 from ppocr_slim.runtime.specs import RecSpec
-from ppocr_slim.synth.dataset import LineMaker
+from ppocr_slim.synth.dataset import LineGenerator
 from ppocr_slim.text.ctc import greedy_decode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,10 +153,10 @@ def test_a_blank_row_gives_no_text(name):
 
 def test_blank_rows_of_made_forms_are_told_from_written_ones():
     """Rules and the neighbours' tails would be read as an address, or the writing of a faint hand be thrown away."""
-    maker = LineMaker()
+    generator = LineGenerator()
     for height in (40, 48):
-        blank = [resize_to_height(maker.make(3, 0, index, blank=1.0)[0], height) for index in range(100)]
-        written = [resize_to_height(maker.make(3, 0, index)[0], height) for index in range(50)]
+        blank = [resize_to_height(generator.generate(3, 0, index, blank=1.0)[0], height) for index in range(100)]
+        written = [resize_to_height(generator.generate(3, 0, index)[0], height) for index in range(50)]
         assert sum(map(is_blank, blank)) >= 97
         assert not any(map(is_blank, written))
 

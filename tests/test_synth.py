@@ -1,4 +1,4 @@
-"""Data the project makes: addresses, handwriting, form rows, the data set on disk."""
+"""Synthetic data: addresses, handwriting, lines of forms, the data set on disk."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ import pytest
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.addresses import AddressBook, as_written, label_form
-from ppocr_slim.synth.cuttings import Cuttings
-from ppocr_slim.synth.dataset import LineMaker, contact_sheet, synthesize
+from ppocr_slim.synth.cuttings import CutLines
+from ppocr_slim.synth.dataset import LineGenerator, contact_sheet, synthesize
+from ppocr_slim.synth.dataset_writer import write_dataset
 from ppocr_slim.synth.fonts import (
     FAMILIES,
     PRINT_FAMILIES,
@@ -35,9 +36,8 @@ from ppocr_slim.synth.fonts import (
     printed_versions,
 )
 from ppocr_slim.synth.handwriting import draw_writer, write
-from ppocr_slim.synth.picture_set import write_set
-from ppocr_slim.synth.rows import draw_row
-from ppocr_slim.synth.strokes import builtin_alphabets, load_alphabets, middle_lines, thin
+from ppocr_slim.synth.lines import draw_line
+from ppocr_slim.synth.strokes import builtin_alphabets, centre_lines, load_alphabets, thin
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +58,7 @@ def alphabets():
 
 
 def test_addresses_keep_the_labels_conventions(addresses):
-    """Lost otherwise: labels that no form has, so that a recognizer learns to write 0, 'Hòa' or a comma."""
+    """Lost otherwise: labels that no form has, so that a recognizer learns to read 0, 'Hòa' or a comma."""
     for address in addresses:
         text = address.text
         assert 6 <= len(text) <= 68
@@ -99,7 +99,7 @@ def test_what_is_written_differs_from_the_label_only_in_case_and_separators(addr
 
 
 def test_every_alphabet_draws_every_character_and_its_marks(addresses, alphabets):
-    """Lost otherwise: letters that leave no ink, or marks that vanish: ờ, ơ, o and ò must not look alike."""
+    """Lost otherwise: characters that leave no ink, or marks that vanish: ờ, ơ, o and ò must not look alike."""
     characters = sorted(set("".join(address.text for address in addresses)) - {" "}) + list(",.-")
     assert len(characters) > 120
     for alphabet in alphabets:
@@ -140,16 +140,16 @@ def test_thinning_keeps_slanting_lines():
     rows, columns = np.nonzero(skeleton)
     assert skeleton.sum() < 60
     assert columns.min() <= 15 and columns.max() >= 45 and rows.min() <= 14
-    points = np.concatenate([line for _, line in middle_lines(hat)])
+    points = np.concatenate([line for _, line in centre_lines(hat)])
     assert points[:, 0].min() <= 15 and points[:, 0].max() >= 45
 
 
-def test_middle_lines_number_separate_pieces():
+def test_centre_lines_number_separate_pieces():
     """Lost otherwise: marks that can be moved on their own; the biggest piece must be the letter's body."""
     image = np.zeros((60, 40), np.uint8)
     cv2.line(image, (20, 25), (20, 55), 1, 5)
     cv2.circle(image, (20, 10), 3, 1, -1)
-    lines = middle_lines(image)
+    lines = centre_lines(image)
     assert sorted({part for part, _ in lines}) == [0, 1]
     body = np.concatenate([line for part, line in lines if part == 0])
     dot = np.concatenate([line for part, line in lines if part == 1])
@@ -157,17 +157,17 @@ def test_middle_lines_number_separate_pieces():
 
 
 def test_the_text_makes_the_picture(alphabets):
-    """Lost otherwise: rows that do not show their label. With the same hand, paper and light, a changed
-    character changes the row, and no text leaves no ink."""
+    """Lost otherwise: lines that do not show their label. With the same hand, paper and light, a changed
+    character changes the line, and no text leaves no ink."""
     texts = ["Tổ 4 Hà Nội", "Tổ 7 Hà Nội", "Tổ 4 Hà Nôi", "Tộ 4 Hà Nội", ""]
     writer = draw_writer(np.random.default_rng(3), alphabets)
-    rows = [draw_row(text, writer, np.random.default_rng(5)) for text in texts]
-    for row in rows:
-        assert row.dtype == np.uint8 and row.shape[0] == 64 and 13 * 64 <= row.shape[1] <= 17 * 64
-    dark = [int((row[8:54, : int(0.8 * row.shape[1])].min(axis=2) < 110).sum()) for row in rows]
+    lines = [draw_line(text, writer, np.random.default_rng(5)) for text in texts]
+    for line in lines:
+        assert line.dtype == np.uint8 and line.shape[0] == 64 and 13 * 64 <= line.shape[1] <= 17 * 64
+    dark = [int((line[8:54, : int(0.8 * line.shape[1])].min(axis=2) < 110).sum()) for line in lines]
     assert min(dark[:4]) > 300 and dark[4] < 30
-    for at, first in enumerate(rows):
-        for second in rows[at + 1 :]:
+    for at, first in enumerate(lines):
+        for second in lines[at + 1 :]:
             assert first.shape != second.shape or np.abs(first.astype(int) - second).max() > 60
 
 
@@ -183,7 +183,8 @@ def test_a_hand_is_more_than_a_font(alphabets):
 
     same = ink("hấp")
     assert np.array_equal(ink("hấp"), same)
-    other = next(one for one in alphabets if not np.array_equal(one.glyph("h").points, alphabets[0].glyph("h").points))
+    own = alphabets[0].glyph("h").points
+    other = next(alphabet for alphabet in alphabets if not np.array_equal(alphabet.glyph("h").points, own))
     assert len(ink("hấp", borrowed={"h": other})) != len(same)
     assert np.array_equal(ink("ấp", borrowed={"h": other}), ink("ấp"))
     assert ink("hấp", tall=1.4)[:, 1].min() < same[:, 1].min() - 2  # up is less
@@ -239,89 +240,92 @@ def test_the_label_files_name_pictures_that_are_there(tmp_path):
     assert len(list(out.rglob("*.jpg"))) == 5 and (out / "val.txt").read_text() == ""
 
 
-def test_blank_rows_on_demand():
+def test_blank_lines_on_demand():
     """Lost otherwise: the choice; a label may be empty only where it was asked for."""
-    maker = LineMaker()
-    assert all(maker.make(1, 0, index)[1] for index in range(40))
-    share = np.mean([maker.make(1, 0, index, blank=0.5)[1] == "" for index in range(60)])
-    assert 0.25 < share < 0.75
+    generator = LineGenerator()
+    assert all(generator.generate(1, 0, index)[1] for index in range(40))
+    blank = np.mean([generator.generate(1, 0, index, blank=0.5)[1] == "" for index in range(60)])
+    assert 0.25 < blank < 0.75
 
 
-def _real_rows(folder, writers=2, rows=4):
-    """Rows as if photographed, a bar for each letter; and their words, of which the second tells the writer."""
+def _real_lines(folder, writers=2, count=4):
+    """Write lines as if photographed, a bar for each character; return the label file, and the words by writer.
+
+    The second word of a line shows the writer.
+    """
     lines, words = [], {}
     for writer in range(writers):
         (folder / f"w{writer}").mkdir(parents=True)
-        words[writer] = [["W" * (2 + i), "x" * (3 + writer), "y" * 4, "z" * 5] for i in range(rows)]
-        for number, row in enumerate(words[writer]):
+        words[writer] = [["W" * (2 + i), "x" * (3 + writer), "y" * 4, "z" * 5] for i in range(count)]
+        for number, line in enumerate(words[writer]):
             image, left = np.full((128, 1900, 3), 215 - 10 * writer, np.uint8), 40
-            for word in row:
+            for word in line:
                 for _ in word:
                     image[40:90, left : left + 28] = 60
                     left += 40
                 left += 60
             cv2.imwrite(str(folder / f"w{writer}" / f"{number}.png"), image)
-            lines.append(f"w{writer}/{number}.png\t{' '.join(row)}\n")
+            lines.append(f"w{writer}/{number}.png\t{' '.join(line)}\n")
     (folder / "rows.txt").write_text("".join(lines), encoding="utf-8")
     return folder / "rows.txt", words
 
 
-def test_rows_glued_from_real_words_show_what_their_labels_say(tmp_path):
-    """Lost otherwise: rows of real handwriting with new texts; a word under another's label teaches wrong letters, and
-    words of two hands in a row teach what nobody writes."""
-    label_file, words = _real_rows(tmp_path / "real")
-    cuttings = Cuttings(label_file)
-    assert sorted(len(rows) for rows in cuttings.writers) == [4, 4]
-    originals = {" ".join(row) for rows in words.values() for row in rows}
+def test_lines_glued_from_real_words_show_what_their_labels_say(tmp_path):
+    """Lost otherwise: lines of real handwriting with new texts; a word under another's label teaches wrong characters,
+    and words of two hands in a line teach what nobody writes."""
+    label_file, words = _real_lines(tmp_path / "real")
+    cut_lines = CutLines(label_file)
+    assert sorted(len(lines) for lines in cut_lines.writers) == [4, 4]
+    originals = {" ".join(line) for lines in words.values() for line in lines}
     texts = set()
     for index in range(60):
-        image, text = cuttings.draw(np.random.default_rng(index))
+        image, text = cut_lines.draw(np.random.default_rng(index))
         assert image.shape[0] == 64 and image.dtype == np.uint8
         dark = image[30, :, 0] < 130
         bars = np.flatnonzero(np.diff(dark.astype(int)) == 1)
-        ends = np.flatnonzero(np.append(np.diff(bars) > 30, True))  # the last letter of each word
-        said = text.split(" ")
-        assert np.diff(ends, prepend=-1).tolist() == [len(word) for word in said], text
+        ends = np.flatnonzero(np.append(np.diff(bars) > 30, True))  # the last character of each word
+        labelled = text.split(" ")
+        assert np.diff(ends, prepend=-1).tolist() == [len(word) for word in labelled], text
         assert np.diff(bars).max() < 120  # no form's empty end in the middle
-        hands = {writer for writer in words if f"{'x' * (3 + writer)}" in said}
-        assert len(hands) <= 1 and said[0][0] == "W" and said[-1] == "z" * 5  # beginnings first, ends last
+        hands = {writer for writer in words if f"{'x' * (3 + writer)}" in labelled}
+        assert len(hands) <= 1 and labelled[0][0] == "W" and labelled[-1] == "z" * 5  # beginnings first, ends last
         texts.add(text)
     assert len(texts) > 20 and not texts & originals
 
 
-def test_only_rows_with_words_are_cut_and_new_texts_are_short_enough(tmp_path, caplog):
-    """Lost otherwise: specks of blank rows as ink without a label, labels that no real row could have, rows that come
-    out as they went in, and a word on lines that say nothing."""
-    label_file, words = _real_rows(tmp_path / "real", rows=6)
+def test_only_lines_with_words_are_cut_and_new_texts_are_short_enough(tmp_path, caplog):
+    """Lost otherwise: specks of blank lines as ink without a label, labels that no real line could have, lines that
+    come out as they went in, and a warning of entries that say nothing."""
+    label_file, words = _real_lines(tmp_path / "real", count=6)
     blank = np.full((128, 1900, 3), 215, np.uint8)
     blank[60:90, 900:930] = blank[60:90, 1000:1030] = 60
     cv2.imwrite(str(tmp_path / "real" / "w0" / "blank.png"), blank)
     with open(label_file, "a", encoding="utf-8") as file:
         file.write("w0/blank.png\t\n\n")
     with caplog.at_level("INFO"):
-        cuttings = Cuttings(label_file)
-    assert "words of 12 of 13 rows, 2 writers" in caplog.text and "rows.txt:14" in caplog.text
-    texts = [cuttings.draw(np.random.default_rng(index))[1] for index in range(200)]
+        cut_lines = CutLines(label_file)
+    assert "words of 12 of 13 lines, 2 writers" in caplog.text and "rows.txt:14" in caplog.text
+    texts = [cut_lines.draw(np.random.default_rng(index))[1] for index in range(200)]
     assert all(text == " ".join(text.split()) and 0 < len(text) <= 68 for text in texts)
     assert max(map(len, texts)) > 40
     (tmp_path / "real" / "rows.txt").write_text("w0/0.png\tWW xxx yyyy zzzzz\nw0/1.png\tWWW xxx yyyy zzzzz\n")
-    two = Cuttings(label_file)
+    two = CutLines(label_file)
     assert {two.draw(np.random.default_rng(index))[1] for index in range(30)}.isdisjoint(two.texts)
 
 
 def test_a_set_glued_from_real_words(tmp_path):
-    """Lost otherwise: the command's own data set, and a word on rows of which none can be cut."""
-    label_file, _ = _real_rows(tmp_path / "real")
+    """Lost otherwise: the command's own data set, and an error for lines of which none can be cut."""
+    label_file, _ = _real_lines(tmp_path / "real")
     out = tmp_path / "glued"
     synthesize(out, 5, seed=3, workers=1, words=label_file, progress=False)
     lines = (out / "train.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 5 and all(cv2.imread(str(out / line.split("\t")[0])).shape[0] == 64 for line in lines)
-    said = json.loads((out / "synth.json").read_text())
-    assert said["words"] == str(label_file) and "fonts" not in said
+    noted = json.loads((out / "synth.json").read_text())
+    assert noted["words"] == str(label_file) and "fonts" not in noted
     for line in label_file.read_text(encoding="utf-8").splitlines():
         path = label_file.parent / line.split("\t")[0]
         cv2.imwrite(str(path), np.full((128, 1900, 3), 215, np.uint8))
-    with pytest.raises(SlimError, match="rows.txt: no folder in it has 2 rows whose words can be cut apart"):
+    with pytest.raises(SlimError, match="rows.txt: no folder in it has 2 lines whose words can be cut apart"):
         synthesize(out, 5, seed=3, workers=1, words=label_file, progress=False)
     for wrong, message in (({"blank": 0.5}, "never blank"), ({"fonts": tmp_path}, "no fonts"), ({"val": 2}, "val 2")):
         with pytest.raises(SlimError, match=message):
@@ -357,7 +361,7 @@ def test_what_others_made_is_never_replaced(tmp_path):
 
 
 def test_a_foreign_set_is_never_replaced(tmp_path):
-    """Lost otherwise: the user's own rows, which lie in images/ and train.txt as ours do; also under the names that
+    """Lost otherwise: the user's own lines, which lie in images/ and train.txt as ours do; also under the names that
     a set has while it is built and replaced."""
     for name in ("made", "made.old", "made.partial"):
         theirs = tmp_path / name
@@ -404,7 +408,7 @@ def test_a_killed_run_is_begun_anew(tmp_path):
 
 @dataclass(frozen=True)
 class _Deadly:
-    """A recipe whose pictures kill every process but the one that asked for them."""
+    """A recipe whose images kill every process but the one that asked for them."""
 
     asked_by: int
     seed: int = 1
@@ -412,21 +416,21 @@ class _Deadly:
     unit: ClassVar[str] = "picture"
     chunk: ClassVar[int] = 1
 
-    def drawer(self):
+    def image_generator(self):
         return lambda split, index: os._exit(9) if os.getpid() != self.asked_by else None
 
-    def made_from(self, count, val):
+    def provenance(self, count, val):
         return {}
 
 
 def test_a_process_that_dies_is_one_clear_error(tmp_path):
     """Lost otherwise: what to do, in a stack trace of the process pool; and the half of a set that it leaves."""
     with pytest.raises(SlimError, match="fewer --workers"):
-        write_set(tmp_path / "made", 2, 0, _Deadly(os.getpid()), 2, progress=False)
+        write_dataset(tmp_path / "made", 2, 0, _Deadly(os.getpid()), 2, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_set_says_what_it_was_made_from(tmp_path):
+def test_a_set_notes_its_provenance(tmp_path):
     """Lost otherwise: how to make a set again."""
     printed = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     (tmp_path / "fonts" / "some-hand").mkdir(parents=True)
@@ -434,9 +438,9 @@ def test_a_set_says_what_it_was_made_from(tmp_path):
     (tmp_path / "fonts" / "some-hand" / "version.txt").write_text("some-hand 1.2\n")
     out = tmp_path / "made"
     synthesize(out, 2, 1, seed=9, workers=1, fonts=tmp_path / "fonts", blank=0.25, progress=False)
-    said = json.loads((out / "synth.json").read_text())
-    assert said.pop("made_by").startswith("ppocr_slim ")
-    assert said == {"seed": 9, "count": 2, "val": 1, "blank": 0.25, "fonts": {"some-hand": "some-hand 1.2"}}
+    noted = json.loads((out / "synth.json").read_text())
+    assert noted.pop("made_by").startswith("ppocr_slim ")
+    assert noted == {"seed": 9, "count": 2, "val": 1, "blank": 0.25, "fonts": {"some-hand": "some-hand 1.2"}}
 
 
 def test_a_disk_that_is_full_leaves_the_set_as_it_was(tmp_path, monkeypatch):
@@ -468,7 +472,7 @@ def test_font_folders_without_usable_fonts(tmp_path):
 
 
 def test_a_fetched_family_is_written_with(tmp_path):
-    """Lost otherwise: the use of fetched fonts, and a word at the start about one that lacks letters.
+    """Lost otherwise: the use of fetched fonts, and an error at the start for one that lacks characters.
 
     DejaVu stands in for a family: any font that Pillow opens will do, and the Mono one has no ẫ.
     """
@@ -519,7 +523,7 @@ def test_fetching_unpacks_what_is_needed_with_the_licence(tmp_path):
     version = "@fontsource/mali 5.0.1\n"
     assert found == {"latin.woff2": "L", "vietnamese.woff2": "V", "LICENSE": "OFL", "version.txt": version}
     assert [path.name for path in fonts.iterdir()] == ["mali"]
-    # print has styles, and all of them or none
+    # a printed family has all of its styles
     fetch_family("tinos", fonts, npm, tuple(PRINT_STYLES))
     found = {path.name: path.read_text() for path in (fonts / "tinos").iterdir()}
     for script, regular in (("latin", "L"), ("vietnamese", "V")):
@@ -547,7 +551,7 @@ def test_fetching_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_print_is_no_handwriting(tmp_path):
-    """Lost otherwise: rows in handwriting; a writer would draw letters like Times."""
+    """Lost otherwise: lines in handwriting; a writer would draw letters like Times."""
     hand, printed = tmp_path / "mali", print_folder(tmp_path) / "tinos"
     for folder in (hand, printed):
         folder.mkdir(parents=True)
@@ -578,13 +582,13 @@ def test_the_tools_speak_plainly(tmp_path):
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] == 4 * 70
 
 
-def test_contact_sheet_sets_real_rows_between(tmp_path):
-    """Lost otherwise: the picture by which one judges whether made rows look at home."""
+def test_contact_sheet_sets_real_lines_between(tmp_path):
+    """Lost otherwise: the picture by which one judges whether synthetic lines look real."""
     synthesize(tmp_path / "made", 4, 0, workers=1, progress=False)
     real = tmp_path / "real.txt"
     cv2.imwrite(str(tmp_path / "row.png"), np.full((120, 1800, 3), 200, np.uint8))
     real.write_text("row.png\tHà Nội\n" * 9, encoding="utf-8")
-    sheet = contact_sheet(tmp_path / "made" / "train.txt", real, made_lines=4, real_rows=2)
+    sheet = contact_sheet(tmp_path / "made" / "train.txt", real, synthetic_lines=4, real_lines=2)
     assert sheet.shape[0] == 6 * 70
     real.write_text("gone.png\tHà Nội\n", encoding="utf-8")
     with pytest.raises(SlimError, match="gone.png"):

@@ -34,7 +34,7 @@ from ppocr_slim.models import MODELS
 from ppocr_slim.reports.provenance import PROGRAM, ROOT, provenance
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize
-from ppocr_slim.synth.page_set import Recipe, synthesize_pages
+from ppocr_slim.synth.page_dataset import PageRecipe, synthesize_pages
 from ppocr_slim.synth.pages import PageOptions
 from ppocr_slim.training.launch import FIRST_LOG, end_with_parent, launch, launched
 from ppocr_slim.training.runlog import read_log
@@ -437,7 +437,7 @@ def make_pages(folder: Path, count: int) -> Path:
     Returns:
         The label file.
     """
-    synthesize_pages(folder, count, 0, Recipe(1, PageOptions()), workers=1, progress=False)
+    synthesize_pages(folder, count, 0, PageRecipe(1, PageOptions()), workers=1, progress=False)
     return folder / "train.txt"
 
 

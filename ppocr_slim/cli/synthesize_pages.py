@@ -10,7 +10,7 @@ import cv2
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.layouts import PAGE_KINDS
-from ppocr_slim.synth.page_set import Recipe, page_sheet, synthesize_pages
+from ppocr_slim.synth.page_dataset import PageRecipe, page_sheet, synthesize_pages
 from ppocr_slim.synth.pages import PageOptions
 
 DEFAULT_FONTS = Path("dataset/fonts")
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if fonts is None:
         print("no fetched fonts: strokes and DejaVu only (tools/fetch_fonts.py gets handwriting and print)")
     options = PageOptions(kinds=dict.fromkeys(arguments.kinds, 1.0)) if arguments.kinds else PageOptions()
-    recipe = Recipe(arguments.seed, options, fonts, tuple(arguments.rows))
+    recipe = PageRecipe(arguments.seed, options, fonts, tuple(arguments.rows))
     summary = synthesize_pages(arguments.out, arguments.count, arguments.val, recipe, arguments.workers)
     speed = f"{summary.seconds:.1f} s, {summary.per_second:.1f} pages/s"
     print(f"{arguments.out}: {summary.pictures} pages with {summary.lines} lines in {speed}")

@@ -1,5 +1,4 @@
-"""Vietnamese addresses to write: hamlet or street, ward, district, province, in the conventions of form
-labels.
+"""Synthetic Vietnamese addresses: hamlet or street, ward, district, province, in the conventions of form labels.
 
 The places come from the PyPI package `vietnamadminunits` (MIT): its table of the 63-province structure, which
 is what people still write. Labels are NFC, every word in title case, tone marks in the new style (Hoà, Thuỷ),
@@ -22,7 +21,7 @@ import numpy as np
 from ppocr_slim.errors import SlimError
 
 SHORTEST, LONGEST = 6, 68
-# Letters that no label of such forms has: the few places with them would only widen a dictionary.
+# Characters that no label of such forms has: the few places with them would only widen a dictionary.
 _NEVER_WRITTEN = re.compile(r"[jwWZÉÊÚƠẢẲỐỚỦỶỉ]")
 _NEW_STYLE = {
     old + follower: base + new
@@ -45,7 +44,7 @@ _HAMLETS = (
     ("Khối", 1), ("Kdc", 0.4), ("Số", 1),
 )  # fmt: skip
 _NUMBERED_HAMLETS = frozenset(("Tổ", "Khu", "Khu Phố", "Kp", "Tdp", "Tổ Dân Phố", "Khóm", "Đội", "Cụm", "Khối", "Số"))
-# What stands before a name, by its kind in the table; mostly nothing, as people know the kind.
+# Prefixes of a name with their weights, by its kind in the table; mostly none, as people know the kind.
 _WARD_KINDS = {
     "Phường": (("", 60), ("Phường ", 30), ("P ", 10)),
     "Thị trấn": (("Thị Trấn ", 60), ("", 22), ("Tt ", 18)),
@@ -78,7 +77,7 @@ _DIRECTIONS = "Đông Tây Nam Bắc Thượng Hạ Trung Nội Ngoại A B C".s
 
 @dataclass(frozen=True)
 class Place:
-    """One ward with what it lies in; names without their kind, in label form."""
+    """A ward with its district and province; names are without their kind, in label form."""
 
     ward: str
     ward_kind: str
@@ -89,19 +88,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Address:
-    """An address as its parts from small to large: hamlet or street, ward, district, province."""
+    """An address, as its parts from small to large: hamlet or street, ward, district, province."""
 
     parts: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """The label: the parts, a space between."""
+        """The label: the parts, separated by spaces."""
         return " ".join(self.parts)
 
 
 def label_form(name: str) -> str:
-    """Return a name as labels write it: NFC, title case word by word, new-style tone marks, no punctuation but the
-    slash and the apostrophe.
+    """Return a name in label form.
+
+    That is NFC, title case word by word, new-style tone marks, and no punctuation but the slash and the apostrophe.
     """
     name = unicodedata.normalize("NFC", name)
     name = re.sub(r"\(.*?\)", " ", name)
@@ -114,9 +114,16 @@ def _new_style(word: str) -> str:
 
 
 def load_places(all_letters: bool = False) -> list[Place]:
-    """Return all wards of the 63-province structure in `vietnamadminunits`, less those with letters no label has.
+    """Read the wards of the 63-province structure from the package `vietnamadminunits`.
 
-    With `all_letters` those too.
+    Args:
+        all_letters: include the wards whose names have characters that no label has.
+
+    Returns:
+        The wards, by their code.
+
+    Raises:
+        SlimError: the package or its table is missing.
     """
     spec = importlib.util.find_spec("vietnamadminunits")
     if spec is None or not spec.submodule_search_locations:
@@ -147,9 +154,14 @@ def load_places(all_letters: bool = False) -> list[Place]:
 
 
 class AddressBook:
-    """Draws addresses: a pure function of the generator that is given."""
+    """Source of synthetic addresses, which depend on the random generator alone."""
 
     def __init__(self) -> None:
+        """Read the table of places.
+
+        Raises:
+            SlimError: the package `vietnamadminunits` or its table is missing.
+        """
         self.places = load_places()
         # Forms come from where people live, the table counts wards: the two big cities have few, populous
         # ones.
@@ -160,7 +172,7 @@ class AddressBook:
         self._syllables = sorted({word for name in self._names for word in name.split()})
 
     def draw(self, rng: np.random.Generator) -> Address:
-        """Return one address of 6 to 68 characters."""
+        """Return an address of 6 to 68 characters, drawn at random."""
         while True:
             place = self.places[int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))]
             parts = [
@@ -186,10 +198,10 @@ class AddressBook:
         return self._name(rng) if chance < 0.68 else ""
 
     def _hamlet(self, rng: np.random.Generator) -> str:
-        word = _weighted(_HAMLETS, rng)
+        word = _choose_weighted(_HAMLETS, rng)
         if rng.random() > (0.85 if word in _NUMBERED_HAMLETS else 0.22):
             return f"{word} {self._name(rng)}"
-        number = _number(rng, 1, 2) + (_one(("a", "b", "c"), rng) if rng.random() < 0.04 else "")
+        number = _number(rng, 1, 2) + (_choose(("a", "b", "c"), rng) if rng.random() < 0.04 else "")
         text = word + ("" if word in ABBREVIATIONS and rng.random() < 0.5 else " ") + number
         if rng.random() < 0.2:
             text += " " + (f"Khu Phố {_number(rng, 1, 1)}" if rng.random() < 0.3 else self._name(rng))
@@ -197,15 +209,15 @@ class AddressBook:
 
     def _name(self, rng: np.random.Generator) -> str:
         if rng.random() < 0.55:
-            name = _one(self._names, rng)
+            name = _choose(self._names, rng)
         else:  # new pairs, some of rare syllables, keep a reader from learning the map by heart
             first, second = (
-                _one(self._syllables, rng) if rng.random() < 0.35 else _one(self._names, rng).split()[end]
+                _choose(self._syllables, rng) if rng.random() < 0.35 else _choose(self._names, rng).split()[end]
                 for end in (0, -1)
             )
             name = f"{first} {second}"
         if rng.random() < 0.12:
-            name += " " + (_one(_DIRECTIONS, rng) if rng.random() < 0.5 else _number(rng, 1, 1))
+            name += " " + (_choose(_DIRECTIONS, rng) if rng.random() < 0.5 else _number(rng, 1, 1))
         return name
 
     def _street(self, rng: np.random.Generator) -> str:
@@ -214,15 +226,15 @@ class AddressBook:
             house = "Số " + house
         chance = rng.random()
         if chance < 0.5:
-            street = _one(_STREETS, rng)
+            street = _choose(_STREETS, rng)
         elif chance < 0.8:
-            street = f"{_one(_FAMILY_NAMES, rng)} {_one(self._names, rng)}"
+            street = f"{_choose(_FAMILY_NAMES, rng)} {_choose(self._names, rng)}"
         elif chance < 0.9:
             street = f"Đường {_number(rng, 1, 2)}"
         elif chance < 0.94:
             street = f"Ql {_number(rng, 1, 2)}"
         else:
-            street = f"Ngõ {_house_number(rng)} {_one(_STREETS, rng)}"
+            street = f"Ngõ {_house_number(rng)} {_choose(_STREETS, rng)}"
         if rng.random() < 0.1 and not street.startswith("Đường"):
             street = "Đường " + street
         text = f"{house} {street}"
@@ -232,13 +244,13 @@ class AddressBook:
 
 
 def as_written(address: Address, rng: np.random.Generator) -> str:
-    """Return the address as a person puts it on paper; the label stays `address.text`.
+    """Return an address as a person puts it on paper; the label stays `address.text`.
 
     Labels are title case whatever was written: people write TP for Tp, and a few write thôn for Thôn or set a
     comma, a full stop or a hyphen between the parts, which labels leave out.
     """
     capitals, lower, between = rng.random() < 0.7, rng.random() < 0.05, rng.random()
-    separator = " " if between > 0.06 else _one((", ", ". ", " - ", "-"), rng)
+    separator = " " if between > 0.06 else _choose((", ", ". ", " - ", "-"), rng)
     words = []
     for word in separator.join(address.parts).split(" "):
         letters = re.match(r"[^\W\d]*", word).group()
@@ -254,29 +266,29 @@ def _ward(place: Place, rng: np.random.Generator) -> str:
     if rng.random() < 0.05:
         return ""
     if place.ward.isdigit():
-        return _weighted((("Phường ", 65), ("P ", 20), ("P", 15)), rng) + _number(rng, 1, 2)
-    return _weighted(_WARD_KINDS[place.ward_kind], rng) + _other_digits(place.ward, rng)
+        return _choose_weighted((("Phường ", 65), ("P ", 20), ("P", 15)), rng) + _number(rng, 1, 2)
+    return _choose_weighted(_WARD_KINDS[place.ward_kind], rng) + _other_digits(place.ward, rng)
 
 
 def _district(place: Place, rng: np.random.Generator) -> str:
     if rng.random() < 0.03:
         return ""
     if place.district.isdigit():
-        return _weighted((("Quận ", 78), ("Q ", 12), ("Q", 10)), rng) + _number(rng, 1, 2)
-    return _weighted(_DISTRICT_KINDS[place.district_kind], rng) + _other_digits(place.district, rng)
+        return _choose_weighted((("Quận ", 78), ("Q ", 12), ("Q", 10)), rng) + _number(rng, 1, 2)
+    return _choose_weighted(_DISTRICT_KINDS[place.district_kind], rng) + _other_digits(place.district, rng)
 
 
 def _province(place: Place, rng: np.random.Generator) -> str:
     if rng.random() < 0.02:
         return ""
-    return _weighted(_PROVINCE_FORMS.get(place.province, ((place.province, 1),)), rng)
+    return _choose_weighted(_PROVINCE_FORMS.get(place.province, ((place.province, 1),)), rng)
 
 
-def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+def _choose(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _weighted(choices: Sequence[tuple[str, float]], rng: np.random.Generator) -> str:
+def _choose_weighted(choices: Sequence[tuple[str, float]], rng: np.random.Generator) -> str:
     at = rng.random() * sum(weight for _, weight in choices)
     for choice, weight in choices:
         at -= weight
@@ -297,7 +309,7 @@ def _house_number(rng: np.random.Generator) -> str:
     groups = 1 + int(rng.random() < 0.45) + int(rng.random() < 0.12)
     number = "/".join(_number(rng, 1, 3) for _ in range(groups))
     if rng.random() < 0.14:
-        number += _one("aaabbbcdefghkq", rng)
+        number += _choose("aaabbbcdefghkq", rng)
     if rng.random() < 0.05:
-        number = _one("AABBCDEFHK", rng) + number
+        number = _choose("AABBCDEFHK", rng) + number
     return number

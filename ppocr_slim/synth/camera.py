@@ -1,6 +1,6 @@
-"""A phone that photographs a sheet: perspective, a desk around the sheet, light, shadow, blur, noise.
+"""A phone camera that photographs a sheet: perspective, a desk around the sheet, light, shadow, blur, noise.
 
-What moves points is one homography, so that boxes go exactly where their ink goes.
+One homography maps ink and boxes, so that boxes go exactly where their ink goes.
 """
 
 from __future__ import annotations
@@ -15,79 +15,95 @@ from ppocr_slim.synth.sheets import Sheet
 
 @dataclass(frozen=True)
 class CameraLimits:
-    """How badly people photograph. Angles in degrees."""
+    """Limits of the photographs' defects. Angles in degrees."""
 
-    roll: float = 10.0  # the sheet's turn in the picture, at most
+    roll: float = 10.0  # the sheet's rotation in the picture, at most
     tilt: float = 22.0  # of the sheet against the picture's plane, at most, about each axis
-    scan: float = 0.12  # share of pictures from a scanner: straight, even, no desk
-    crop: float = 0.2  # share of pictures that show a part of the sheet
+    scan: float = 0.12  # fraction of pictures from a scanner: straight, even, no desk
+    crop: float = 0.2  # fraction of pictures that show a part of the sheet
     blur: float = 1.3  # standard deviation in pixels, at most
-    shadow: float = 0.5  # share of pictures with a shadow on the sheet
+    shadow: float = 0.5  # fraction of pictures with a shadow on the sheet
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One photograph to take, [height, width]. `matrix` [3, 3] float64 maps points of the sheet into it; what is
-    drawn of light and noise follows from `seed` alone.
-    """
+    """A camera before a sheet, ready for one photograph [height, width]."""
 
     height: int
     width: int
-    matrix: np.ndarray
+    matrix: np.ndarray  # [3, 3] float64, maps points of the sheet into the photograph
     scan: bool
     limits: CameraLimits
-    seed: int
+    seed: int  # of desk, light, blur and noise
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Points [M, 2] of the sheet in the photograph, float32 [M, 2]."""
+        """Return points [M, 2] of the sheet as points of the photograph, [M, 2] float32."""
         return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], self.matrix)[0].astype(np.float32)
 
     def photograph(self, sheet: np.ndarray, covers: list[np.ndarray]) -> np.ndarray:
-        """Return the photograph, uint8 [height, width, 3] BGR, of a painted sheet with things lying on it."""
+        """Photograph a sheet.
+
+        Args:
+            sheet: the sheet as rendered, [H, W, 3] uint8 BGR.
+            covers: outlines [M, 2] of things lying on it, in the sheet's pixels.
+
+        Returns:
+            The photograph, [height, width, 3] uint8 BGR.
+        """
         rng = np.random.default_rng(self.seed)
         size = (self.width, self.height)
         corners = self.project(_corners(sheet.shape[1], sheet.shape[0]))
         if self.scan:
             picture = np.full((self.height, self.width, 3), 250, np.uint8)
         else:
-            picture = _desk(self.height, self.width, rng)
-            _cast(picture, corners, rng.uniform(-8, 8, 2) + 4, rng.uniform(0.45, 0.8))
+            picture = _draw_desk(self.height, self.width, rng)
+            _cast_shadow(picture, corners, rng.uniform(-8, 8, 2) + 4, rng.uniform(0.45, 0.8))
         cv2.warpPerspective(
             sheet, self.matrix, size, dst=picture, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
         )
         for outline in covers:
-            _lie_on(picture, self.project(outline), rng)
-        light = _light(self.height, self.width, self.scan, self.limits, rng)
+            _draw_cover(picture, self.project(outline), rng)
+        light = _draw_light(self.height, self.width, self.scan, self.limits, rng)
         picture = cv2.multiply(picture, light, dtype=cv2.CV_32F)
-        picture = _blurred(picture, self.limits.blur, rng)
-        return _noisy(picture, rng)
+        picture = _blur(picture, self.limits.blur, rng)
+        return _add_noise(picture, rng)
 
 
 def draw_camera(sheet: Sheet, longer: int, limits: CameraLimits, rng: np.random.Generator) -> Camera:
-    """Return a camera before the sheet; the photograph's longer side has `longer` pixels."""
+    """Draw a camera before a sheet.
+
+    Args:
+        sheet: what it will photograph.
+        longer: pixels of the photograph's longer side.
+        limits: of its defects.
+        rng: random generator.
+
+    Returns:
+        The camera, from which the photograph follows.
+    """
     width, height = float(sheet.width), float(sheet.height)
     seed = int(rng.integers(2**31))
     if rng.random() < limits.scan:
-        matrix = _view(width, height, float(rng.normal(0.0, 0.006)), 0.0, 0.0, 3.0)
+        matrix = _view_homography(width, height, float(rng.normal(0.0, 0.006)), 0.0, 0.0, 3.0)
         scale = longer / max(width, height)
         size = (round(width * scale), round(height * scale))
-        return Camera(size[1], size[0], _fit(matrix, width, height, size, 1.01, rng, 0.0), True, limits, seed)
+        return Camera(size[1], size[0], _fit_to_frame(matrix, width, height, size, 1.01, rng, 0.0), True, limits, seed)
     roll = np.radians(np.clip(rng.normal(0.0, 0.4 * limits.roll), -limits.roll, limits.roll))
     pitch, yaw = np.radians(np.clip(rng.normal(0.0, 0.4 * limits.tilt, 2), -limits.tilt, limits.tilt))
-    matrix = _view(width, height, roll, pitch, yaw, rng.uniform(1.2, 2.5))
+    matrix = _view_homography(width, height, roll, pitch, yaw, rng.uniform(1.2, 2.5))
     aspect = (3 / 4, 3 / 4, 9 / 16, 0.7, min(width, height) / max(width, height))[int(rng.integers(5))]
     shorter = max(round(longer * aspect), longer // 2)
     upright = (height >= width) == (rng.random() < 0.93)
     size = (shorter, longer) if upright else (longer, shorter)
     fill = rng.uniform(1.02, 1.35) if rng.random() < limits.crop else rng.uniform(0.82, 1.0)
-    return Camera(size[1], size[0], _fit(matrix, width, height, size, fill, rng, 0.5), False, limits, seed)
+    return Camera(size[1], size[0], _fit_to_frame(matrix, width, height, size, fill, rng, 0.5), False, limits, seed)
 
 
 def _corners(width: float, height: float) -> np.ndarray:
     return np.array([(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)])
 
 
-def _view(width: float, height: float, roll: float, pitch: float, yaw: float, distance: float) -> np.ndarray:
+def _view_homography(width: float, height: float, roll: float, pitch: float, yaw: float, distance: float) -> np.ndarray:
     """Return the homography of a pinhole camera, `distance` sheet diagonals away, before the turned sheet."""
     far = distance * np.hypot(width, height)
     cos, sin = np.cos, np.sin
@@ -101,7 +117,7 @@ def _view(width: float, height: float, roll: float, pitch: float, yaw: float, di
     return np.diag([far, far, 1.0]) @ place @ centre
 
 
-def _fit(
+def _fit_to_frame(
     matrix: np.ndarray,
     width: float,
     height: float,
@@ -110,8 +126,9 @@ def _fit(
     rng: np.random.Generator,
     play: float,
 ) -> np.ndarray:
-    """Return the view scaled so that the sheet takes the share `fill` of a picture of `size` (width, height), somewhere
-    within it.
+    """Return a homography scaled so that the sheet fills the fraction `fill` of a picture of `size` (width, height).
+
+    `play` is the fraction of the room beside the sheet by which it may lie off the centre.
     """
     seen = cv2.perspectiveTransform(_corners(width, height)[None], matrix)[0]
     low, high = seen.min(0), seen.max(0)
@@ -123,14 +140,14 @@ def _fit(
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1.0]]) @ matrix
 
 
-def _field(height: int, width: int, cells: tuple[int, int], spread: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise about 0, float32 [height, width], with about `cells` (rows, columns) bumps."""
-    rough = rng.normal(0.0, spread, cells).astype(np.float32)
+def _smooth_noise(height: int, width: int, cells: tuple[int, int], std: float, rng: np.random.Generator) -> np.ndarray:
+    """Return smooth noise about 0, [height, width] float32, with about `cells` (rows, columns) bumps."""
+    rough = rng.normal(0.0, std, cells).astype(np.float32)
     return cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _desk(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Return what lies around the sheet: wood, cloth, stone or a plain board; uint8 [height, width, 3]."""
+def _draw_desk(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Return what the sheet lies on: wood, cloth, stone or a plain board, [height, width, 3] uint8."""
     tones = (
         (60, 90, 130),
         (90, 120, 160),
@@ -145,12 +162,13 @@ def _desk(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     kind = rng.random()
     if kind < 0.45:  # wood: streaks
         along = (2, 90) if rng.random() < 0.5 else (90, 2)
-        pattern = _field(*small, along, 0.08, rng) + _field(*small, (6, 6), 0.05, rng)
-        pattern += _field(*small, (along[0] * 4, along[1] * 2), 0.03, rng)
+        pattern = _smooth_noise(*small, along, 0.08, rng) + _smooth_noise(*small, (6, 6), 0.05, rng)
+        pattern += _smooth_noise(*small, (along[0] * 4, along[1] * 2), 0.03, rng)
     elif kind < 0.75:  # cloth or stone: grain
-        pattern = rng.normal(0.0, rng.uniform(0.02, 0.12), small).astype(np.float32) + _field(*small, (5, 5), 0.05, rng)
+        pattern = rng.normal(0.0, rng.uniform(0.02, 0.12), small).astype(np.float32)
+        pattern = pattern + _smooth_noise(*small, (5, 5), 0.05, rng)
     else:
-        pattern = _field(*small, (3, 3), 0.05, rng)
+        pattern = _smooth_noise(*small, (3, 3), 0.05, rng)
     shade = np.clip(1.0 + pattern, 0.3, 1.6)[:, :, None] * np.clip(colour, 10, 245).astype(np.float32)
     desk = cv2.resize(np.clip(shade, 0, 255).astype(np.uint8), (width, height))
     for _ in range(int(rng.integers(0, 3))):  # edges of boards, other things
@@ -160,8 +178,8 @@ def _desk(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return desk
 
 
-def _cast(picture: np.ndarray, outline: np.ndarray, offset: np.ndarray, strength: float) -> None:
-    """Darken the picture softly below an outline, as the shadow of what lies there."""
+def _cast_shadow(picture: np.ndarray, outline: np.ndarray, offset: np.ndarray, strength: float) -> None:
+    """Darken the picture softly below an outline, as the shadow of what lies there, in place."""
     height, width = picture.shape[:2]
     shade = np.zeros((height // 4 + 1, width // 4 + 1), np.float32)
     cv2.fillPoly(shade, [np.round((outline + offset) / 4).astype(np.int32)], 1.0)
@@ -170,8 +188,8 @@ def _cast(picture: np.ndarray, outline: np.ndarray, offset: np.ndarray, strength
     picture[:] = cv2.multiply(picture, cv2.merge([shade] * 3), dtype=cv2.CV_8U)
 
 
-def _lie_on(picture: np.ndarray, outline: np.ndarray, rng: np.random.Generator) -> None:
-    """A thing on the sheet, of one colour, lit from the side, with its shadow."""
+def _draw_cover(picture: np.ndarray, outline: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw a thing that lies on the sheet, of one colour, lit from the side, with its shadow, in place."""
     low = np.maximum(np.floor(outline.min(0)).astype(int) - 24, 0)
     high = np.minimum(np.ceil(outline.max(0)).astype(int) + 24, (picture.shape[1], picture.shape[0]))
     colour = rng.uniform(15, 225, 3)
@@ -179,26 +197,26 @@ def _lie_on(picture: np.ndarray, outline: np.ndarray, rng: np.random.Generator) 
     if (high - low).min() < 8:
         return
     part = picture[low[1] : high[1], low[0] : high[0]]
-    _cast(part, outline - low, offset, 0.55)
+    _cast_shadow(part, outline - low, offset, 0.55)
     for inset, tone in ((1.0, 0.7), (0.8, 1.0), (0.3, 1.25)):
-        # narrower across its shorter side: a round thing is lighter in its middle
+        # narrower across its shorter side: a round thing is lighter in its centre
         middle = 0.5 * (outline + outline[::-1])
         shape = np.round((middle + inset * (outline - middle) - low) * 16).astype(np.int32)
         cv2.fillPoly(part, [shape], tuple(float(v) for v in np.clip(colour * tone, 0, 255)), cv2.LINE_AA, 4)
 
 
-def _light(height: int, width: int, scan: bool, limits: CameraLimits, rng: np.random.Generator) -> np.ndarray:
-    """Return what the picture is multiplied with, float32 [height, width, 3]."""
+def _draw_light(height: int, width: int, scan: bool, limits: CameraLimits, rng: np.random.Generator) -> np.ndarray:
+    """Return the light on the picture, factors [height, width, 3] float32."""
     small = (height // 8 + 1, width // 8 + 1)
     uneven = 0.01 if scan else rng.uniform(0.01, 0.07)
-    light = 1.0 + _field(*small, (3, 3), uneven, rng)
+    light = 1.0 + _smooth_noise(*small, (3, 3), uneven, rng)
     if not scan:
         across, down = np.meshgrid(np.linspace(-1, 1, small[1]), np.linspace(-1, 1, small[0]))
         angle = rng.uniform(0, 2 * np.pi)
         light += rng.uniform(0.0, 0.18) * (np.cos(angle) * across + np.sin(angle) * down).astype(np.float32)
         light -= rng.uniform(0.0, 0.1) * (across**2 + down**2).astype(np.float32)
         if rng.random() < limits.shadow:
-            light *= _shadow(*small, rng)
+            light *= _draw_shadow(*small, rng)
         light *= np.float32(rng.uniform(0.7, 1.08))
     warm, green = (0.0, 0.0) if scan else rng.normal(0.0, [0.05, 0.015])
     white = (1.0 - warm, 1.0 + green, 1.0 + warm)  # lamps differ between blue and red, hardly in green
@@ -206,8 +224,8 @@ def _light(height: int, width: int, scan: bool, limits: CameraLimits, rng: np.ra
     return cv2.merge([grey * np.float32(gain) for gain in white])
 
 
-def _shadow(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the shadow of a head, a hand or a phone: a soft polygon that comes in from an edge."""
+def _draw_shadow(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the shadow of a head, a hand or a phone, factors [height, width]: a soft polygon from an edge."""
     shade = np.zeros((height, width), np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     centre = np.array([0.5, 0.5]) + rng.uniform(0.25, 0.6) * np.array([np.cos(angle), np.sin(angle)])
@@ -219,8 +237,8 @@ def _shadow(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return 1.0 - rng.uniform(0.12, 0.5) * shade
 
 
-def _blurred(picture: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
-    sigma = most * rng.beta(1.2, 3.0)
+def _blur(picture: np.ndarray, max_sigma: float, rng: np.random.Generator) -> np.ndarray:
+    sigma = max_sigma * rng.beta(1.2, 3.0)
     if sigma > 0.25:
         picture = cv2.GaussianBlur(picture, (0, 0), sigma)
     if rng.random() < 0.1:  # the hand moved
@@ -229,7 +247,7 @@ def _blurred(picture: np.ndarray, most: float, rng: np.random.Generator) -> np.n
     return picture
 
 
-def _noisy(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _add_noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = picture.shape[:2]
     grain = rng.standard_normal((height, width), np.float32) * np.float32(rng.gamma(2.0, 1.4))
     if rng.random() < 0.5:  # coarser than a pixel, as after a phone's own smoothing

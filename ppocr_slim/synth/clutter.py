@@ -1,6 +1,6 @@
-"""What lies on sheets and is no text: stamps, logos, scribbles, bar codes, folds, stains, a pen across the page.
+"""Clutter on sheets that is no text: stamps, logos, scribbles, bar codes, folds, stains, a pen across the page.
 
-Each function draws one thing at a place of the sheet and gives nothing back.
+Each function adds one thing to the sheet, at a place that it draws from the random generator.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ppocr_slim.synth.sheets import Colour, Mark, Sheet, drawn_strokes, filled
+from ppocr_slim.synth.sheets import Colour, Mark, Sheet, filled_mark, stroke_mark
 
 STAMP_INKS: tuple[Colour, ...] = ((50, 40, 190), (60, 50, 220), (150, 60, 40), (110, 40, 110))
 
 
 def clutter(sheet: Sheet, rng: np.random.Generator) -> None:
-    """One thing of any kind. What hides text is laid only where there is none."""
+    """Add one thing of any kind; what hides text is added only where there is none."""
     kinds = (stamp, stamp, pen_strokes, pen_strokes, scribble, logo, bar_code, square_code, fold, stain, holes)
     kinds[int(rng.integers(len(kinds)))](sheet, rng)
 
 
 def stamp(sheet: Sheet, rng: np.random.Generator) -> None:
-    """Rings and a star, or a frame; its ink lets text through."""
+    """Add a stamp: rings and a star, or a frame; its ink lets text through."""
     radius = rng.uniform(0.06, 0.11) * min(sheet.width, sheet.height)
     centre = rng.uniform(1.2 * radius, [sheet.width - 1.2 * radius, sheet.height - 1.2 * radius])
     colour, strength = STAMP_INKS[int(rng.integers(len(STAMP_INKS)))], rng.uniform(0.35, 0.75)
@@ -28,25 +28,25 @@ def stamp(sheet: Sheet, rng: np.random.Generator) -> None:
     turn = rng.uniform(0, 2 * np.pi)
     strokes = []
     if rng.random() < 0.7:
-        for share in (1.0, 0.9, 0.55)[: int(rng.integers(2, 4))]:
-            strokes.append(_ring(centre, share * radius, 60))
+        for scale in (1.0, 0.9, 0.55)[: int(rng.integers(2, 4))]:
+            strokes.append(_ring(centre, scale * radius, 60))
         corners = turn + np.arange(11) * np.pi / 5
         reach = 0.42 * radius * np.where(np.arange(11) % 2, 0.42, 1.0)
         strokes.append(centre + np.stack([np.cos(corners), np.sin(corners)], 1) * reach[:, None])
     else:
         tilt, wide = rng.normal(0.0, 0.2), radius * rng.uniform(1.0, 1.8)
-        for share in (1.0, 0.88):
+        for scale in (1.0, 0.88):
             frame = np.array(
                 [(-wide, -0.6 * radius), (wide, -0.6 * radius), (wide, 0.6 * radius), (-wide, 0.6 * radius)]
             )
-            strokes.append(centre + np.concatenate([frame, frame[:1]]) * share @ _turn(tilt))
-    mark = drawn_strokes(strokes, max(1.0, pen), colour, strength)
+            strokes.append(centre + np.concatenate([frame, frame[:1]]) * scale @ _rotation(tilt))
+    mark = stroke_mark(strokes, max(1.0, pen), colour, strength)
     wear = cv2.resize(rng.uniform(0.35, 1.3, (9, 9)).astype(np.float32), mark.mask.shape[::-1])
     sheet.add(Mark(np.clip(mark.mask * wear, 0, 255).astype(np.uint8), mark.x, mark.y, colour))
 
 
 def scribble(sheet: Sheet, rng: np.random.Generator, at: np.ndarray | None = None, size: float = 0.0) -> None:
-    """A signature: loops that say nothing, around `at` if given, else where no text is."""
+    """Add a signature: loops without meaning, around `at` if given, else where no text is."""
     size = size or rng.uniform(0.08, 0.16) * sheet.width
     if at is None:
         at = _free_place(sheet, size, 0.6 * size, rng)
@@ -59,11 +59,11 @@ def scribble(sheet: Sheet, rng: np.random.Generator, at: np.ndarray | None = Non
     strokes = [at + _curve(knots, 12)]
     if rng.random() < 0.6:
         strokes.append(at + _curve(rng.uniform(-0.5, 0.5, (3, 2)) * (size, 0.3 * size), 12))
-    sheet.add(drawn_strokes(strokes, rng.uniform(1.0, 2.4), _pen_ink(rng), rng.uniform(0.7, 1.0)))
+    sheet.add(stroke_mark(strokes, rng.uniform(1.0, 2.4), _pen_ink(rng), rng.uniform(0.7, 1.0)))
 
 
 def pen_strokes(sheet: Sheet, rng: np.random.Generator) -> None:
-    """Ticks, rings around things, lines drawn by hand."""
+    """Add a tick, a ring around something, or a line drawn by hand."""
     reach = rng.uniform(0.02, 0.12) * sheet.width
     centre = rng.uniform(reach, [sheet.width - reach, sheet.height - reach])
     kind = rng.random()
@@ -76,11 +76,11 @@ def pen_strokes(sheet: Sheet, rng: np.random.Generator) -> None:
         strokes = [centre + _curve(rng.normal(0, 1, (3, 2)) * (2 * reach, 0.05 * reach), 10)]
     else:
         strokes = [centre + _curve(rng.normal(0, 0.4, (5, 2)) * reach, 10)]
-    sheet.add(drawn_strokes(strokes, rng.uniform(0.9, 2.2), _pen_ink(rng), rng.uniform(0.6, 1.0)))
+    sheet.add(stroke_mark(strokes, rng.uniform(0.9, 2.2), _pen_ink(rng), rng.uniform(0.6, 1.0)))
 
 
 def logo(sheet: Sheet, rng: np.random.Generator) -> None:
-    """A few coloured shapes."""
+    """Add a logo: a few coloured shapes."""
     size = rng.uniform(0.05, 0.11) * sheet.width
     at = _free_place(sheet, size, size, rng)
     if at is None:
@@ -90,10 +90,11 @@ def logo(sheet: Sheet, rng: np.random.Generator) -> None:
         corners = int(rng.choice([3, 4, 5, 6, 40]))
         around = np.arange(corners) * 2 * np.pi / corners + rng.uniform(0, 6)
         outline = np.stack([np.cos(around), np.sin(around)], 1) * size * rng.uniform(0.2, 0.5)
-        sheet.add(filled(at + outline + rng.normal(0, 0.06 * size, 2), colour, rng.uniform(0.6, 1.0)))
+        sheet.add(filled_mark(at + outline + rng.normal(0, 0.06 * size, 2), colour, rng.uniform(0.6, 1.0)))
 
 
 def bar_code(sheet: Sheet, rng: np.random.Generator) -> None:
+    """Add a bar code."""
     width, height = rng.uniform(0.15, 0.3) * sheet.width, rng.uniform(0.03, 0.06) * sheet.width
     at = _free_place(sheet, width, height, rng)
     if at is None:
@@ -105,6 +106,7 @@ def bar_code(sheet: Sheet, rng: np.random.Generator) -> None:
 
 
 def square_code(sheet: Sheet, rng: np.random.Generator) -> None:
+    """Add something like a QR code."""
     size = round(rng.uniform(0.07, 0.13) * sheet.width)
     at = _free_place(sheet, size, size, rng)
     if at is None:
@@ -120,23 +122,25 @@ def square_code(sheet: Sheet, rng: np.random.Generator) -> None:
 
 
 def photo(sheet: Sheet, left: float, top: float, width: float, height: float, rng: np.random.Generator) -> None:
-    """A portrait, or the empty frame for one."""
+    """Add a portrait, or the empty frame for one."""
     frame = np.array([(left, top), (left + width, top), (left + width, top + height), (left, top + height)])
     if rng.random() < 0.6:
         backdrop = ((210, 160, 90), (225, 225, 225), (150, 90, 40))[int(rng.integers(3))]
-        sheet.add(filled(frame, backdrop))
+        sheet.add(filled_mark(frame, backdrop))
         middle = np.array([left + width / 2, top + height / 2])
         around = np.linspace(0, 2 * np.pi, 24)
         round_shape = np.stack([np.cos(around), np.sin(around)], 1)
         shoulders = np.clip(middle + (0, 0.42 * height) + round_shape * (0.42 * width, 0.24 * height), None, frame[2])
-        sheet.add(filled(shoulders, (70, 50, 45)))
-        sheet.add(filled(middle + (0, -0.12 * height) + round_shape * (0.23 * width, 0.26 * height), (25, 22, 22)))
-        sheet.add(filled(middle + (0, -0.06 * height) + round_shape * (0.19 * width, 0.22 * height), (140, 170, 215)))
-    sheet.add(drawn_strokes([np.concatenate([frame, frame[:1]])], 1.0, (70, 66, 64)))
+        sheet.add(filled_mark(shoulders, (70, 50, 45)))
+        sheet.add(filled_mark(middle + (0, -0.12 * height) + round_shape * (0.23 * width, 0.26 * height), (25, 22, 22)))
+        sheet.add(
+            filled_mark(middle + (0, -0.06 * height) + round_shape * (0.19 * width, 0.22 * height), (140, 170, 215))
+        )
+    sheet.add(stroke_mark([np.concatenate([frame, frame[:1]])], 1.0, (70, 66, 64)))
 
 
 def fold(sheet: Sheet, rng: np.random.Generator) -> None:
-    """A crease right across the sheet, dark on one side and light on the other."""
+    """Add a crease right across the sheet, dark on one side and light on the other."""
     where, tilt = rng.uniform(0.25, 0.75), rng.normal(0, 0.01)
     if rng.random() < 0.5:
         line = np.array([(0, (where - tilt) * sheet.height), (sheet.width, (where + tilt) * sheet.height)])
@@ -144,33 +148,35 @@ def fold(sheet: Sheet, rng: np.random.Generator) -> None:
     else:
         line = np.array([((where - tilt) * sheet.width, 0), ((where + tilt) * sheet.width, sheet.height)])
         aside = np.array([1.5, 0.0])
-    sheet.add(drawn_strokes([line], 2.0, (110, 110, 112), rng.uniform(0.15, 0.4)))
-    sheet.add(drawn_strokes([line + aside], 1.0, (255, 255, 255), rng.uniform(0.1, 0.4)))
+    sheet.add(stroke_mark([line], 2.0, (110, 110, 112), rng.uniform(0.15, 0.4)))
+    sheet.add(stroke_mark([line + aside], 1.0, (255, 255, 255), rng.uniform(0.1, 0.4)))
 
 
 def stain(sheet: Sheet, rng: np.random.Generator) -> None:
-    """A ring from a cup, or a spot."""
+    """Add a ring from a cup, or a spot."""
     radius = rng.uniform(0.03, 0.12) * sheet.width
     centre = rng.uniform(0, [sheet.width, sheet.height])
     if rng.random() < 0.5:
-        sheet.add(drawn_strokes([_ring(centre, radius, 60)], 0.08 * radius, (90, 130, 165), rng.uniform(0.15, 0.4)))
+        sheet.add(stroke_mark([_ring(centre, radius, 60)], 0.08 * radius, (90, 130, 165), rng.uniform(0.15, 0.4)))
     else:
         wobble = 1 + 0.15 * rng.normal(size=(9, 1))
         wobble[-1] = wobble[0]
         sheet.add(
-            filled(centre + _curve(_ring(np.zeros(2), radius, 9) * wobble, 8), (120, 150, 175), rng.uniform(0.08, 0.25))
+            filled_mark(
+                centre + _curve(_ring(np.zeros(2), radius, 9) * wobble, 8), (120, 150, 175), rng.uniform(0.08, 0.25)
+            )
         )
 
 
 def holes(sheet: Sheet, rng: np.random.Generator) -> None:
-    """Punched holes along the left edge."""
+    """Add punched holes along the left edge."""
     radius, x = 0.011 * sheet.width, 0.025 * sheet.width
-    for share in (0.4, 0.6) if rng.random() < 0.6 else np.linspace(0.1, 0.9, 12):
-        sheet.add(filled(_ring(np.array([x, share * sheet.height]), radius, 20), (60, 62, 66)))
+    for height in (0.4, 0.6) if rng.random() < 0.6 else np.linspace(0.1, 0.9, 12):
+        sheet.add(filled_mark(_ring(np.array([x, height * sheet.height]), radius, 20), (60, 62, 66)))
 
 
-def thing_on_top(sheet: Sheet, rng: np.random.Generator) -> None:
-    """A pen, a ruler or a finger that hides what is under it."""
+def cover(sheet: Sheet, rng: np.random.Generator) -> None:
+    """Lay a pen, a ruler or a finger on the sheet, which hides what is under it."""
     kind = rng.random()
     length, width = (rng.uniform(0.3, 0.6), 0.014) if kind < 0.6 else (rng.uniform(0.4, 0.8), 0.05)
     if kind > 0.85:  # a finger comes in from the side
@@ -185,10 +191,10 @@ def thing_on_top(sheet: Sheet, rng: np.random.Generator) -> None:
     else:
         around = np.linspace(0, 2 * np.pi, 24, endpoint=False) + np.pi / 24
         outline = np.stack([np.cos(around) * half * 0.7, np.sin(around) * across], 1)
-    sheet.covers.append(middle + outline @ _turn(rng.uniform(0, np.pi) if kind < 0.85 else rng.normal(0, 0.3)))
+    sheet.covers.append(middle + outline @ _rotation(rng.uniform(0, np.pi) if kind < 0.85 else rng.normal(0, 0.3)))
 
 
-def _turn(angle: float) -> np.ndarray:
+def _rotation(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
@@ -213,7 +219,7 @@ def _pen_ink(rng: np.random.Generator) -> Colour:
 
 
 def _free_place(sheet: Sheet, width: float, height: float, rng: np.random.Generator) -> np.ndarray | None:
-    """Return the middle of a place of that size without text; None where eight trials find none."""
+    """Return the centre of a place of that size without text; None where eight trials find none."""
     for _ in range(8):
         at = rng.uniform([width, height], [sheet.width - width, sheet.height - height])
         half = np.array([0.55 * width + 3, 0.55 * height + 3])

@@ -1,4 +1,4 @@
-"""The families of letters that can be fetched, handwritten and printed: which they are, how they come, where they lie.
+"""Font families that can be fetched, handwritten and printed: their names, their download, their folders.
 
 A handwriting family is a folder `<fonts>/<family>/` with `latin.woff2`, `vietnamese.woff2` (absent where latin has
 every character), `LICENSE` and `version.txt`. A printed one is `<fonts>/print/<family>/` with the same and, for each of
@@ -20,8 +20,7 @@ from pathlib import Path
 
 from ppocr_slim.errors import SlimError
 
-# How often a writer uses the family, beside 1.0 for one that looks like a pen on a form: a fair script is a
-# rarer hand.
+# Weight of a family among writers, against 1.0 for one that looks like a pen on a form: a fair script is a rarer hand.
 FAMILIES: dict[str, float] = {
     "patrick-hand": 1.0, "grape-nuts": 1.0, "square-peg": 1.0, "mynerve": 1.0, "mansalva": 1.0,
     "oooh-baby": 1.0, "sedgwick-ave": 1.0, "sriracha": 1.0, "itim": 1.0, "mali": 1.0, "fuzzy-bubbles": 1.0,
@@ -39,7 +38,7 @@ PRINT_STYLES = {"bold": "700-normal", "italic": "400-italic"}  # besides the reg
 
 
 def print_folder(fonts: Path) -> Path:
-    """Return where the printed families lie."""
+    """Return the folder of the printed families."""
     return fonts / "print"
 
 
@@ -69,12 +68,12 @@ def fetched_families(fonts: Path) -> list[Path]:
 
 
 def family_versions(fonts: Path) -> dict[str, str]:
-    """Package and version of each family under `fonts`, by its name; "unknown" where its folder does not say."""
+    """Return package and version of each handwriting family by its name; "unknown" where its folder does not say."""
     return _versions(fetched_families(fonts))
 
 
 def printed_versions(fonts: Path) -> dict[str, str]:
-    """Return the same for the printed families."""
+    """Return package and version of each printed family, as `family_versions` does."""
     return _versions(printed_families(fonts))
 
 
@@ -85,16 +84,21 @@ def _versions(folders: Sequence[Path]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `fetch_families` did: names of families, and of the skipped ones why."""
+    """Names of the families that `fetch_families` fetched, kept and skipped."""
 
     fetched: list[str]
-    kept: list[str]
-    skipped: dict[str, str]
+    kept: list[str]  # were there already
+    skipped: dict[str, str]  # with the reason
 
 
 def fetch_families(fonts: Path) -> Fetched:
-    """Fetch all of `FAMILIES` and `PRINT_FAMILIES` that `fonts` lacks; what cannot be fetched is skipped, with the
-    reason.
+    """Fetch all of `FAMILIES` and `PRINT_FAMILIES` that `fonts` lacks; skip those that cannot be fetched.
+
+    Returns:
+        What became of each family.
+
+    Raises:
+        SlimError: the folder cannot be made.
     """
     folders = {**dict.fromkeys(FAMILIES, fonts), **dict.fromkeys(PRINT_FAMILIES, print_folder(fonts))}
     try:
@@ -118,8 +122,16 @@ def fetch_families(fonts: Path) -> Fetched:
 
 
 def fetch_family(name: str, fonts: Path, npm: str, styles: Sequence[str] = ()) -> Path:
-    """Download `@fontsource/<name>` with npm and unpack what is needed of it into `fonts/<name>`: the regular letters
-    and those of `styles` (of PRINT_STYLES).
+    """Download `@fontsource/<name>` with npm and unpack the fonts that are needed.
+
+    Args:
+        name: of the family.
+        fonts: folder in which the family's folder is made.
+        npm: path of the program.
+        styles: of PRINT_STYLES, which are needed besides the regular one.
+
+    Returns:
+        The family's folder.
 
     Raises:
         SlimError: it fails; nothing of the family is left behind then.
@@ -127,16 +139,17 @@ def fetch_family(name: str, fonts: Path, npm: str, styles: Sequence[str] = ()) -
     target = fonts / name
     with tempfile.TemporaryDirectory(dir=fonts.resolve(), prefix=".fetch-") as scratch:
         archive = _npm_pack(npm, f"@fontsource/{name}@5", Path(scratch))
-        made = Path(scratch) / name
-        made.mkdir()
-        _unpack(archive, name, made, styles)
+        folder = Path(scratch) / name
+        folder.mkdir()
+        _unpack(archive, name, folder, styles)
         if target.exists():
             shutil.rmtree(target)
-        os.replace(made, target)
+        os.replace(folder, target)
     return target
 
 
 def _npm_pack(npm: str, package: str, folder: Path) -> Path:
+    """Download a package's archive into a folder; return its path."""
     command = [
         npm,
         "pack",
@@ -158,13 +171,14 @@ def _npm_pack(npm: str, package: str, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, name: str, folder: Path, styles: Sequence[str]) -> None:
+    """Unpack a family's fonts and licence into its folder, and note its version."""
     members = {
         f"package/files/{name}-{script}-{style}.woff2": f"{script}{ending}.woff2"
         for script in ("latin", "vietnamese")
         for ending, style in (("", "400-normal"), *((f"-{style}", PRINT_STYLES[style]) for style in styles))
     }
     members["package/LICENSE"] = "LICENSE"
-    # a hand without Vietnamese letters of its own may have them among the latin ones
+    # a hand without a Vietnamese font of its own may have those characters in the Latin one
     needed = {"latin.woff2", "LICENSE"} if not styles else set(members.values())
     try:
         with tarfile.open(archive) as tar:

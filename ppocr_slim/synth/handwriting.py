@@ -1,8 +1,7 @@
-"""A writer's hand: how one person, drawn once, puts a text down as pen strokes.
+"""Handwriting: a writer's hand, drawn at random, and the pen strokes in which it writes a text.
 
-Strokes are points in pixels of the row (x to the right, y down, baseline of the first letter at y = 0) and
-are drawn once, at the end, onto a mask. All deformation happens to the points, which costs a tenth of warping
-pictures.
+Strokes are points in pixels of the text line (x to the right, y down, baseline of the first character at y = 0) and are
+rendered once, at the end, onto a mask. All deformation happens to the points, which costs a tenth of warping pictures.
 """
 
 from __future__ import annotations
@@ -19,17 +18,20 @@ import numpy as np
 from ppocr_slim.synth.strokes import Alphabet, Glyph
 
 _LETTERS = string.ascii_letters + string.digits + "đĐ"
-OVERSAMPLE = 3  # the mask is drawn at three times the row's size: whole pen widths become thirds of a pixel
+OVERSAMPLE = 3  # the mask is drawn at three times the line's size: whole pen widths become thirds of a pixel
 _NO_BEND = np.zeros((2, 5))
 _SHIFT = 4  # fractional bits of a coordinate, for OpenCV
 
 
 @dataclass(frozen=True)
 class Writer:
-    """What stays the same over a line. Lengths in pixels of a row 64 px high, `gap`s in heights of an x."""
+    """A writer's traits, which stay the same over a line.
+
+    Lengths are in pixels of a line that is 64 pixels high, gaps in x-heights.
+    """
 
     alphabet: Alphabet
-    capitals: Alphabet  # people mix: the capitals and figures of one hand, the small letters of another
+    capitals: Alphabet  # people mix: the capitals and digits of one hand, the small letters of another
     x_height: float
     width: float  # of letters, against the alphabet's own
     slant: float  # horizontal shift per height
@@ -42,10 +44,10 @@ class Writer:
     bend: float  # how unlike two of the same letter are
     mark_shift: float
     mark_scale: float
-    joining: float  # share of letters that the pen connects to the next
+    joining: float  # fraction of letters that the pen connects to the next
     raised_marks: float  # extra height of marks over their letter
     flat_marks: float  # height of marks, against their usual one
-    joined_marks: float  # share of double marks that are drawn in one go
+    joined_marks: float  # fraction of double marks that are drawn in one go
     tall: float  # how far ascenders, capitals and marks reach over an x, against the alphabet's own
     haste: int  # how often strokes are smoothed: who writes fast rounds corners off and closes loops
     borrowed: Mapping[str, Alphabet]  # letters that are not written as the rest: nobody writes one font
@@ -54,7 +56,15 @@ class Writer:
 
 
 def draw_writer(rng: np.random.Generator, alphabets: Sequence[Alphabet]) -> Writer:
-    """Return one writer, a pure function of the generator."""
+    """Draw a writer.
+
+    Args:
+        rng: random generator, on which alone the writer depends.
+        alphabets: from which the hand is mixed, by their weights.
+
+    Returns:
+        The writer.
+    """
     weights = np.cumsum([alphabet.weight for alphabet in alphabets])
     alphabet, other = (alphabets[at] for at in np.searchsorted(weights, rng.random(2) * weights[-1], "right"))
     capitals = other if rng.random() < 0.3 else alphabet
@@ -99,27 +109,25 @@ def _ink_colour(rng: np.random.Generator) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Ink:
-    """Pen strokes: points [M, 2] float32, how many points each stroke has, and each stroke's pen width, in
-    pixels.
-    """
+    """Pen strokes of a text."""
 
-    points: np.ndarray
-    lengths: np.ndarray
-    pens: np.ndarray
+    points: np.ndarray  # [M, 2] float32, pixels, all strokes one after another
+    lengths: np.ndarray  # points of each stroke
+    pens: np.ndarray  # width of each stroke, in pixels
 
     @property
     def width(self) -> float:
-        """From the origin to the rightmost point; 0 for no ink."""
+        """Pixels from the origin to the rightmost point; 0 for no ink."""
         return float(self.points[:, 0].max()) if len(self.points) else 0.0
 
     def moved(self, x: float, y: float, slope: float = 0.0) -> Ink:
-        """Shifted, and tilted so that it climbs or falls by `slope` pixels a pixel."""
+        """Return the ink shifted by (x, y), and tilted so that it falls by `slope` pixels a pixel."""
         points = self.points + np.array([x, y], np.float32)
         points[:, 1] += slope * self.points[:, 0]
         return Ink(points, self.lengths, self.pens)
 
-    def drawn(self, height: int, width: int) -> np.ndarray:
-        """Return the mask [height, width] float32, 0 for paper and 1 for ink."""
+    def render(self, height: int, width: int) -> np.ndarray:
+        """Return the mask of the ink, [height, width] float32, 0 for paper and 1 for ink."""
         canvas = np.zeros((height * OVERSAMPLE, width * OVERSAMPLE), np.uint8)
         # a pixel's centre lies at a half: without the shift the pen would land half a pixel off after
         # shrinking
@@ -134,17 +142,28 @@ class Ink:
 
 
 def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.inf) -> Ink:
-    """Return the text in the writer's hand. Where it would be wider than `room` pixels, the hand narrows, as people's
-    do.
+    """Write a text in a writer's hand.
+
+    Args:
+        text: NFC characters.
+        writer: whose hand it is.
+        rng: random generator of what varies within a line.
+        room: greatest width in pixels; the hand narrows for a longer text, as people's do.
+
+    Returns:
+        The pen strokes.
+
+    Raises:
+        SlimError: an alphabet lacks a character.
     """
-    bases = [unicodedata.normalize("NFD", one)[0] for one in text]
+    bases = [unicodedata.normalize("NFD", character)[0] for character in text]
     alphabets = [
-        writer.borrowed.get(base, writer.alphabet if one.islower() else writer.capitals)
-        for one, base in zip(text, bases)
+        writer.borrowed.get(base, writer.alphabet if character.islower() else writer.capitals)
+        for character, base in zip(text, bases)
     ]
-    glyphs = [alphabet.glyph(one) for alphabet, one in zip(alphabets, text)]
-    starts = _letter_starts(text, glyphs, writer, rng)
-    ink = _Placement(bases, glyphs, starts, writer, rng).ink()
+    glyphs = [alphabet.glyph(character) for alphabet, character in zip(alphabets, text)]
+    starts = _character_starts(text, glyphs, writer, rng)
+    ink = _InkBuilder(bases, glyphs, starts, writer, rng).ink()
     if ink.width > room > 0:
         # a cramped hand is narrower, and a little smaller too
         narrow = room / ink.width
@@ -153,9 +172,10 @@ def write(text: str, writer: Writer, rng: np.random.Generator, room: float = np.
     return ink
 
 
-def _letter_starts(text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """Return where each letter begins, in x-heights: advances, the writer's gaps, and words closer or wider now and
-    then.
+def _character_starts(text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """Return the x at which each character begins, in x-heights.
+
+    It follows from the advances and the writer's gaps; now and then words stand closer together or farther apart.
     """
     count = len(glyphs)
     advances = np.array([glyph.advance for glyph in glyphs]) * writer.width
@@ -172,8 +192,8 @@ def _letter_starts(text: str, glyphs: Sequence[Glyph], writer: Writer, rng: np.r
     return np.concatenate([[0.0], np.cumsum(advances)[:-1]])
 
 
-class _Placement:
-    """The glyphs of a line at their places: all points in one array, with what each belongs to."""
+class _InkBuilder:
+    """Builder of a line's ink from its glyphs: all points in one array, deformed and placed together."""
 
     def __init__(
         self,
@@ -183,15 +203,25 @@ class _Placement:
         writer: Writer,
         rng: np.random.Generator,
     ) -> None:
+        """Collect the points of a line's glyphs.
+
+        Args:
+            bases: the characters without their marks.
+            glyphs: of the characters.
+            starts: the x at which each begins, in x-heights.
+            writer: whose hand it is.
+            rng: random generator of what varies within a line.
+        """
         self.bases, self.glyphs, self.starts, self.writer, self.rng = bases, glyphs, starts, writer, rng
         sizes = [len(glyph.points) for glyph in glyphs]
-        self.letter = np.repeat(np.arange(len(glyphs)), sizes)
+        self.letter = np.repeat(np.arange(len(glyphs)), sizes)  # of each point: the index of its character
         self.points = np.concatenate([glyph.points for glyph in glyphs] + [np.zeros((0, 2), np.float32)])
         self.lengths = [length for glyph in glyphs for length in glyph.lengths]
         self.part = np.concatenate([glyph.parts for glyph in glyphs] + [np.zeros(0, np.int64)])
         self.stroke_letter = np.repeat(np.arange(len(glyphs)), [len(glyph.lengths) for glyph in glyphs])
 
     def ink(self) -> Ink:
+        """Return the ink in pixels, after deforming and placing the points."""
         writer, rng = self.writer, self.rng
         if not len(self.points):
             return Ink(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0))
@@ -210,7 +240,7 @@ class _Placement:
         return Ink(points.astype(np.float32), np.array(lengths), pens)
 
     def _smooth(self) -> None:
-        """Haste: every point moves towards its neighbours in the stroke, whose ends stay."""
+        """Move every point towards its neighbours in the stroke, as often as the writer's haste says; the ends stay."""
         inner = np.ones(len(self.points), bool)
         ends = np.cumsum(self.lengths)
         inner[ends - 1] = inner[ends - self.lengths] = False
@@ -219,7 +249,7 @@ class _Placement:
             self.points[at] += 0.5 * (0.5 * (self.points[at - 1] + self.points[at + 1]) - self.points[at])
 
     def _bend_letters(self) -> None:
-        """Each letter gets the writer's quadratic bend for its kind and a small one of its own, size and turn."""
+        """Give each letter the writer's quadratic bend for its kind, a small one of its own, and a size of its own."""
         writer, rng, count = self.writer, self.rng, len(self.glyphs)
         size = np.exp(rng.normal(0.0, writer.size_jitter, (count, 2)))
         x, y = self.points[:, 0] - 0.5, self.points[:, 1] + 0.6
@@ -231,7 +261,7 @@ class _Placement:
         self.points = self.points * size[self.letter] + np.clip(moved, -0.35, 0.35)
 
     def _loosen_marks(self) -> None:
-        """Marks leave their places, turn and change size; one mark's strokes stay together."""
+        """Move, turn and scale each mark; a mark's strokes stay together."""
         writer, rng = self.writer, self.rng
         marks = self.part > 0
         if not marks.any():
@@ -250,6 +280,7 @@ class _Placement:
         self.points[marks] = centre[which] + turned * scale[:, None] + shift[which]
 
     def _place(self) -> None:
+        """Move the letters to their places, and slant them."""
         writer, rng = self.writer, self.rng
         self.points[:, 1] -= (writer.tall - 1) * np.maximum(0.0, -self.points[:, 1] - 1.0)
         rise = rng.normal(0.0, 0.5 * writer.wobble, len(self.glyphs))[self.letter]
@@ -259,7 +290,7 @@ class _Placement:
         self.points[:, 1] += rise
 
     def _joints(self) -> list[tuple[int, np.ndarray]]:
-        """Connecting strokes: from low on a letter's right to low or middle on the next one's left."""
+        """Return strokes that join letters: from low on a letter's right to low or middle on the next one's left."""
         rng, joints = self.rng, []
         chance = rng.random(len(self.glyphs))
         heights = rng.uniform([0.0, 0.15], [0.35, 0.75], (len(self.glyphs), 2))
@@ -286,7 +317,7 @@ class _Placement:
         return joints
 
     def _mark_joints(self) -> list[tuple[int, np.ndarray]]:
-        """From the end of one mark over a letter to the beginning of the next one over it, at the writer's rate."""
+        """Return strokes from the end of one mark over a letter to the beginning of the next one over it."""
         joints = []
         over = np.flatnonzero((self.part > 0) & (self.points[:, 1] < -0.8))
         chance = self.rng.random(len(self.glyphs))
@@ -303,7 +334,7 @@ class _Placement:
         return joints
 
     def _tremble(self, points: np.ndarray) -> np.ndarray:
-        """Slow waves over the line: the baseline drifts, the width of letters swells and shrinks."""
+        """Return points with slow waves over the line: the baseline drifts, the width of letters swells and shrinks."""
         writer, rng = self.writer, self.rng
         x, y = points[:, 0], points[:, 1]
         moved = points.copy()

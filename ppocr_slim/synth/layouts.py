@@ -1,7 +1,7 @@
 """Kinds of pages: forms, registers, tables, letters, documents, receipts, notes, cards, empty sheets.
 
-A kind is a function of a `Draft`, which lays lines onto its sheet and draws everything from one generator. Lengths
-are in pixels of the sheet; `em` is the size of the page's common print.
+A kind is a function that fills the sheet of a `Draft` and draws everything from its random generator. Lengths are in
+pixels of the sheet; `em` is the size of the page's common print.
 """
 
 from __future__ import annotations
@@ -14,29 +14,16 @@ import numpy as np
 
 from ppocr_slim.synth import phrases
 from ppocr_slim.synth.clutter import bar_code, photo, scribble
+from ppocr_slim.synth.faces import Face, print_width, printed_mark
 from ppocr_slim.synth.handwriting import Writer
-from ppocr_slim.synth.phrases import Phrases, one
-from ppocr_slim.synth.sheets import (
-    Colour,
-    Face,
-    Line,
-    Mark,
-    Row,
-    Sheet,
-    drawn_strokes,
-    filled,
-    handwritten,
-    print_width,
-    printed,
-    row_mark,
-)
+from ppocr_slim.synth.phrases import Phrases, choose
+from ppocr_slim.synth.real_lines import RealLine, real_line_mark
+from ppocr_slim.synth.sheets import Colour, Line, Mark, Sheet, filled_mark, handwritten_mark, stroke_mark
 
 
 @dataclass
 class Draft:
-    """A sheet being filled, and with what: a writer, a printed face, texts, real rows for a share `real` of what is
-    written.
-    """
+    """A sheet that is being filled, and what it is filled with: a hand, a typeface, phrases, real lines."""
 
     sheet: Sheet
     rng: np.random.Generator
@@ -45,40 +32,55 @@ class Draft:
     face: Face
     print_colour: Colour
     em: float
-    rows: Sequence[Row] = ()
-    real: float = 0.0
+    real_lines: Sequence[RealLine] = ()
+    real: float = 0.0  # fraction of handwritten lines that are real ones
     machine_filled: bool = False
-    hand: float = 1.0  # how large the hand is against the print
-    skew: float = 0.0  # how much lines of this hand climb or fall
+    hand: float = 1.0  # size of the hand against the print
+    skew: float = 0.0  # mean slope of lines of this hand
     margin: float = field(init=False)
 
     def __post_init__(self) -> None:
+        """Draw the margin."""
         self.margin = self.sheet.width * self.rng.uniform(0.05, 0.1)
 
     @property
     def left(self) -> float:
+        """Left edge of the text area."""
         return self.margin
 
     @property
     def right(self) -> float:
+        """Right edge of the text area."""
         return self.sheet.width - self.margin
 
     @property
     def bottom(self) -> float:
+        """Lower edge of the text area."""
         return self.sheet.height - self.margin
 
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
+    def chance(self, probability: float) -> bool:
+        """Return True with that probability."""
+        return bool(self.rng.random() < probability)
 
     def print_line(
         self, text: str, x: float, baseline: float, size: float = 0.0, align: float = 0.0, room: float = np.inf,
         bold: bool = False, italic: bool = False, colour: Colour | None = None,
     ) -> float:  # fmt: skip
-        """Print a line at x (`align` 0: from there on, 0.5: around it, 1: up to there), smaller where it would be wider
-        than `room`.
+        """Print a line.
+
+        Args:
+            text: what to print.
+            x: where the line stands.
+            baseline: its y.
+            size: pixels an em; 0 for the page's common print.
+            align: 0: the line begins at x, 0.5: it is centred there, 1: it ends there.
+            room: greatest width; a wider line is printed smaller.
+            bold: in bold type.
+            italic: in italics.
+            colour: of the print; without it, the page's.
 
         Returns:
-            Where it ends.
+            The x at which the line ends.
         """
         size = max(5.0, size or self.em)
         width = print_width(text, self.face, size, bold, italic)
@@ -86,49 +88,60 @@ class Draft:
             size = max(5.0, np.floor(size * room / width))
             width = print_width(text, self.face, size, bold, italic)
         begin = x - align * width
-        mark = printed(text, self.face, size, begin, baseline, colour or self.print_colour, bold, italic)
+        mark = printed_mark(text, self.face, size, begin, baseline, colour or self.print_colour, bold, italic)
         self.sheet.add_line(mark, text)
         return begin + width
 
     def write_line(
         self, text: str, x: float, baseline: float, x_height: float, room: float, climb: float | None = None
     ) -> Line | None:
-        """Write a line by hand, or lay a real row in its place."""
+        """Write a line by hand, or set a real line in its place.
+
+        Args:
+            text: what to write.
+            x: where the line begins.
+            baseline: its y.
+            x_height: size of the hand.
+            room: greatest width.
+            climb: slope of the baseline; without it, about that of the other lines.
+
+        Returns:
+            The line; None where the sheet has no place for it.
+        """
         slope = self.skew + self.rng.normal(0.0, 0.006) if climb is None else climb
-        if self.rows and room > 20 * x_height and self.chance(self.real):
-            row = self.rows[int(self.rng.integers(len(self.rows)))]
-            mark = row_mark(row, x, baseline, x_height, room)
+        if self.real_lines and room > 20 * x_height and self.chance(self.real):
+            line = self.real_lines[int(self.rng.integers(len(self.real_lines)))]
+            mark = real_line_mark(line, x, baseline, x_height, room)
             if mark is not None:
-                return self.sheet.add_line(mark, row.text)
+                return self.sheet.add_line(mark, line.text)
         scale = x_height / self.writer.x_height
         # a small hand has no thinner pen, only smaller letters; but a photo from afar shows it thinner
         writer = replace(self.writer, x_height=x_height, pen=max(0.8, self.writer.pen * scale**0.7))
-        mark = handwritten(text, writer, self.rng, x, baseline, room, slope)
+        mark = handwritten_mark(text, writer, self.rng, x, baseline, room, slope)
         return self.sheet.add_line(mark, text, slope)
 
     def rule(self, begin: Sequence[float], end: Sequence[float], pen: float = 1.0, dotted: bool = False) -> None:
-        """A printed line, or a row of dots."""
+        """Draw a printed rule, solid or dotted, from one point (x, y) to another."""
         line = np.array([begin, end], np.float64)
         if dotted:
             count = max(2, int(np.hypot(*(line[1] - line[0])) / (0.28 * self.em)))
             starts = line[0] + np.linspace(0, 1, count)[:, None] * (line[1] - line[0])
             dot = max(1.0, 0.08 * self.em)
-            self.sheet.add(
-                drawn_strokes([np.stack([at, at + (0.6 * dot, 0)]) for at in starts], dot, self.print_colour)
-            )
+            self.sheet.add(stroke_mark([np.stack([at, at + (0.6 * dot, 0)]) for at in starts], dot, self.print_colour))
         else:
-            self.sheet.add(drawn_strokes([line], pen, self.print_colour))
+            self.sheet.add(stroke_mark([line], pen, self.print_colour))
 
     def box(self, left: float, top: float, right: float, bottom: float, pen: float = 1.0) -> None:
+        """Draw the outline of a rectangle."""
         corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
-        self.sheet.add(drawn_strokes([corners], pen, self.print_colour))
+        self.sheet.add(stroke_mark([corners], pen, self.print_colour))
 
     def bar(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """A filled rectangle."""
-        self.sheet.add(filled(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), colour))
+        """Draw a filled rectangle."""
+        self.sheet.add(filled_mark(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), colour))
 
     def fill_in(self, left: float, baseline: float, right: float, kind: str = "short") -> None:
-        """What somebody fills into a field, by hand or now and then by machine; some fields stay empty."""
+        """Fill in a field of a `kind`, "short" or "address", by hand or by machine; some fields stay empty."""
         if right - left < 3 * self.em or self.chance(0.1):
             return
         text = self.phrases.address(self.rng) if kind == "address" else phrases.short(self.rng)
@@ -141,8 +154,8 @@ class Draft:
             x_height = self.em * self.rng.uniform(0.48, 0.66) * self.hand
             self.write_line(text, begin, baseline - self.rng.uniform(0.0, 0.25) * self.em, x_height, right - begin)
 
-    def wrapped(self, words: list[str], size: float, room: float) -> list[str]:
-        """Words as printed lines no wider than `room`."""
+    def wrap(self, words: list[str], size: float, room: float) -> list[str]:
+        """Return words as printed lines of that size, no wider than `room`."""
         space = print_width(" ", self.face, size)
         lines, line, width = [], [], 0.0
         for word in words:
@@ -164,14 +177,23 @@ class Draft:
         lead: float = 1.5,
         bottom: float = 0.0,
     ) -> float:
-        """Print words as lines between left and right, down to `bottom` at most.
+        """Print words as lines between left and right.
+
+        Args:
+            words: of the paragraph.
+            left: left edge.
+            top: baseline of the first line.
+            right: right edge.
+            size: pixels an em.
+            lead: distance of the baselines, in sizes.
+            bottom: where it is cut off; 0 for the lower edge of the text area.
 
         Returns:
             The baseline below.
         """
         y = top
         indent = self.rng.uniform(1.0, 2.5) * size if self.chance(0.5) else 0.0
-        for number, text in enumerate(self.wrapped(words, size, right - left - indent)):
+        for number, text in enumerate(self.wrap(words, size, right - left - indent)):
             if y > (bottom or self.bottom):
                 break
             self.print_line(text, left + (indent if number == 0 else 0.0), y, size)
@@ -180,23 +202,20 @@ class Draft:
 
 
 def _title(draft: Draft, y: float) -> float:
+    """Print a title and perhaps a subtitle; return the baseline below."""
     rng = draft.rng
     size = draft.em * rng.uniform(1.4, 2.3)
     align, x = (0.5, draft.sheet.width / 2) if draft.chance(0.8) else (0.0, draft.left)
     y += size
-    draft.print_line(one(phrases.TITLES, rng), x, y, size, align, draft.right - draft.left, bold=True)
+    draft.print_line(choose(phrases.TITLES, rng), x, y, size, align, draft.right - draft.left, bold=True)
     if draft.chance(0.5):
         y += 1.7 * draft.em
-        draft.print_line(one(phrases.SUBTITLES, rng), x, y, 0.95 * draft.em, align, italic=draft.chance(0.7))
+        draft.print_line(choose(phrases.SUBTITLES, rng), x, y, 0.95 * draft.em, align, italic=draft.chance(0.7))
     return y + draft.em * rng.uniform(1.8, 2.8)
 
 
-def _head(draft: Draft) -> float:
-    """Return the country's motto, an office at the left.
-
-    Returns:
-        The baseline below.
-    """
+def _letterhead(draft: Draft) -> float:
+    """Print the country's motto and an office at the left, or nothing; return the baseline below."""
     rng, em, y = draft.rng, draft.em, draft.margin + 0.6 * draft.em
     if draft.chance(0.5):
         return y
@@ -214,9 +233,10 @@ def _head(draft: Draft) -> float:
 
 
 def _field(draft: Draft, left: float, y: float, right: float, leader: str, label: str = "") -> None:
+    """Print a labelled field and fill it in; `leader` is "dots", "rule", "box" or "none"."""
     rng, em = draft.rng, draft.em
     wide = right - left > 25 * em
-    label = label or one(phrases.WIDE_LABELS if wide and draft.chance(0.5) else phrases.LABELS, rng)
+    label = label or choose(phrases.WIDE_LABELS if wide and draft.chance(0.5) else phrases.LABELS, rng)
     kind = "address" if label in phrases.WIDE_LABELS else "short"
     end = draft.print_line(label + (":" if draft.chance(0.85) else ""), left, y, room=0.6 * (right - left))
     if leader == "box":
@@ -226,9 +246,10 @@ def _field(draft: Draft, left: float, y: float, right: float, leader: str, label
     draft.fill_in(end + 0.5 * em, y, right, kind)
 
 
-def _choices(draft: Draft, left: float, y: float, right: float) -> None:
+def _check_boxes(draft: Draft, left: float, y: float, right: float) -> None:
+    """Print a label and check boxes, some of them ticked."""
     rng, em = draft.rng, draft.em
-    x = draft.print_line(one(phrases.LABELS, rng) + ":", left, y) + em
+    x = draft.print_line(choose(phrases.LABELS, rng) + ":", left, y) + em
     while x < right - 7 * em:
         size = 0.85 * em
         draft.box(x, y - size, x + size, y)
@@ -236,14 +257,14 @@ def _choices(draft: Draft, left: float, y: float, right: float) -> None:
             tick = np.array([(0.1, -0.6), (0.4, -0.1), (1.2, -1.3)]) if draft.chance(0.6) else None
             strokes = [tick] if tick is not None else [np.array([(0, 0), (1, -1)]), np.array([(0, -1), (1, 0)])]
             pen = max(1.0, 0.1 * em)
-            draft.sheet.add(drawn_strokes([(x, y) + size * stroke for stroke in strokes], pen, draft.writer.ink))
-        x = draft.print_line(one(phrases.CHOICES, rng), x + 1.4 * em, y) + rng.uniform(1.2, 3.0) * em
+            draft.sheet.add(stroke_mark([(x, y) + size * stroke for stroke in strokes], pen, draft.writer.ink))
+        x = draft.print_line(choose(phrases.CHOICES, rng), x + 1.4 * em, y) + rng.uniform(1.2, 3.0) * em
 
 
 def _comb(draft: Draft, left: float, y: float, right: float) -> None:
-    """A number in little boxes, a figure in each: one line of text."""
+    """Write a number into a comb of little boxes, a digit in each: one line of text."""
     rng, em = draft.rng, draft.em
-    x = draft.print_line(one(("Số CCCD", "Mã số thuế", "Số điện thoại", "Mã hồ sơ"), rng) + ":", left, y) + em
+    x = draft.print_line(choose(("Số CCCD", "Mã số thuế", "Số điện thoại", "Mã hồ sơ"), rng) + ":", left, y) + em
     cell = rng.uniform(1.3, 1.7) * em
     count = min(int(rng.integers(8, 14)), int((right - x) / cell))
     if count < 4:
@@ -254,18 +275,18 @@ def _comb(draft: Draft, left: float, y: float, right: float) -> None:
         draft.rule((x + at * cell, top), (x + at * cell, bottom))
     text = phrases.digits(rng, count)
     x_height = 0.42 * cell
-    # the same figures, each laid into its box, as one mark
+    # all digits as one mark
     scale = x_height / draft.writer.x_height
     writer = replace(draft.writer, x_height=x_height, pen=max(0.8, draft.writer.pen * scale**0.7))
     marks = [
-        handwritten(figure, writer, rng, x + (at + 0.3) * cell, bottom - 0.22 * cell, 0.55 * cell)
-        for at, figure in enumerate(text)
+        handwritten_mark(digit, writer, rng, x + (at + 0.3) * cell, bottom - 0.22 * cell, 0.55 * cell)
+        for at, digit in enumerate(text)
     ]
-    draft.sheet.add_line(_joined(marks), text)
+    draft.sheet.add_line(_merge(marks), text)
 
 
-def _joined(marks: Sequence[Mark]) -> Mark:
-    """Several marks of one colour as one."""
+def _merge(marks: Sequence[Mark]) -> Mark:
+    """Return several marks of one colour as one."""
     left, top = min(mark.x for mark in marks), min(mark.y for mark in marks)
     right = max(mark.x + mark.mask.shape[1] for mark in marks)
     bottom = max(mark.y + mark.mask.shape[0] for mark in marks)
@@ -277,16 +298,16 @@ def _joined(marks: Sequence[Mark]) -> Mark:
 
 
 def _signatures(draft: Draft, y: float) -> None:
-    """Who signs: one or two blocks side by side, with a place, a date, a signature and a name."""
+    """Draw one or two signature blocks side by side, with a date, a signer, a signature and a name."""
     rng, em = draft.rng, draft.em
-    middles = (0.25, 0.75) if draft.chance(0.5) else (0.72,)
-    for share in middles:
-        x = draft.left + share * (draft.right - draft.left)
+    centres = (0.25, 0.75) if draft.chance(0.5) else (0.72,)
+    for centre in centres:
+        x = draft.left + centre * (draft.right - draft.left)
         if draft.chance(0.5):
             draft.print_line(
                 "Ngày ..... tháng ..... năm 20.....", x, y, 0.9 * em, 0.5, 0.5 * draft.sheet.width, italic=True
             )
-        draft.print_line(one(phrases.SIGNERS, rng), x, y + 1.7 * em, em, 0.5, bold=True)
+        draft.print_line(choose(phrases.SIGNERS, rng), x, y + 1.7 * em, em, 0.5, bold=True)
         draft.print_line("(Ký, ghi rõ họ tên)", x, y + 3.2 * em, 0.9 * em, 0.5, italic=True)
         if draft.chance(0.7):
             scribble(draft.sheet, rng, np.array([x, y + 6.2 * em]), 6 * em)
@@ -295,7 +316,7 @@ def _signatures(draft: Draft, y: float) -> None:
 
 
 def _small_print(draft: Draft) -> None:
-    """A footnote that can hardly be read, or not at all."""
+    """Print, now and then, a footnote that can hardly be read, or not at all."""
     if draft.chance(0.2):
         words, size = draft.phrases.running(draft.rng, 25), draft.em * draft.rng.uniform(0.45, 0.7)
         foot = draft.bottom + 0.3 * draft.margin
@@ -303,11 +324,11 @@ def _small_print(draft: Draft) -> None:
 
 
 def form(draft: Draft) -> None:
-    """A printed form that somebody filled in."""
+    """Draw a printed form, filled in by hand or by machine."""
     rng, em = draft.rng, draft.em
     pitch = em * (rng.uniform(1.7, 2.7) if draft.machine_filled else rng.uniform(2.2, 3.1) * max(1.0, draft.hand))
-    leader = one(("dots", "dots", "rule", "box", "none"), rng)
-    y = _title(draft, _head(draft))
+    leader = choose(("dots", "dots", "rule", "box", "none"), rng)
+    y = _title(draft, _letterhead(draft))
     if draft.chance(0.25):
         width = 0.16 * draft.sheet.width
         photo(draft.sheet, draft.right - width, y - 0.5 * em, width, 1.33 * width, rng)
@@ -321,10 +342,9 @@ def form(draft: Draft) -> None:
         kind = rng.random()
         if kind < 0.08:
             section += 1
-            numeral = f"{('I', 'II', 'III', 'IV', 'V', 'VI', 'VII', 'VIII')[min(section, 8) - 1]}. "
-            draft.print_line(
-                numeral + one(phrases.HEADINGS, rng), draft.left, y, 1.05 * em, room=right - draft.left, bold=True
-            )
+            numeral = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII")[min(section, 8) - 1]
+            heading = f"{numeral}. {choose(phrases.HEADINGS, rng)}"
+            draft.print_line(heading, draft.left, y, 1.05 * em, room=right - draft.left, bold=True)
         elif kind < 0.5:
             _field(draft, draft.left, y, right, leader)
         elif kind < 0.72:
@@ -332,11 +352,11 @@ def form(draft: Draft) -> None:
             _field(draft, draft.left, y, middle - em, leader)
             _field(draft, middle + em, y, right, leader)
         elif kind < 0.8:
-            _choices(draft, draft.left, y, right)
+            _check_boxes(draft, draft.left, y, right)
         elif kind < 0.87:
             _comb(draft, draft.left, y, right)
-        elif kind < 0.93:  # an answer over empty rules
-            _field(draft, draft.left, y, right, leader, one(phrases.WIDE_LABELS, rng))
+        elif kind < 0.93:  # an answer of several lines
+            _field(draft, draft.left, y, right, leader, choose(phrases.WIDE_LABELS, rng))
             for _ in range(int(rng.integers(1, 3))):
                 y += pitch
                 if y < end:
@@ -353,7 +373,7 @@ def form(draft: Draft) -> None:
 
 
 def register(draft: Draft) -> None:
-    """A sheet of ruled rows, an address or a name in each."""
+    """Draw a sheet of ruled rows, an address or a name in each."""
     rng, em = draft.rng, draft.em
     y = _title(draft, draft.margin) if draft.chance(0.7) else draft.margin + em
     pitch = em * rng.uniform(2.3, 3.4)
@@ -378,9 +398,9 @@ def register(draft: Draft) -> None:
 
 
 def table(draft: Draft) -> None:
-    """A table with printed heads and cells filled by hand or machine."""
+    """Draw a table with printed heads and cells filled by hand or machine."""
     rng, em = draft.rng, draft.em
-    y = _title(draft, _head(draft))
+    y = _title(draft, _letterhead(draft))
     columns = int(rng.integers(3, 7))
     weights = rng.uniform(0.6, 1.8, columns)
     weights[0] = 0.35
@@ -395,9 +415,9 @@ def table(draft: Draft) -> None:
         draft.bar(edges[0], y, edges[-1], y + head, tone)
     else:
         dark = False
-    heads = ["STT", *(one(phrases.COLUMNS, rng) for _ in range(columns - 1))]
-    # a column is of one kind: a person's hand or a printer, words or figures aligned at the right
-    kinds = [one(("name", "date", "place", "price", "short", "empty"), rng) for _ in range(columns)]
+    heads = ["STT", *(choose(phrases.COLUMNS, rng) for _ in range(columns - 1))]
+    # a column is of one kind: words, or numbers aligned at the right
+    kinds = [choose(("name", "date", "place", "price", "short", "empty"), rng) for _ in range(columns)]
     pen = rng.uniform(0.7, 1.6)
     upright = draft.chance(0.85)
     for at in range(count + 2):
@@ -418,6 +438,7 @@ def table(draft: Draft) -> None:
 
 
 def _cell(draft: Draft, kind: str, number: str, left: float, right: float, baseline: float, pitch: float) -> None:
+    """Fill a table's cell; `number` is its row's, for the kind "number"."""
     rng, em = draft.rng, draft.em
     room = right - left - 0.6 * em
     if kind == "empty" or (kind != "number" and draft.chance(0.12)):
@@ -435,11 +456,11 @@ def _cell(draft: Draft, kind: str, number: str, left: float, right: float, basel
 
 
 def letter(draft: Draft) -> None:
-    """A page of handwriting on ruled, squared or plain paper."""
+    """Draw a page of handwriting on ruled, squared or plain paper."""
     rng, em = draft.rng, draft.em
     x_height = 0.62 * em * draft.hand
     pitch = x_height * rng.uniform(2.9, 4.0)
-    paper = one(("rules", "squares", "plain"), rng)
+    paper = choose(("rules", "squares", "plain"), rng)
     ink = ((200.0, 165.0, 130.0), (190.0, 185.0, 180.0), (205.0, 150.0, 190.0))[int(rng.integers(3))]
     top = draft.margin + pitch
     if paper == "rules":
@@ -450,7 +471,7 @@ def letter(draft: Draft) -> None:
     if paper != "plain" and draft.chance(0.5):
         left = draft.sheet.width * rng.uniform(0.12, 0.18)
         edge = np.array([(left - 0.5 * em, 0), (left - 0.5 * em, draft.sheet.height)])
-        draft.sheet.add(drawn_strokes([edge], 1.0, (120.0, 110.0, 220.0)))
+        draft.sheet.add(stroke_mark([edge], 1.0, (120.0, 110.0, 220.0)))
     words = draft.phrases.running(rng, 400)
     letters = max(8, int((draft.right - left) / (x_height * 1.05 * draft.writer.width)))
     y, end = top, draft.bottom if draft.chance(0.5) else rng.uniform(0.4, 0.9) * draft.bottom
@@ -468,20 +489,20 @@ def letter(draft: Draft) -> None:
 
 
 def _ruling(sheet: Sheet, top: float, pitch: float, ink: Colour, squares: bool) -> None:
-    """A notebook's lines."""
+    """Draw a notebook's rules, or its squares."""
     first = top % pitch if squares else top
     levels = np.arange(first, sheet.height - 2, pitch)
     for y in levels:
-        sheet.add(drawn_strokes([np.array([(0, y), (sheet.width, y)])], 1.0, ink, 0.8))
+        sheet.add(stroke_mark([np.array([(0, y), (sheet.width, y)])], 1.0, ink, 0.8))
     if squares:
         for x in np.arange(pitch, sheet.width - 2, pitch):
-            sheet.add(drawn_strokes([np.array([(x, 0), (x, sheet.height)])], 1.0, ink, 0.8))
+            sheet.add(stroke_mark([np.array([(x, 0), (x, sheet.height)])], 1.0, ink, 0.8))
 
 
 def document(draft: Draft) -> None:
-    """Print alone: headings, paragraphs, lists, in one column or two."""
+    """Draw a printed document: headings, paragraphs, lists and illustrations, in one column or two."""
     rng, em = draft.rng, draft.em
-    top = _title(draft, _head(draft)) if draft.chance(0.8) else draft.margin + em
+    top = _title(draft, _letterhead(draft)) if draft.chance(0.8) else draft.margin + em
     gap = 1.6 * em
     columns = 2 if draft.chance(0.4) else 1
     width = (draft.right - draft.left - (columns - 1) * gap) / columns
@@ -490,32 +511,38 @@ def document(draft: Draft) -> None:
     for column in range(columns):
         left, y = draft.left + column * (width + gap), top
         while y < draft.bottom:
-            kind = rng.random()
-            if kind < 0.2:
-                text = one(phrases.HEADINGS, rng)
-                draft.print_line(text, left, y + 0.4 * size, 1.15 * size, room=width, bold=True)
-                y += 2.3 * size
-            elif kind < 0.4:
-                bullet = one(("-", "•", "number", "letter"), rng)
-                for item in range(int(rng.integers(2, 6))):
-                    sign = {"number": f"{item + 1}.", "letter": f"{'abcdef'[item]})"}.get(bullet, bullet)
-                    words = [sign, *draft.phrases.running(rng, 4)[: int(rng.integers(4, 12))]]
-                    y = draft.paragraph(words, left + size, y, left + width, size, lead)
-            elif kind < 0.46:
-                height = rng.uniform(0.08, 0.2) * draft.sheet.height
-                if y + height < draft.bottom:
-                    _figure(draft, left, y - size, left + width, y - size + height)
-                y += height + size
-            else:
-                words = draft.phrases.running(rng, int(rng.integers(15, 70)))
-                y = draft.paragraph(words, left, y, left + width, size, lead) + 0.5 * size
+            y = _document_block(draft, left, y, left + width, width, size, lead)
     _small_print(draft)
     if draft.chance(0.5):
         draft.print_line(str(rng.integers(1, 60)), draft.sheet.width / 2, draft.bottom + 2.2 * em, 0.9 * em, 0.5)
 
 
-def _figure(draft: Draft, left: float, top: float, right: float, bottom: float) -> None:
-    """A picture in a document: a chart or a landscape, without words."""
+def _document_block(draft: Draft, left: float, y: float, right: float, width: float, size: float, lead: float) -> float:
+    """Print a heading, a list, an illustration or a paragraph; return the baseline below."""
+    rng = draft.rng
+    kind = rng.random()
+    if kind < 0.2:
+        text = choose(phrases.HEADINGS, rng)
+        draft.print_line(text, left, y + 0.4 * size, 1.15 * size, room=width, bold=True)
+        return y + 2.3 * size
+    if kind < 0.4:
+        bullet = choose(("-", "•", "number", "letter"), rng)
+        for item in range(int(rng.integers(2, 6))):
+            sign = {"number": f"{item + 1}.", "letter": f"{'abcdef'[item]})"}.get(bullet, bullet)
+            words = [sign, *draft.phrases.running(rng, 4)[: int(rng.integers(4, 12))]]
+            y = draft.paragraph(words, left + size, y, right, size, lead)
+        return y
+    if kind < 0.46:
+        height = rng.uniform(0.08, 0.2) * draft.sheet.height
+        if y + height < draft.bottom:
+            _illustration(draft, left, y - size, right, y - size + height)
+        return y + (height + size)
+    words = draft.phrases.running(rng, int(rng.integers(15, 70)))
+    return draft.paragraph(words, left, y, right, size, lead) + 0.5 * size
+
+
+def _illustration(draft: Draft, left: float, top: float, right: float, bottom: float) -> None:
+    """Draw a picture in a document: a chart or a landscape, without words."""
     rng = draft.rng
     draft.bar(left, top, right, bottom, tuple(float(v) for v in rng.uniform(190, 245, 3)))
     width, height = right - left, bottom - top
@@ -529,21 +556,21 @@ def _figure(draft: Draft, left: float, top: float, right: float, bottom: float) 
         steps = np.linspace(left, right, 12)
         heights = np.clip(bottom - height * (0.4 + 0.2 * rng.normal(size=12)), top, bottom)
         outline = np.stack([steps, heights], 1)
-        draft.sheet.add(filled(np.concatenate([outline, [(right, bottom), (left, bottom)]]), tone))
+        draft.sheet.add(filled_mark(np.concatenate([outline, [(right, bottom), (left, bottom)]]), tone))
 
 
 def receipt(draft: Draft) -> None:
-    """A shop's receipt: a name, goods with prices at the right, a sum."""
+    """Draw a shop's receipt: a name, goods with prices at the right, a sum."""
     rng, em, middle = draft.rng, draft.em, draft.sheet.width / 2
     y = draft.margin + 1.5 * em
     room = draft.right - draft.left
-    draft.print_line(one(phrases.SHOPS, rng), middle, y, 1.6 * em, 0.5, room, bold=True)
+    draft.print_line(choose(phrases.SHOPS, rng), middle, y, 1.6 * em, 0.5, room, bold=True)
     for text in (draft.phrases.address(rng), "ĐT: " + phrases.phone(rng))[: int(rng.integers(0, 3))]:
         y += 1.7 * em
         draft.print_line(text, middle, y, 0.9 * em, 0.5, room)
     y += 2.4 * em
     draft.print_line(
-        one(("HOÁ ĐƠN BÁN HÀNG", "PHIẾU TÍNH TIỀN", "RECEIPT"), rng), middle, y, 1.2 * em, 0.5, room, bold=True
+        choose(("HOÁ ĐƠN BÁN HÀNG", "PHIẾU TÍNH TIỀN", "RECEIPT"), rng), middle, y, 1.2 * em, 0.5, room, bold=True
     )
     y += 1.7 * em
     draft.print_line("Ngày: " + phrases.date(rng), draft.left, y, 0.9 * em)
@@ -554,7 +581,7 @@ def receipt(draft: Draft) -> None:
         y += pitch
         if y > draft.bottom - 8 * em:
             break
-        draft.print_line(one(phrases.GOODS, rng), draft.left, y, room=0.55 * room)
+        draft.print_line(choose(phrases.GOODS, rng), draft.left, y, room=0.55 * room)
         if draft.chance(0.7):
             draft.print_line(str(rng.integers(1, 10)), draft.left + 0.66 * room, y, align=0.5)
         draft.print_line(phrases.price(rng), draft.right, y, align=1.0)
@@ -570,7 +597,7 @@ def receipt(draft: Draft) -> None:
 
 
 def note(draft: Draft) -> None:
-    """A few lines that somebody jotted down, large and small, level or not."""
+    """Draw a few jotted lines, large and small, level or not."""
     rng = draft.rng
     y = draft.margin
     for _ in range(int(rng.integers(1, 9))):
@@ -580,11 +607,11 @@ def note(draft: Draft) -> None:
             break
         texts = (phrases.short(rng), draft.phrases.place(rng), " ".join(draft.phrases.running(rng, 4)[:4]))
         left = rng.uniform(draft.left, 0.5 * draft.sheet.width)
-        draft.write_line(one(texts, rng), left, y, x_height, draft.right - left, rng.normal(0.0, 0.05))
+        draft.write_line(choose(texts, rng), left, y, x_height, draft.right - left, rng.normal(0.0, 0.05))
 
 
 def card(draft: Draft) -> None:
-    """A small card: a head, a portrait, a few printed labels with values."""
+    """Draw a small card: a head, a portrait, a few printed labels with values."""
     rng, em = draft.rng, draft.em
     tone = tuple(float(v) for v in rng.uniform(60, 200, 3))
     y = draft.margin + em
@@ -596,7 +623,7 @@ def card(draft: Draft) -> None:
         colour = tone if sum(tone) < 360 else draft.print_colour
     middle = draft.sheet.width / 2
     draft.print_line(
-        one(phrases.TITLES, rng), middle, y, 1.3 * em, 0.5, draft.right - draft.left, bold=True, colour=colour
+        choose(phrases.TITLES, rng), middle, y, 1.3 * em, 0.5, draft.right - draft.left, bold=True, colour=colour
     )
     y += 3 * em
     left = draft.left
@@ -606,7 +633,7 @@ def card(draft: Draft) -> None:
         left += width + 1.2 * em
     pitch = em * rng.uniform(1.7, 2.3)
     while y < draft.bottom:
-        label = one(phrases.LABELS, rng)
+        label = choose(phrases.LABELS, rng)
         end = draft.print_line(label + ":", left, y, 0.85 * em)
         text = draft.phrases.place(rng) if label in phrases.WIDE_LABELS else phrases.short(rng)
         if draft.machine_filled or draft.chance(0.6):
@@ -617,7 +644,7 @@ def card(draft: Draft) -> None:
 
 
 def empty(draft: Draft) -> None:
-    """No text: blank paper, a notebook's page, a form's bare lines."""
+    """Draw a sheet without text: blank paper, a notebook's page, a form's bare rules."""
     rng, em = draft.rng, draft.em
     kind = rng.random()
     if kind < 0.35:
@@ -632,16 +659,16 @@ def empty(draft: Draft) -> None:
             draft.rule((x, ys[0]), (x, ys[-1]))
     if draft.chance(0.3):
         left, top = rng.uniform(0.1, 0.6, 2) * (draft.sheet.width, draft.sheet.height)
-        _figure(draft, left, top, left + 0.3 * draft.sheet.width, top + 0.2 * draft.sheet.height)
+        _illustration(draft, left, top, left + 0.3 * draft.sheet.width, top + 0.2 * draft.sheet.height)
 
 
 @dataclass(frozen=True)
 class PageKind:
-    """A kind of page: what lays it out, heights against widths of its sheets, and how many ems such a sheet is wide."""
+    """A kind of page: its layout and the sizes of its sheets."""
 
     lay_out: Callable[[Draft], None]
-    shapes: tuple[float, ...]
-    ems: tuple[float, float]
+    shapes: tuple[float, ...]  # height / width, of which one is drawn
+    ems: tuple[float, float]  # width of a sheet in ems: least and most
 
 
 PAGE_KINDS: dict[str, PageKind] = {
@@ -658,10 +685,10 @@ PAGE_KINDS: dict[str, PageKind] = {
 
 
 def draw_paper(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Paper without anything on it, uint8 [height, width, 3]: its tone, fibres, a slight unevenness."""
+    """Return paper without anything on it, [height, width, 3] uint8: its tone, fibres, a slight unevenness."""
     tones = ((246, 247, 247), (232, 234, 234), (222, 212, 204), (208, 222, 230), (226, 233, 222), (220, 214, 236))
-    share = rng.random()
-    tone = np.array(tones[int(rng.integers(2)) if share < 0.65 else int(rng.integers(2, len(tones)))], np.float64)
+    chance = rng.random()
+    tone = np.array(tones[int(rng.integers(2)) if chance < 0.65 else int(rng.integers(2, len(tones)))], np.float64)
     tone = np.clip(tone + rng.normal(0, 4, 3), 150, 255)
     rough = rng.normal(0.0, rng.uniform(0.3, 2.5), (height // 3 + 1, width // 3 + 1)).astype(np.float32)
     cloud = cv2.resize(

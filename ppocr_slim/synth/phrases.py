@@ -1,6 +1,6 @@
-"""What stands on Vietnamese forms and sheets: labels, headings, what people fill in, running text.
+"""Phrases of Vietnamese forms and sheets: labels, headings, what people fill in, running text.
 
-Everything is drawn from the generator that is given. Texts are NFC; they are for a detector, which looks at
+Everything is drawn from the random generator that is passed. Texts are NFC; they are for a detector, which looks at
 where text is, so they need the look of the language and no more.
 """
 
@@ -75,13 +75,14 @@ _REMARKS = ("Kinh", "Việt Nam", "Nam", "Nữ", "Không", "Đã nhận đủ", 
 
 
 class Phrases:
-    """Draws texts. Holds the table of places, so make one a process."""
+    """Source of texts that need the table of places; create one a process."""
 
     def __init__(self) -> None:
+        """Read the table of places."""
         self._book = AddressBook()
 
     def address(self, rng: np.random.Generator) -> str:
-        """Return an address as people write it; 6 to about 70 characters."""
+        """Return an address as people write it, of 6 to about 70 characters."""
         return as_written(self._book.draw(rng), rng)
 
     def place(self, rng: np.random.Generator) -> str:
@@ -90,46 +91,51 @@ class Phrases:
         return " ".join(parts[-int(rng.integers(1, 3)) :])
 
     def running(self, rng: np.random.Generator, words: int) -> list[str]:
-        """At least `words` words of sentences."""
+        """Return the words of sentences, at least `words` of them."""
         text: list[str] = []
         while len(text) < words:
-            clauses = [one(_CLAUSES, rng) for _ in range(int(rng.integers(1, 4)))]
+            clauses = [choose(_CLAUSES, rng) for _ in range(int(rng.integers(1, 4)))]
             sentence = ", ".join(clauses) + "."
             text += (sentence[0].upper() + sentence[1:]).split()
         return text
 
 
-def one(choices: Sequence[str], rng: np.random.Generator) -> str:
+def choose(choices: Sequence[str], rng: np.random.Generator) -> str:
+    """Return one of the choices, drawn evenly."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def name(rng: np.random.Generator) -> str:
-    """Return a person's name; now and then in capitals."""
-    text = f"{one(_FAMILIES, rng)} {one(_MIDDLES, rng)} {one(_GIVEN, rng)}"
+    """Return a person's name, now and then in capitals."""
+    text = f"{choose(_FAMILIES, rng)} {choose(_MIDDLES, rng)} {choose(_GIVEN, rng)}"
     return text.upper() if rng.random() < 0.12 else text
 
 
 def digits(rng: np.random.Generator, count: int) -> str:
+    """Return a number of `count` digits."""
     return "".join(str(digit) for digit in rng.integers(0, 10, count))
 
 
 def date(rng: np.random.Generator) -> str:
-    separator = one("//-.", rng)
+    """Return a date."""
+    separator = choose("//-.", rng)
     day, month, year = int(rng.integers(1, 29)), int(rng.integers(1, 13)), int(rng.integers(1940, 2025))
     return separator.join((f"{day:02d}", f"{month:02d}", str(year)))
 
 
 def phone(rng: np.random.Generator) -> str:
+    """Return a telephone number."""
     number = f"0{digits(rng, 9)}"
     return number if rng.random() < 0.6 else f"{number[:4]} {number[4:7]} {number[7:]}"
 
 
 def price(rng: np.random.Generator) -> str:
+    """Return a price."""
     return f"{int(rng.integers(1, 900))}.{'000' if rng.random() < 0.8 else '500'}"
 
 
 def short(rng: np.random.Generator) -> str:
-    """Return what stands in a short field: a name, a date, a number, a word or two."""
+    """Return the content of a short field: a name, a date, a number, a word or two."""
     kind = int(rng.integers(7))
     if kind < 2:
         return name(rng)
@@ -139,4 +145,4 @@ def short(rng: np.random.Generator) -> str:
         return phone(rng)
     if kind == 4:
         return digits(rng, int(rng.integers(1, 13)))
-    return one(_JOBS if kind == 5 else _REMARKS, rng)
+    return choose(_JOBS if kind == 5 else _REMARKS, rng)

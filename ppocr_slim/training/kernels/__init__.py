@@ -1,7 +1,7 @@
-"""Kernels for training on a CPU, compiled by Numba when they are first used and kept for the next time.
+"""Kernels for training on a CPU, compiled by Numba when they are first used and cached.
 
-Numba looks for changes in a kernel's own file only, but kernels are made of functions from several. So what it keeps
-lies in a folder named by all of them.
+Numba looks for changes in a kernel's own file only, but kernels inline functions of several files. So its cache is a
+folder named by a hash of all of them.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Let a model's training on a CPU run through this project's kernels. The model's layers stay what they are.
+"""Acceleration of a model's training on a CPU: layers compute through this project's kernels.
 
-The forwards of one model object are swapped, so export, pruning and quantization of any other copy see the usual
+Only the forwards of one model object are swapped, so export, pruning and quantization of any other copy see the usual
 layers. A kernel serves a call only where it computes just what the layer would: float32 on a CPU, outside of a static
-graph, and with no hooks on the layers that it stands for; else the layer's own forward runs.
+graph, and with no hooks on the layers that it replaces; else the layer's own forward runs.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ppocr_slim.quantization.qparams import MIN_RANGE
 from ppocr_slim.training.kernels.ctc import ctc_loss
 from ppocr_slim.training.kernels.dense import DenseFunction
 from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
-from ppocr_slim.training.kernels.fake_quant import ClipFunction, StepFunction, WeightFunction
+from ppocr_slim.training.kernels.fake_quant import ClipFunction, LsqFunction, WeightFunction
 from ppocr_slim.training.kernels.lstm import fast_lstm, suits_lstm
 from ppocr_slim.training.kernels.mkl import SGEMM
 from ppocr_slim.training.kernels.norm import NormFunction
 from ppocr_slim.training.kernels.planes import HARD_SWISH, LINEAR, RELU
 from ppocr_slim.training.kernels.squeeze import SqueezeExciteFunction
-from ppocr_slim.training.kernels.steps import MaskFunction, StepsFunction
+from ppocr_slim.training.kernels.time_steps import MaskFunction, TimeStepsFunction
 from ppocr_slim.training.kernels.upsample import RepeatFunction
 
 ACTIVATIONS = {nn.ReLU: RELU, nn.Hardswish: HARD_SWISH}
@@ -42,12 +42,15 @@ ACTIVATIONS = {nn.ReLU: RELU, nn.Hardswish: HARD_SWISH}
 
 @contextmanager
 def accelerated(*models: nn.Layer) -> Iterator[Counter]:
-    """Let the layers of networks and losses that a kernel can stand for run through it.
+    """Swap the forwards of the layers that a kernel can replace, for the time of a `with` statement.
 
-    Afterwards the model is as before: a deep copy of a layer with a swapped forward would run the original's weights.
+    Afterwards the models are as before: a deep copy of a layer with a swapped forward would run the original's weights.
 
-    Returns:
-        How many of each kind.
+    Args:
+        models: networks and losses.
+
+    Yields:
+        The number of replaced layers by their kind.
     """
     count: Counter = Counter()
     swapped = []
@@ -65,7 +68,7 @@ def accelerated(*models: nn.Layer) -> Iterator[Counter]:
 
 
 def _swap(layer: nn.Layer, fast: Callable) -> None:
-    """Let `fast` serve the calls of `layer` that it can: it stands for the layers inside, too."""
+    """Let `fast` serve the calls of `layer` that it can; it replaces the layers inside, too."""
     own, inside = layer.forward, layer.sublayers()
     norms = [part for part in inside if isinstance(part, nn.BatchNorm2D)]  # the kernels take the batch's statistics
 
@@ -101,18 +104,18 @@ def _suits_depthwise(layer: nn.Layer) -> bool:
     )
 
 
-def _depthwise(layer: nn.Layer) -> Callable:
+def _build_depthwise(layer: nn.Layer) -> Callable:
     def convolve(x, weight):
         smallest = layer.weight.shape[2] - 2 * layer._padding
         if x.ndim != 4 or x.shape[1] != weight.shape[0] or min(x.shape[2:]) < smallest or not x.shape[0]:
-            return type(layer).forward(layer, x)  # it says what is wrong
+            return type(layer).forward(layer, x)  # it reports what is wrong
         return DepthwiseFunction.apply(x, tuple(layer._stride), layer._padding, None, None, weight)
 
-    return _convolution(layer, convolve)
+    return _build_convolution(layer, convolve)
 
 
-def _convolution(layer: nn.Layer, convolve: Callable) -> Callable:
-    """Return `convolve(x, weight)` with the layer's weight, both fake-quantized where the layer does it."""
+def _build_convolution(layer: nn.Layer, convolve: Callable) -> Callable:
+    """Return `convolve(x, weight)` as a function of x alone, both fake-quantized where the layer does it."""
     if type(layer) is nn.Conv2D:
         return lambda x: convolve(x, layer.weight)
 
@@ -146,13 +149,13 @@ def _suits_dense(layer: nn.Layer) -> bool:
     )
 
 
-def _dense(layer: nn.Layer) -> Callable:
+def _build_dense(layer: nn.Layer) -> Callable:
     def convolve(x, weight):
         if x.ndim != 4 or x.shape[1] != weight.shape[1] or not x.size:
-            return type(layer).forward(layer, x)  # it says what is wrong
+            return type(layer).forward(layer, x)  # it reports what is wrong
         return DenseFunction.apply(x, weight)
 
-    return _convolution(layer, convolve)
+    return _build_convolution(layer, convolve)
 
 
 def _suits_upsampling(layer: nn.Layer) -> bool:
@@ -162,21 +165,21 @@ def _suits_upsampling(layer: nn.Layer) -> bool:
         and isinstance(layer.scale_factor, int)
         and layer.scale_factor >= 1
         and layer.size is None
-        and layer.data_format in (None, "NCHW")  # None: by the number of axes, which is asked below
+        and layer.data_format in (None, "NCHW")  # None: by the number of axes, which is checked below
     )
 
 
-def _upsampling(layer: nn.Upsample) -> Callable:
+def _build_upsampling(layer: nn.Upsample) -> Callable:
     def repeat(x):
         if x.ndim != 4 or not x.size:
-            return nn.Upsample.forward(layer, x)  # it says what is wrong
+            return nn.Upsample.forward(layer, x)  # it reports what is wrong
         return RepeatFunction.apply(x, layer.scale_factor)
 
     return repeat
 
 
 def _suits_norm(layer: nn.Layer) -> bool:
-    """Return whether `layer` is a convolution, a batch norm and nothing else but an activation that is known."""
+    """Return whether `layer` is a convolution, a batch norm and at most one of ACTIVATIONS."""
     if not isinstance(layer, nn.Sequential) or len(layer) not in (2, 3):
         return False
     convolution, norm, act = layer[0], layer[1], [type(part) for part in layer][2:]
@@ -197,7 +200,7 @@ def _norm_act(layer: nn.Sequential) -> NormAct:
     return NormAct(layer[1], ACTIVATIONS[type(layer[2])] if len(layer) == 3 else LINEAR)
 
 
-def _normalized(layer: nn.Sequential) -> Callable:
+def _build_norm(layer: nn.Sequential) -> Callable:
     norm, act = _norm_act(layer)
     return lambda x, addend=None: NormFunction.apply(layer[0](x), norm.weight, norm.bias, norm, act, addend)
 
@@ -212,9 +215,9 @@ def _suits_block(layer: nn.Layer) -> bool:
     )
 
 
-def _block(layer: InvertedResidual) -> Callable:
+def _build_block(layer: InvertedResidual) -> Callable:
     before, after, convolution = _norm_act(layer.expand), _norm_act(layer.depthwise), layer.depthwise[0]
-    project = _normalized(layer.project)
+    project = _build_norm(layer.project)
 
     def fast(x):
         parameters = [convolution.weight]
@@ -233,7 +236,7 @@ def _suits_clip(layer: nn.Layer) -> bool:
     return isinstance(layer, ClipQuantizer)
 
 
-def _clip(layer: ClipQuantizer) -> Callable:
+def _build_clip(layer: ClipQuantizer) -> Callable:
     def quantize(x):
         layer.observe(x)
         return ClipFunction.apply(x, layer.bound(), layer.low, layer.top)
@@ -241,14 +244,14 @@ def _clip(layer: ClipQuantizer) -> Callable:
     return quantize
 
 
-def _suits_step(layer: nn.Layer) -> bool:
+def _suits_lsq(layer: nn.Layer) -> bool:
     return type(layer) is LsqQuantizer
 
 
-def _step(layer: LsqQuantizer) -> Callable:
+def _build_lsq(layer: LsqQuantizer) -> Callable:
     def quantize(x):
         offset = None if layer.offset is None else layer.bound_offset()
-        return StepFunction.apply(x, layer.bound(), offset, 2**layer.bits - 1, layer.share(x))
+        return LsqFunction.apply(x, layer.bound(), offset, 2**layer.bits - 1, layer.share(x))
 
     return quantize
 
@@ -257,7 +260,7 @@ def _suits_weights(layer: nn.Layer) -> bool:
     return type(layer) is WeightQuantizer and layer.axis == 0
 
 
-def _weights(layer: WeightQuantizer) -> Callable:
+def _build_weights(layer: WeightQuantizer) -> Callable:
     return lambda weight: WeightFunction.apply(weight, layer.share, layer.top, MIN_RANGE / layer.top)
 
 
@@ -265,28 +268,28 @@ def _suits_squeeze(layer: nn.Layer) -> bool:
     return isinstance(layer, SqueezeExcite) and {type(layer.reduce), type(layer.expand)} == {nn.Conv2D}
 
 
-def _squeeze(layer: SqueezeExcite) -> Callable:
+def _build_squeeze(layer: SqueezeExcite) -> Callable:
     inner = [parameter for part in (layer.reduce, layer.expand) for parameter in (part.weight, part.bias)]
     return lambda x: SqueezeExciteFunction.apply(x, *inner)
 
 
-def _suits_steps(layer: nn.Layer) -> bool:
+def _suits_time_steps(layer: nn.Layer) -> bool:
     return isinstance(layer, TimeSteps)
 
 
-def _steps(layer: TimeSteps) -> Callable:
-    return StepsFunction.apply
+def _build_time_steps(layer: TimeSteps) -> Callable:
+    return TimeStepsFunction.apply
 
 
 def _suits_dropout(layer: nn.Layer) -> bool:
     return isinstance(layer, LineDropout) and layer.p > 0
 
 
-def _dropout(layer: LineDropout) -> Callable:
+def _build_dropout(layer: LineDropout) -> Callable:
     return lambda x: MaskFunction.apply(x, layer.mask(x)) if layer.training else x
 
 
-def _lstm(layer: nn.LSTM) -> Callable:
+def _build_lstm(layer: nn.LSTM) -> Callable:
     def fast(*inputs, **named):
         rounded = isinstance(layer, QuantizedLSTM) and not layer.training
         with layer.rounded() if rounded else nullcontext():
@@ -299,7 +302,7 @@ def _suits_ctc(layer: nn.Layer) -> bool:
     return type(layer) is nn.CTCLoss and layer.blank == 0 and layer.reduction == "mean"
 
 
-def _ctc(layer: nn.CTCLoss) -> Callable:
+def _build_ctc(layer: nn.CTCLoss) -> Callable:
     def loss(*inputs, **named):
         plain = len(inputs) == 4 and not named
         return ctc_loss(*inputs) if plain else nn.CTCLoss.forward(layer, *inputs, **named)
@@ -307,19 +310,19 @@ def _ctc(layer: nn.CTCLoss) -> Callable:
     return loss
 
 
-# What is looked for in a layer, the first that suits is taken
+# (kind, whether it suits a layer, builder of the layer's fast forward); the first one that suits is taken
 ACCELERATORS = (
-    ("depthwise convolutions", _suits_depthwise, _depthwise),
-    ("dense convolutions", _suits_dense, _dense),
-    ("upsamplings", _suits_upsampling, _upsampling),
-    ("batch norms", _suits_norm, _normalized),
-    ("time steps", _suits_steps, _steps),
-    ("dropouts", _suits_dropout, _dropout),
-    ("LSTMs", suits_lstm, _lstm),
-    ("CTC losses", _suits_ctc, _ctc),
-    ("squeeze-and-excitations", _suits_squeeze, _squeeze),
-    ("inverted residuals", _suits_block, _block),
-    ("input quantizers", _suits_clip, _clip),
-    ("input quantizers", _suits_step, _step),
-    ("weight quantizers", _suits_weights, _weights),
+    ("depthwise convolutions", _suits_depthwise, _build_depthwise),
+    ("dense convolutions", _suits_dense, _build_dense),
+    ("upsamplings", _suits_upsampling, _build_upsampling),
+    ("batch norms", _suits_norm, _build_norm),
+    ("time steps", _suits_time_steps, _build_time_steps),
+    ("dropouts", _suits_dropout, _build_dropout),
+    ("LSTMs", suits_lstm, _build_lstm),
+    ("CTC losses", _suits_ctc, _build_ctc),
+    ("squeeze-and-excitations", _suits_squeeze, _build_squeeze),
+    ("inverted residuals", _suits_block, _build_block),
+    ("input quantizers", _suits_clip, _build_clip),
+    ("input quantizers", _suits_lsq, _build_lsq),
+    ("weight quantizers", _suits_weights, _build_weights),
 )

@@ -28,23 +28,23 @@ from ppocr_slim.training.kernels.norm import (
     SCALE,
     SHIFT,
     add_gradient_sums,
+    finish_statistics,
     gradient_line,
     mean_of,
     pair,
-    settle,
     take_statistics,
 )
 from ppocr_slim.training.kernels.planes import KERNEL, LINEAR, activate, channels_at_a_time, slope
 
 KERNEL_SIZES = (3, 5, 7)
-CHUNK = 16384  # floats of input that are worked on at a time: buffers of a few chunks stay in the second-level cache
+CHUNK = 16384  # floats of input that are processed at a time: buffers of a few chunks stay in the second-level cache
 
 
 class Geometry(NamedTuple):
-    """Where things lie in the buffers of a convolution [H, W] -> [rows, columns].
+    """Layout of the buffers of a convolution [H, W] -> [rows, columns].
 
-    Rows follow each other at `pitch`; an input row starts at `padding` in its row, an output row (at column stride 1,
-    `full` wide) at 0, so that tap j of output c meets buffer position c + j. With row stride 1 an image takes
+    Pixel rows follow each other at `pitch`; an input row starts at `padding` in its row, an output row (at column
+    stride 1, `full` wide) at 0, so that tap j of output c meets buffer position c + j. With row stride 1 an image takes
     `slot` rows in both buffers, the last ones zero, and filter rows below `low` or above `high` meet zeros only.
     """
 
@@ -62,11 +62,11 @@ class Geometry(NamedTuple):
     low: int
     high: int
     margin: int  # zeros before and after a buffer
-    images: int  # that are worked on at a time
+    images: int  # that are processed at a time
 
 
 def geometry(shape: tuple[int, ...], kernel: int, stride: tuple[int, int], padding: int) -> Geometry:
-    """Return the geometry for an input of [N, C, H, W]."""
+    """Return the geometry for an input of `shape` [N, C, H, W], a square kernel, a (row, column) stride and padding."""
     height, width = shape[2:]
     rows = (height + 2 * padding - kernel) // stride[0] + 1
     full = width + 2 * padding - kernel + 1
@@ -86,7 +86,7 @@ def geometry(shape: tuple[int, ...], kernel: int, stride: tuple[int, int], paddi
 
 @njit(inline="always")
 def _add_taps(out, source, taps):
-    """out[c] += sum_j taps[j] * source[c + j]."""
+    """Add sum_j taps[j] * source[c + j] to out[c]."""
     if taps.size == 3:
         a, b, c = taps[0], taps[1], taps[2]
         for i in range(out.size):
@@ -104,7 +104,7 @@ def _add_taps(out, source, taps):
 
 @njit(inline="always")
 def _add_products(sums, source, grad):
-    """sums[j] += sum_c grad[c] * source[c + j]."""
+    """Add sum_c grad[c] * source[c + j] to sums[j]."""
     a = b = c = d = e = np.float32(0.0)
     if sums.size == 3:
         for i in range(grad.size):
@@ -138,7 +138,7 @@ def _add_products(sums, source, grad):
 
 @njit(inline="always")
 def _convolve(g, source, weight, images, out):
-    """The output rows of `images` planes, from and into buffers."""
+    """Convolve `images` planes of the buffer `source` into the buffer `out`."""
     k, p = g.kernel, g.padding
     if g.stride_h == 1:
         length = images * g.slot * g.pitch
@@ -161,8 +161,8 @@ def _convolve(g, source, weight, images, out):
 
 
 @njit(inline="always")
-def _convolve_back(g, source, grad, reversed_weight, images, grad_source, grad_weight):
-    """Gradients of `_convolve`: the source's into a buffer, the weight's added up."""
+def _convolve_backward(g, source, grad, reversed_weight, images, grad_source, grad_weight):
+    """Write the gradient of `_convolve`'s source to a buffer, and add that of its weight to grad_weight."""
     k, p = g.kernel, g.padding
     length = images * g.slot * g.pitch
     target = grad_source[g.margin : g.margin + length]
@@ -178,18 +178,18 @@ def _convolve_back(g, source, grad, reversed_weight, images, grad_source, grad_w
     for n in range(images):
         for r in range(g.rows):
             at = g.margin + (n * g.rows + r) * g.pitch
-            incoming, spread = grad[at : at + g.full], grad[at - (k - 1) : at + g.pitch + k]
+            incoming, around = grad[at : at + g.full], grad[at - (k - 1) : at + g.pitch + k]
             for i in range(k):
                 row = r * g.stride_h + i - p
                 if 0 <= row < g.height:
                     start = g.margin + (n * g.slot + row) * g.pitch
-                    _add_taps(grad_source[start : start + g.pitch], spread, reversed_weight[i])
+                    _add_taps(grad_source[start : start + g.pitch], around, reversed_weight[i])
                     _add_products(grad_weight[i], source[start : start + g.full + k], incoming)
 
 
 @njit(inline="always")
 def _fill(g, x, first, images, start, stop, saved, act, buffers):
-    """act(factor * x + shift) of some images' planes of some channels, into buffers whose zeros are there already."""
+    """Write act(factor * x + shift) of some images and channels to buffers whose zeros are there already."""
     for n in range(images):
         for c in range(start, stop):
             plane, factor, shift = x[first + n, c], saved[FACTOR, c], saved[SHIFT, c]
@@ -206,8 +206,8 @@ def _buffers(g, channels, rows):
 
 
 @njit(inline="always")
-def _take_out(g, buffers, first, images, start, stop, origin, out, sums, squares):
-    """Copy what was convolved from the buffers to `out`, adding up distances from `origin` and their squares."""
+def _copy_output(g, buffers, first, images, start, stop, origin, out, sums, squares):
+    """Copy the convolution from the buffers to `out`, adding up distances from `origin` and their squares."""
     slot = g.slot if g.stride_h == 1 else g.rows
     for n in range(images):
         for c in range(start, stop):
@@ -215,15 +215,15 @@ def _take_out(g, buffers, first, images, start, stop, origin, out, sums, squares
             a, b = np.float32(0.0), np.float32(0.0)
             for r in range(g.rows):
                 at = g.margin + (n * slot + r) * g.pitch
-                row, made = plane[r * g.columns : (r + 1) * g.columns], buffers[c - start, at : at + g.full]
+                row, computed = plane[r * g.columns : (r + 1) * g.columns], buffers[c - start, at : at + g.full]
                 if g.stride_w == 1:
                     for i in range(g.columns):
-                        row[i] = made[i]
-                        a += made[i] - middle
-                        b += (made[i] - middle) * (made[i] - middle)
+                        row[i] = computed[i]
+                        a += computed[i] - middle
+                        b += (computed[i] - middle) * (computed[i] - middle)
                 else:
                     for i in range(g.columns):
-                        value = made[i * g.stride_w]
+                        value = computed[i * g.stride_w]
                         row[i] = value
                         a += value - middle
                         b += (value - middle) * (value - middle)
@@ -233,10 +233,10 @@ def _take_out(g, buffers, first, images, start, stop, origin, out, sums, squares
 
 @njit(**KERNEL)
 def _forward(g, count, channels, x, weight, norms, affine, running, momentum, epsilon, acts, saved, out, result):
-    """The convolution of `count` images, all tensors as addresses.
+    """Compute act(norm(convolution(act(norm(x))))) of `count` images, all tensors as addresses.
 
     norms: whether there is one before and after; affine, running, saved are those of the norm before, then after.
-    `out` takes the convolution alone, `result` what comes after the norm behind it.
+    `out` takes the convolution alone, `result` the output of the norm and activation after it.
     """
     x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel, g.kernel))
     out = floats(out, (count, channels, g.rows * g.columns))
@@ -260,12 +260,14 @@ def _forward(g, count, channels, x, weight, norms, affine, running, momentum, ep
                 _convolve(g, source[c - start], weight[c], images, target[c - start])
                 if first == 0:
                     origin[c - start] = mean_of(target[c - start, g.margin : g.margin + g.full])
-            _take_out(g, target, first, images, start, stop, origin, out, sums, squares)
+            _copy_output(g, target, first, images, start, stop, origin, out, sums, squares)
         if not after:
             continue
         for c in range(start, stop):
             k, values = c - start, count * g.rows * g.columns
-            settle(c, sums[k], squares[k], values, origin[k], affine[1], running[1], momentum[1], epsilon[1], saved[1])
+            finish_statistics(
+                c, sums[k], squares[k], values, origin[k], affine[1], running[1], momentum[1], epsilon[1], saved[1]
+            )
         for n in range(x.shape[0]):
             for c in range(start, stop):
                 plane, final, factor, shift = out[n, c], result[n, c], saved[1][FACTOR, c], saved[1][SHIFT, c]
@@ -274,8 +276,8 @@ def _forward(g, count, channels, x, weight, norms, affine, running, momentum, ep
 
 
 @njit(inline="always")
-def _spread(g, out, grad, first, images, start, stop, saved, lines, act, buffers):
-    """The gradient by the convolution's output into buffers, at column stride 1; lines: see `gradient_line`."""
+def _fill_gradient(g, out, grad, first, images, start, stop, saved, lines, act, buffers):
+    """Write the gradient of the convolution's output to buffers, at column stride 1; lines: see `gradient_line`."""
     slot = g.slot if g.stride_h == 1 else g.rows
     for n in range(images):
         for c in range(start, stop):
@@ -285,31 +287,31 @@ def _spread(g, out, grad, first, images, start, stop, saved, lines, act, buffers
                 at = g.margin + (n * slot + r) * g.pitch
                 target = buffers[c - start, at : at + g.full]
                 incoming = grad[first + n, c, r * g.columns : (r + 1) * g.columns]
-                made = out[first + n, c, r * g.columns : (r + 1) * g.columns]
+                computed = out[first + n, c, r * g.columns : (r + 1) * g.columns]
                 if g.stride_w == 1:
                     for i in range(g.columns):
-                        value = incoming[i] * slope(made[i] * factor + shift, act)
-                        target[i] = factor * value + slant * made[i] + level
+                        value = incoming[i] * slope(computed[i] * factor + shift, act)
+                        target[i] = factor * value + slant * computed[i] + level
                 else:
                     for i in range(g.columns):
-                        value = incoming[i] * slope(made[i] * factor + shift, act)
-                        target[i * g.stride_w] = factor * value + slant * made[i] + level
+                        value = incoming[i] * slope(computed[i] * factor + shift, act)
+                        target[i * g.stride_w] = factor * value + slant * computed[i] + level
 
 
 @njit(inline="always")
-def _take_back(g, buffers, x, first, images, start, stop, saved, act, grad_x, sums, products):
-    """Copy the gradient by the norm before from the buffers to `grad_x`, with the sums that its own gradient needs."""
+def _copy_gradient(g, buffers, x, first, images, start, stop, saved, act, grad_x, sums, products):
+    """Copy the gradient of the norm before from the buffers to `grad_x`, adding up what its own gradient needs."""
     for n in range(images):
         for c in range(start, stop):
             factor, shift, mean = saved[FACTOR, c], saved[SHIFT, c], saved[MEAN, c]
             a, b = np.float32(0.0), np.float32(0.0)
             for r in range(g.height):
                 at = g.margin + (n * g.slot + r) * g.pitch + g.padding
-                made = buffers[c - start, at : at + g.width]
+                computed = buffers[c - start, at : at + g.width]
                 given = x[first + n, c, r * g.width : (r + 1) * g.width]
                 target = grad_x[first + n, c, r * g.width : (r + 1) * g.width]
                 for i in range(g.width):
-                    value = made[i] * slope(given[i] * factor + shift, act)
+                    value = computed[i] * slope(given[i] * factor + shift, act)
                     target[i] = value
                     a += value
                     b += value * (given[i] - mean)
@@ -319,7 +321,7 @@ def _take_back(g, buffers, x, first, images, start, stop, saved, act, grad_x, su
 
 @njit(**KERNEL)
 def _backward(g, count, channels, x, weight, norms, acts, saved, out, grad, grad_x, grad_weight, grad_affine):
-    """The gradients; the arguments are as in `_forward`."""
+    """Compute the gradients of `_forward`, whose arguments these are, by `grad`, that of its result."""
     x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel, g.kernel))
     out = floats(out, (count, channels, g.rows * g.columns))
     grad = floats(grad, (count, channels, g.rows * g.columns))
@@ -329,8 +331,8 @@ def _backward(g, count, channels, x, weight, norms, acts, saved, out, grad, grad
     grad_weight[:] = 0.0
     block = channels_at_a_time(x.shape[2])
     source, grad_source = _buffers(g, block, g.slot), _buffers(g, block, g.slot)
-    spread = _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
-    turned = np.empty((g.kernel, g.kernel), np.float32)
+    grad_target = _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
+    reversed_weight = np.empty((g.kernel, g.kernel), np.float32)
     lines = np.zeros((2, block), np.float32)
     for start in range(0, x.shape[1], block):
         stop = min(x.shape[1], start + block)
@@ -344,13 +346,15 @@ def _backward(g, count, channels, x, weight, norms, acts, saved, out, grad, grad
         sums, products = np.zeros(block), np.zeros(block)
         for first in range(0, x.shape[0], g.images):
             images = min(g.images, x.shape[0] - first)
-            _spread(g, out, grad, first, images, start, stop, saved[1], lines, acts[1], spread)
+            _fill_gradient(g, out, grad, first, images, start, stop, saved[1], lines, acts[1], grad_target)
             _fill(g, x, first, images, start, stop, saved[0], acts[0], source)
             for c in range(start, stop):
                 k = c - start
-                turned[:] = weight[c, :, ::-1]
-                _convolve_back(g, source[k], spread[k], turned, images, grad_source[k], grad_weight[c])
-            _take_back(g, grad_source, x, first, images, start, stop, saved[0], acts[0], grad_x, sums, products)
+                reversed_weight[:] = weight[c, :, ::-1]
+                _convolve_backward(
+                    g, source[k], grad_target[k], reversed_weight, images, grad_source[k], grad_weight[c]
+                )
+            _copy_gradient(g, grad_source, x, first, images, start, stop, saved[0], acts[0], grad_x, sums, products)
         if not norms[0]:
             continue
         for c in range(start, stop):
@@ -435,6 +439,6 @@ class DepthwiseFunction(PyLayer):
 
 
 def _four(norms: tuple[bool, bool], tensors: Sequence[paddle.Tensor]) -> tuple[int, int, int, int]:
-    """Addresses of the two tensors of the norm before and of the one after, 0 where there is no norm."""
+    """Return the addresses of the two tensors of the norm before and of the one after, 0 where there is no norm."""
     given = iter(addresses(tensors))
     return tuple(next(given) if there else 0 for there in norms for _ in range(2))

@@ -1,6 +1,6 @@
-"""Rounding to the grids of `models.fake_quant`, forward and backward, each in one pass over the memory.
+"""Fake quantization as in `models.fake_quant`, forward and backward, each in one pass over the memory.
 
-Quotients are true ones: multiplying by a reciprocal would round some numbers to the other neighbour than ONNX does.
+Quotients are true divisions: multiplying by a reciprocal would round some values to the other neighbour than ONNX does.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ppocr_slim.training.kernels.memory import contiguous, empty, floats, wanted
 from ppocr_slim.training.kernels.planes import KERNEL
 
 ROUNDING = {**KERNEL, "fastmath": {"reassoc", "contract", "nsz"}}
-PART = 4096  # numbers whose sum is taken in single precision
+PART = 4096  # values whose sum is taken in single precision
 
 
 @njit(inline="always")
-def snap(value, scale, low, top):
-    """Return the number's nearest point of a grid of low ... top scales; a NaN stays one."""
+def quantize_dequantize(value, scale, low, top):
+    """Return a number quantized to an integer of low ... top times `scale`; a NaN stays one."""
     q = np.rint(value / scale)
     q = low if q < low else q
     q = top if q > top else q
@@ -27,20 +27,16 @@ def snap(value, scale, low, top):
 
 
 @njit(**ROUNDING)
-def _round(size, x, scale, low, top, out):
-    """x and out are addresses; low and top are numbers of scales."""
+def _quantize_dequantize(size, x, scale, low, top, out):
+    """Quantize and dequantize x [size] to out, both addresses; the integers are from low to top."""
     x, out = floats(x, size), floats(out, size)
     for i in range(size):
-        out[i] = snap(x[i], scale, low, top)
+        out[i] = quantize_dequantize(x[i], scale, low, top)
 
 
 @njit(**ROUNDING)
 def _clip_backward(size, x, clip, low, grad, grad_x):
-    """Writes grad_x.
-
-    Returns:
-        The gradient of the clip, whose grid ends at low clips below.
-    """
+    """Write grad_x; return the gradient of the clip, whose range is from low * clip to clip."""
     x, grad, grad_x = floats(x, size), floats(grad, size), floats(grad_x, size)
     bottom, total, zero = clip * low, 0.0, np.float32(0.0)
     for start in range(0, size, PART):
@@ -57,9 +53,9 @@ def _clip_backward(size, x, clip, low, grad, grad_x):
 
 
 class ClipFunction(PyLayer):
-    """What a `ClipQuantizer` does to x of any shape with its clip [1], float32 on the CPU.
+    """Fake quantization of a `ClipQuantizer`: x of any shape with its clip [1], float32 on the CPU.
 
-    `low`: its lower end in clips; `top`: its upper end in scales.
+    `low`: lower end of the range as a multiple of the clip; `top`: the largest integer.
     """
 
     @staticmethod
@@ -67,7 +63,7 @@ class ClipFunction(PyLayer):
         ctx.wanted = wanted([x, clip])
         x, out = contiguous(x), empty(x.shape)
         end, top = np.float32(clip.item()), np.float32(top)
-        _round(int(x.size), x.data_ptr(), end / top, np.rint(low * top), top, out.data_ptr())
+        _quantize_dequantize(int(x.size), x.data_ptr(), end / top, np.rint(low * top), top, out.data_ptr())
         ctx.save_for_backward(x)
         ctx.ends = end, np.float32(low)
         return out
@@ -81,12 +77,8 @@ class ClipFunction(PyLayer):
 
 
 @njit(**ROUNDING)
-def _step_backward(size, x, scale, low, top, grad, grad_x):
-    """Writes grad_x.
-
-    Returns:
-        The gradients of the scale and of the zero point.
-    """
+def _lsq_backward(size, x, scale, low, top, grad, grad_x):
+    """Write grad_x; return the gradients of the scale and of the zero point."""
     x, grad, grad_x = floats(x, size), floats(grad, size), floats(grad_x, size)
     by_scale = by_offset = 0.0
     zero = np.float32(0.0)
@@ -107,20 +99,20 @@ def _step_backward(size, x, scale, low, top, grad, grad_x):
     return by_scale, by_offset
 
 
-class StepFunction(PyLayer):
-    """What an `LsqQuantizer` does to x of any shape with its step [1] and offset ([1] or None), float32 on the CPU.
+class LsqFunction(PyLayer):
+    """Fake quantization of an `LsqQuantizer`: x of any shape with its step [1] and offset ([1] or None), float32, CPU.
 
-    `levels`: the largest q. The gradients of step and offset are multiplied by `share`.
+    `levels`: the largest integer. The gradients of step and offset are multiplied by `grad_scale`.
     """
 
     @staticmethod
-    def forward(ctx, x, step, offset, levels, share):
+    def forward(ctx, x, step, offset, levels, grad_scale):
         ctx.wanted = wanted([x, step] if offset is None else [x, step, offset])
         zero_point = 0.0 if offset is None else np.rint(offset.item())
-        ctx.grid = np.float32(step.item()), np.float32(-zero_point), np.float32(levels - zero_point)
-        ctx.share = share
+        ctx.params = np.float32(step.item()), np.float32(-zero_point), np.float32(levels - zero_point)
+        ctx.grad_scale = grad_scale
         x, out = contiguous(x), empty(x.shape)
-        _round(int(x.size), x.data_ptr(), *ctx.grid, out.data_ptr())
+        _quantize_dequantize(int(x.size), x.data_ptr(), *ctx.params, out.data_ptr())
         ctx.save_for_backward(x)
         return out
 
@@ -128,14 +120,14 @@ class StepFunction(PyLayer):
     def backward(ctx, grad):
         (x,) = ctx.saved_tensor()
         by_x, incoming = empty(x.shape), contiguous(grad)
-        sums = _step_backward(int(x.size), x.data_ptr(), *ctx.grid, incoming.data_ptr(), by_x.data_ptr())
-        gradients = [by_x, *(paddle.full([1], total * ctx.share) for total in sums)]
+        sums = _lsq_backward(int(x.size), x.data_ptr(), *ctx.params, incoming.data_ptr(), by_x.data_ptr())
+        gradients = [by_x, *(paddle.full([1], total * ctx.grad_scale) for total in sums)]
         return where(ctx.wanted, gradients)
 
 
 @njit(**ROUNDING)
-def _weights(shape, weight, share, top, smallest, out):
-    """shape: (output channels, weights of each)."""
+def _quantize_weights(shape, weight, share, top, smallest, out):
+    """Quantize and dequantize weights symmetrically by output channel; shape: (output channels, weights of each)."""
     weight, share, out = floats(weight, shape), floats(share, shape[0]), floats(out, shape)
     for c in range(shape[0]):
         row, result = weight[c], out[c]
@@ -146,11 +138,15 @@ def _weights(shape, weight, share, top, smallest, out):
         scale = largest * share[c] / top
         scale = smallest if scale < smallest else scale
         for i in range(row.size):
-            result[i] = snap(row[i], scale, -top, top)
+            result[i] = quantize_dequantize(row[i], scale, -top, top)
 
 
 class WeightFunction(PyLayer):
-    """What a `WeightQuantizer` does to weights [channels, ...], float32 on the CPU."""
+    """Fake quantization of a `WeightQuantizer`: weights [channels, ...], float32 on the CPU.
+
+    `share` [channels] is the fraction of a channel's largest weight that the range takes in, `top` the largest integer,
+    `smallest` the least scale.
+    """
 
     @staticmethod
     def forward(ctx, weight, share, top, smallest):
@@ -159,7 +155,7 @@ class WeightFunction(PyLayer):
         out, channels = empty(weight.shape), weight.shape[0]
         shape = (channels, int(weight.size) // channels)
         places = weight.data_ptr(), share.data_ptr()
-        _weights(shape, *places, np.float32(top), np.float32(smallest), out.data_ptr())
+        _quantize_weights(shape, *places, np.float32(top), np.float32(smallest), out.data_ptr())
         return out
 
     @staticmethod

@@ -3,10 +3,12 @@
     i, f, o = sigmoid(...)   g = tanh(...)   of   W_ih x[t] + b_ih + W_hh h[t-1] + b_hh, in the order i, f, g, o
     c[t] = f c[t-1] + i g    h[t] = o tanh(c[t])
 
-Nearly all of its work is matrix products. They go to MKL as they are, and everything else is kept out of their way: all
-steps of a direction run inside one compiled function, over time-major memory, in blocks of steps small enough that what
-one product writes is still in the second-level cache when the next one reads it. The gates of a step are computed row
-by row, in the first-level cache.
+Nearly all of its work is matrix products, which MKL computes. Everything else is kept out of their way: all time steps
+of a direction run inside one compiled function, over time-major memory, in blocks of time steps small enough that what
+one product writes is still in the second-level cache when the next one reads it. The gates of a time step are computed
+sample by sample, in the first-level cache.
+
+Shapes: N samples, T time steps, I inputs, H hidden units, D directions; the gates are in the order i, f, g, o.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from ppocr_slim.training.kernels.exponential import EXACT, exp
 from ppocr_slim.training.kernels.memory import aligned, view, writable
 from ppocr_slim.training.kernels.mkl import SGEMM, multiply
 
-BLOCK = 512  # rows of a block of steps
+BLOCK = 512  # matrix rows (time steps times samples) of a block
 
 _ONE, _TWO = np.float32(1.0), np.float32(2.0)
 
@@ -43,7 +45,7 @@ def _tanh(x):
 
 @njit(**EXACT)
 def _gates_forward(gates, bias, cell_before, cell, out, d):
-    """One step: gates [N, 4, H] from sums to activations; cell [N, H] and hidden state out[:, d] [N, H] written."""
+    """Turn the sums of one time step's gates [N, 4, H] into activations; write cell [N, H] and out[:, d] [N, H]."""
     batch, size = cell.shape
     for n in range(batch):
         for k in range(4):
@@ -61,9 +63,9 @@ def _gates_forward(gates, bias, cell_before, cell, out, d):
 
 @njit(**EXACT)
 def _gates_backward(gates, cell_before, cell, grad_out, d, grad_hidden, grad_cell, row, grad, grad_bias):
-    """One step: grad [N, 4, H] of the gates' sums written; grad_cell [N, H] moved one step back; bias added to.
+    """Write the gradient of one time step's sums to grad [N, 4, H], and add to that of the bias.
 
-    row: memory for one row, [4, H].
+    grad_cell [N, H] moves one time step back. row [4, H] is memory for one sample.
     """
     batch, size = cell.shape
     for n in range(batch):
@@ -85,16 +87,16 @@ def _gates_backward(gates, cell_before, cell, grad_out, d, grad_hidden, grad_cel
 
 @njit(**EXACT)
 def block_steps(batch):
-    """Steps of a block."""
+    """Return the number of time steps of a block."""
     return max(1, BLOCK // batch)
 
 
 @njit(**EXACT)
 def _forward(sgemm, x, weight_ih, weight_hh, bias, zeros, d, gates, cells, out):
-    """Direction d of one layer; 1 goes from the last step to the first.
+    """Compute direction d of one layer; 1 runs from the last time step to the first.
 
     x [T, N, I], weight_ih [4 H, I], weight_hh [H, 4 H] (transposed), bias [4, H], zeros [N, H]
-    -> gates [T or steps of a block, N, 4, H], cells [T or 2, N, H], out[:, :, d] of [T, N, D, H]
+    -> gates [T or time steps of a block, N, 4, H], cells [T or 2, N, H], out[:, :, d] of [T, N, D, H]
     """
     steps, batch, features = x.shape
     size, width = zeros.shape[1], out.shape[2] * out.shape[3]
@@ -120,12 +122,12 @@ def _forward(sgemm, x, weight_ih, weight_hh, bias, zeros, d, gates, cells, out):
 
 @njit(**EXACT)
 def _backward(sgemm, x, weight_ih, weight_hh, zeros, d, kept, grad_out, grad_state, row, grad, grad_x, grad_weights):
-    """Gradients of `_forward`, whose arguments these are, but weight_hh [4 H, H] is not transposed.
+    """Compute the gradients of `_forward`, whose arguments these are, but weight_hh [4 H, H] is not transposed.
 
-    kept: gates, cells and out, of all steps; grad_out [T, N, D, H]; grad_state: those of the last hidden state and cell
-    [N, H], which are overwritten; row [4, H] and grad [steps of a block, N, 4, H], for intermediate results. To grad_x
-    [T, N, I], unless it is empty, direction 0 writes and 1 adds. Added to: grad_weights, those of weight_ih, weight_hh
-    and a bias [4, H].
+    kept: gates, cells and out, of all time steps; grad_out [T, N, D, H]; grad_state: gradients of the last hidden state
+    and cell [N, H], which are overwritten; row [4, H] and grad [time steps of a block, N, 4, H]: memory. To grad_x
+    [T, N, I], unless it is empty, direction 0 writes and 1 adds. grad_weights, those of weight_ih, weight_hh and a bias
+    [4, H], are added to.
     """
     gates, cells, out = kept
     grad_hidden, grad_cell = grad_state
@@ -157,7 +159,7 @@ def _backward(sgemm, x, weight_ih, weight_hh, zeros, d, kept, grad_out, grad_sta
             )
         shape = (4 * size, rows, features)
         multiply(sgemm, (grad, -4 * size), (x[first], features), (grad_weight_ih, features), shape, 1.0)
-        # The same against the states before, which the first step of the direction has not.
+        # The same with the states before, which the first time step of the direction has not.
         lower = first if d else max(first, 1)
         upper = min(last, steps - 1) if d else last
         if upper > lower:
@@ -175,9 +177,11 @@ def _swapped(array: np.ndarray) -> np.ndarray:
 
 
 def _run(x, weights, directions: int, keep: bool):
-    """x [N, T, I] and the weights of every layer and direction -> (y, h, c) as Paddle's LSTM gives them, and of every
-    layer what a backward pass needs: its input [T, N, I], gates and cells of each direction, its output [T, N, D,
-    H].
+    """Run all layers and directions on x [N, T, I].
+
+    Returns:
+        (y, h, c) as Paddle's LSTM returns them, and, if it is to be kept, what a backward pass needs of every layer:
+        its input [T, N, I], gates and cells of each direction, its output [T, N, D, H].
     """
     batch, steps, _ = x.shape
     size = weights[1].shape[1]
@@ -206,7 +210,7 @@ def _run(x, weights, directions: int, keep: bool):
 
 
 class LSTMFunction(PyLayer):
-    """x [N, T, I] -> y [N, T, D H], h and c [layers * D, N, H] of the last steps; all float32 on the CPU.
+    """x [N, T, I] -> y [N, T, D H], h and c [layers * D, N, H] of the last time steps; all float32 on the CPU.
 
     `weights` are W_ih [4 H, I], W_hh [4 H, H], b_ih, b_hh [4 H] of every layer and, in it, direction.
     """
@@ -276,10 +280,19 @@ def _weights(layer: nn.LSTM) -> list[paddle.Tensor]:
 
 
 def fast_lstm(layer: nn.LSTM, inputs: paddle.Tensor, initial_states=None, sequence_length=None):
-    """Return what `layer(inputs)` gives, (y [N, T, D H], (h, c)), for a layer that `suits_lstm` and inputs [N, T, I].
+    """Return what `layer(inputs)` returns.
 
     The layer's own forward runs where states or lengths are given, on another device, with another dtype, while a
-    static graph is traced, and for inputs of a wrong shape, to say so.
+    static graph is traced, and for inputs of a wrong shape, which it reports.
+
+    Args:
+        layer: one that `suits_lstm`.
+        inputs: [N, T, I].
+        initial_states: as of `nn.LSTM`.
+        sequence_length: as of `nn.LSTM`.
+
+    Returns:
+        y [N, T, D H], (h, c).
     """
     if not (
         initial_states is None

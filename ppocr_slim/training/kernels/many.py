@@ -1,4 +1,4 @@
-"""Work on many small tensors in one call: a network has hundreds, and an operator's call costs more than their sums."""
+"""Operations on many small tensors in one call: a network has hundreds, and a call costs more than their sums."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from ppocr_slim.training.kernels.planes import KERNEL
 
 
 class Tensors:
-    """Tensors that a kernel can walk through (see `kernels_can_work_on`): sizes are asked once, addresses each time."""
+    """Tensors for one kernel call (see `kernels_can_work_on`): their sizes are read once, their addresses each time."""
 
     def __init__(self, tensors: Sequence[paddle.Tensor]):
+        """Read the tensors' sizes."""
         self._tensors = list(tensors)
         self.sizes = np.array([prod(tensor.shape) for tensor in self._tensors], np.int64)
 
     @property
     def addresses(self) -> np.ndarray:
-        """Where the values lie now, [count] int64."""
-        return _places(self._tensors)
+        """Present addresses of the values, [count] int64."""
+        return _address_array(self._tensors)
 
 
-def _places(tensors: Sequence[paddle.Tensor]) -> np.ndarray:
+def _address_array(tensors: Sequence[paddle.Tensor]) -> np.ndarray:
     return np.array(addresses(tensors), np.int64)
 
 
 def kernels_can_work_on(tensors: Sequence[paddle.Tensor]) -> bool:
-    """Return whether all of them are contiguous float32 tensors on a CPU."""
+    """Return whether all tensors are contiguous float32 ones on a CPU."""
     return all(t.place.is_cpu_place() and t.dtype == paddle.float32 and t.is_contiguous() for t in tensors)
 
 
 @njit(**KERNEL)
-def _lerp(targets, sources, sizes, share):
+def _lerp(targets, sources, sizes, weight):
     for k in range(sizes.size):
         target, source = floats(targets[k], sizes[k]), floats(sources[k], sizes[k])
         for i in range(target.size):
-            target[i] += share * (source[i] - target[i])
+            target[i] += weight * (source[i] - target[i])
 
 
-def lerp(targets: Tensors, sources: Tensors, share: float) -> None:
-    """Move each target by `share` of the way to its source."""
-    _lerp(targets.addresses, sources.addresses, targets.sizes, np.float32(share))
+def lerp(targets: Tensors, sources: Tensors, weight: float) -> None:
+    """Add `weight` times the difference from its source to each target, in place."""
+    _lerp(targets.addresses, sources.addresses, targets.sizes, np.float32(weight))
 
 
 @njit(**KERNEL)
@@ -70,20 +71,23 @@ def _scatter(flat, addresses, sizes, factor):
 
 
 def gather(tensors: Tensors) -> paddle.Tensor:
-    """Return all values one after the other, [total] float32."""
+    """Return all values one after another, [total] float32."""
     flat = paddle.empty([int(tensors.sizes.sum())])
     _gather(tensors.addresses, tensors.sizes, writable(flat))
     return flat
 
 
 def scatter(flat: paddle.Tensor, tensors: Tensors, factor: float) -> None:
-    """Set the tensors to what `gather` took from them, times `factor`."""
+    """Set the tensors to the values of `flat`, in the order of `gather`, times `factor`."""
     _scatter(writable(flat), tensors.addresses, tensors.sizes, np.float32(factor))
 
 
 @njit(**KERNEL)
 def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, betas, epsilon, clip_norm):
-    """The rule of arXiv:1711.05101. lr and decay [P]; powers [2, P]: where a parameter's beta1^t and beta2^t lie."""
+    """Take a step of arXiv:1711.05101 with P parameters, in place.
+
+    lr and decay [P]; powers [2, P]: addresses of a parameter's beta1^t and beta2^t.
+    """
     total = 0.0
     for k in range(sizes.size):
         part = np.float32(0.0)
@@ -112,7 +116,7 @@ def _adamw(parameters, gradients, firsts, seconds, powers, sizes, decay, lr, bet
 
 
 class ManyAdamW(paddle.optimizer.AdamW):
-    """Paddle's AdamW with clipping by the global norm, all parameters in one call. Its state is Paddle's own."""
+    """Paddle's AdamW with clipping by the global norm, all parameters in one call; its state is Paddle's own."""
 
     _names: Sequence[str] = ()
 
@@ -133,10 +137,10 @@ class ManyAdamW(paddle.optimizer.AdamW):
         lr = np.float32(self.get_lr())
         _adamw(
             self._walk.addresses,
-            _places(gradients),
-            _places(self._moments[0]),
-            _places(self._moments[1]),
-            np.stack([_places(powers) for powers in self._powers]),
+            _address_array(gradients),
+            _address_array(self._moments[0]),
+            _address_array(self._moments[1]),
+            np.stack([_address_array(powers) for powers in self._powers]),
             self._walk.sizes,
             self._decay * self._rates * lr,
             self._rates * lr,

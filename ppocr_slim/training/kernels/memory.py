@@ -1,4 +1,4 @@
-"""The memory of Paddle's float32 CPU tensors, for numpy and for Numba."""
+"""Access to the memory of Paddle's float32 CPU tensors, for numpy and for Numba."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ def view(tensor) -> np.ndarray:
 
 
 def writable(tensor) -> np.ndarray:
-    """Return the same of a contiguous tensor, to be written: what DLPack gives numpy is read-only. Keep the tensor
-    alive.
+    """Return a contiguous tensor as an array to write to, over the same memory; keep the tensor alive.
 
-    Results are written into Paddle's own memory, which is aligned: MKL sums in another order where it is not, and two
-    runs from one seed would drift apart.
+    DLPack's arrays are read-only. Results are written into Paddle's own memory, which is aligned: MKL sums in another
+    order where it is not, and two runs from one seed would drift apart.
     """
     memory = (ctypes.c_float * int(tensor.size)).from_address(tensor.data_ptr())
     return np.ctypeslib.as_array(memory).reshape(tensor.shape)
 
 
 def aligned(*shape: int) -> np.ndarray:
-    """Uninitialised float32 memory that begins where a vector register's does: MKL then always sums in one order."""
+    """Return uninitialised float32 memory, aligned to 64 bytes: MKL then always sums in the same order."""
     count = int(np.prod(shape))
     memory = np.empty(count + 16, np.float32)
     first = -memory.ctypes.data % 64 // 4
@@ -41,23 +40,23 @@ def aligned(*shape: int) -> np.ndarray:
 
 
 def empty(shape: Sequence[int]) -> paddle.Tensor:
-    """Return `paddle.empty`, without the five sixths of its time that go into asking for device and type."""
+    """Return `paddle.empty(shape)`, without the five sixths of its time that go into finding device and type."""
     return paddle._C_ops.empty(shape, paddle.float32, CPU)
 
 
 def contiguous(tensor: paddle.Tensor) -> paddle.Tensor:
-    """Return the tensor, or a contiguous copy. Keep it alive while its address is used."""
+    """Return the tensor, or a contiguous copy; keep it alive while its address is used."""
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def addresses(tensors: Sequence[paddle.Tensor]) -> tuple:
-    """Return where the values of contiguous tensors lie. Keep the tensors alive while that is used."""
+    """Return the addresses of contiguous tensors; keep the tensors alive while these are used."""
     return tuple(tensor.data_ptr() for tensor in tensors)
 
 
 @intrinsic
 def _pointer(typing_context, address):
-    """Return the memory at an address, for `carray`."""
+    """Return an address as a pointer to float32, for `carray`."""
 
     def code(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
@@ -72,10 +71,10 @@ def floats(address, shape):
 
 
 def wanted(tensors: Sequence[paddle.Tensor]) -> list[bool]:
-    """Return which of the tensors given to a PyLayer have a gradient. To be asked in its forward: a copy may not know."""
+    """Return which of a PyLayer's tensors need a gradient; call it in the forward, as a copy may not know."""
     return [not tensor.stop_gradient for tensor in tensors]
 
 
 def where(wanted: Sequence[bool], gradients: Sequence) -> tuple:
-    """Return the gradients, None where there is none: Paddle demands it of a PyLayer."""
-    return tuple(gradient if there else None for there, gradient in zip(wanted, gradients))
+    """Return the gradients with None where none is wanted, as Paddle demands of a PyLayer."""
+    return tuple(gradient if needed else None for needed, gradient in zip(wanted, gradients))

@@ -1,7 +1,7 @@
-"""Matrix products of the MKL that Paddle's wheel carries, called from compiled Numba code.
+"""Matrix products of the MKL in Paddle's wheel, called from compiled Numba code.
 
-Paddle links libmklml_intel.so; opening it by its path gives the instance that Paddle uses, with its number of threads.
-The address of a function is handed to a kernel as an integer: Numba could not cache a kernel that knew it.
+Paddle links libmklml_intel.so; opening it by its path returns the instance that Paddle uses, with its number of
+threads. The address of a function is passed to a kernel as an integer: Numba could not cache a kernel that contains it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _AS_IS, _TRANSPOSED = 111, 112
 
 
 def _address(name: str) -> int:
-    """Return where a function of the library lies in memory; 0 where there is no such library or function."""
+    """Return the address of a function of the library; 0 where there is no such library or function."""
     path = Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"
     try:
         return ctypes.cast(getattr(ctypes.CDLL(str(path)), name), ctypes.c_void_p).value or 0
@@ -37,7 +37,7 @@ _SGEMM_ARGUMENTS = (_I, _I, _I, _I, _I, _I, _F, _P, _I, _P, _I, _F, _P, _I)
 
 @intrinsic
 def _call_sgemm(typing_context, address, arguments):
-    """Call the function at `address` with a tuple of the arguments of cblas_sgemm, pointers as integers."""
+    """Generate a call of the function at `address` with the arguments of cblas_sgemm, pointers as integers."""
 
     def generate(context, builder, signature, values):
         given = signature.args[1]
@@ -54,10 +54,10 @@ def _call_sgemm(typing_context, address, arguments):
 
 @njit(inline="always")
 def multiply(sgemm, left, right, result, shape, beta):
-    """result = left @ right + beta * result, float32, of shape (rows, inner, columns); `sgemm` is the address SGEMM.
+    """Compute result = left @ right + beta * result, in float32.
 
-    A matrix is (array whose memory begins with it, elements from one row to the next); of `left` and `right` a negative
-    number says that the transposed matrix lies there.
+    A matrix is (array whose memory begins with it, stride from one row to the next). A negative stride of `left` or
+    `right` marks a matrix that is stored transposed. `shape` is (rows, inner, columns), `sgemm` the address SGEMM.
     """
     rows, inner, columns = shape
     _call_sgemm(

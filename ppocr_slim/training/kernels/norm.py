@@ -1,4 +1,4 @@
-"""Batch norm with its activation and, at the end of a residual block, the addition: one kernel, forward and backward.
+"""Batch norm fused with its activation and, at the end of a residual block, with the addition.
 
 Batch norm as in Ioffe and Szegedy 2015 (arXiv:1502.03167), with the statistics of the batch.
 """
@@ -18,23 +18,24 @@ MEAN, SCALE, FACTOR, SHIFT = 0, 1, 2, 3
 
 @njit(inline="always")
 def mean_of(values):
+    """Return the mean of values [K]."""
     total = np.float32(0.0)
     for i in range(values.size):
         total += values[i]
     return np.float32(total / values.size)
 
 
-# A channel's own numbers are reckoned in double precision. The compiler makes two versions of a loop over channels,
+# A channel's own numbers are computed in double precision. The compiler makes two versions of a loop over channels,
 # with products and sums fused differently, and where the arrays happen to lie in memory decides which one runs: in
 # single precision two runs from one seed would now and then differ in a last bit, and then in everything.
 
 
 @njit(inline="always")
-def settle(c, first, second, count, origin, affine, running, momentum, epsilon, saved):
+def finish_statistics(c, first, second, count, origin, affine, running, momentum, epsilon, saved):
     """Fill saved[:, c] from the sums of distances from `origin` and of their squares; move the running statistics.
 
     Sums of distances need one pass over the values instead of two; with an origin near the mean no digits are lost.
-    The variance is not Bessel-corrected, and momentum is the share of the old value, as in Paddle.
+    The variance is not Bessel-corrected, and momentum is the weight of the old value, as in Paddle.
     """
     distance = first / count
     variance = max(0.0, second / count - distance * distance)
@@ -49,7 +50,7 @@ def settle(c, first, second, count, origin, affine, running, momentum, epsilon, 
 
 @njit(inline="always")
 def take_statistics(x, start, stop, affine, running, momentum, epsilon, saved):
-    """`settle` for the channels start to stop of x [N, C, P]."""
+    """Do what `finish_statistics` does for the channels start to stop of x [N, C, P]."""
     first, second = np.zeros(stop - start), np.zeros(stop - start)
     origin = np.empty(stop - start, np.float32)
     for c in range(start, stop):
@@ -67,7 +68,7 @@ def take_statistics(x, start, stop, affine, running, momentum, epsilon, saved):
     count = x.shape[0] * x.shape[2]
     for c in range(start, stop):
         k = c - start
-        settle(c, first[k], second[k], count, origin[k], affine, running, momentum, epsilon, saved)
+        finish_statistics(c, first[k], second[k], count, origin[k], affine, running, momentum, epsilon, saved)
 
 
 @njit(inline="always")
@@ -88,7 +89,7 @@ def add_gradient_sums(x, grad, start, stop, saved, act, first, second):
 
 @njit(inline="always")
 def gradient_line(c, first, second, count, saved):
-    """Return (slant, level): the gradient by x is factor * g + slant * x + level.
+    """Return (slant, level) of a channel: the gradient of x is factor * g + slant * x + level.
 
     That is factor * (g - mean(g) - normalized x * mean(g * normalized x)) with the constants taken together.
     """
@@ -98,14 +99,14 @@ def gradient_line(c, first, second, count, saved):
 
 
 @njit(inline="always")
-def pair(places, count):
-    """Return (gamma, beta) or (mean, variance) of `count` channels."""
-    return floats(places[0], count), floats(places[1], count)
+def pair(addresses, count):
+    """Return the arrays (gamma, beta) or (mean, variance) of `count` channels at two addresses."""
+    return floats(addresses[0], count), floats(addresses[1], count)
 
 
 @njit(**KERNEL)
 def _forward(shape, x, addend, affine, running, momentum, epsilon, act, saved, out):
-    """shape [N, C, P]; x, addend (0: none), affine, running and out are addresses."""
+    """Write act(norm(x)) + addend to out; shape [N, C, P]; x, addend (0: none), affine, running, out: addresses."""
     x, out = floats(x, shape), floats(out, shape)
     affine, running = pair(affine, shape[1]), pair(running, shape[1])
     more_there, addend = addend != 0, floats(addend, shape)
@@ -127,6 +128,7 @@ def _forward(shape, x, addend, affine, running, momentum, epsilon, act, saved, o
 
 @njit(**KERNEL)
 def _backward(shape, x, grad, saved, act, grad_x, grad_affine):
+    """Write the gradients of x and of (gamma, beta), by `grad`, that of `_forward`'s result."""
     x, grad, grad_x = floats(x, shape), floats(grad, shape), floats(grad_x, shape)
     grad_affine = pair(grad_affine, shape[1])
     block = channels_at_a_time(x.shape[2])

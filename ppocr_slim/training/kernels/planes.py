@@ -1,4 +1,4 @@
-"""What batch norm and an activation do to one channel, as loops for Numba.
+"""Activations of single numbers, and settings of the kernels that work through planes [H, W] of feature maps.
 
 A channel of a batch is visited again and again while it is in the cache: statistics, normalization and activation
 cost one trip to memory instead of one each.
@@ -11,15 +11,15 @@ from numba import njit
 
 LINEAR, RELU, HARD_SWISH = 0, 1, 2  # activations
 
-# Everything that lets the compiler reorder sums, but NaN and infinity stay what they are: a training that diverges
-# must be seen to.
+# Everything that lets the compiler reorder sums, but NaN and infinity stay what they are: a training that diverges must
+# be noticed.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 KERNEL = {"fastmath": FAST, "nogil": True, "cache": True, "error_model": "numpy"}
 
 
 @njit(inline="always")
 def activate(value, act):
-    """Return the activation of one number; hard swish is x ReLU6(x + 3) / 6 (arXiv:1905.02244)."""
+    """Return the activation of a number; hard swish is x ReLU6(x + 3) / 6 (arXiv:1905.02244)."""
     if act == RELU:
         return np.float32(0.0) if value < np.float32(0.0) else value
     if act == HARD_SWISH:
@@ -32,7 +32,7 @@ def activate(value, act):
 
 @njit(inline="always")
 def slope(value, act):
-    """Return the derivative of `activate` where it is given `value`."""
+    """Return the derivative of `activate` at `value`."""
     if act == RELU:
         return np.float32(1.0) if value > np.float32(0.0) else np.float32(0.0)
     if act == HARD_SWISH:
@@ -44,7 +44,7 @@ def slope(value, act):
 
 @njit(inline="always")
 def channels_at_a_time(plane):
-    """Return how many channels to work on together, for planes of so many floats.
+    """Return the number of channels to process together, for planes of that many floats.
 
     A channel's planes lie far apart in memory, and on a text line they are short. Visiting a few channels of one image
     after the other makes runs of some kilobytes, which the processor fetches ahead.

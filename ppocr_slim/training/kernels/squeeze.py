@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation (arXiv:1709.01507): passes over the feature maps as kernels, the small products Paddle's."""
+"""Squeeze-and-excitation (arXiv:1709.01507): kernels pass over the feature maps, Paddle computes the small products."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _scale_back(grad, gate, level, out):
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """Return [N, C, H, W] -> [N, C, H * W]."""
+    """Return a view of [N, C, H, W] as [N, C, H * W]."""
     return array.reshape(array.shape[0], array.shape[1], -1)
 
 

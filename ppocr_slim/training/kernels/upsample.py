@@ -1,4 +1,4 @@
-"""Feature maps made larger by repeating each pixel, for training on a CPU."""
+"""Nearest-neighbour upsampling by an integer factor, for training on a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ppocr_slim.training.kernels.planes import KERNEL
 
 @njit(**KERNEL)
 def _repeat(shape, times, x, out):
-    """x [P, H, W] -> out [P, H times, W times], addresses."""
+    """Write x [P, H, W] to out [P, H times, W times], both addresses, each pixel repeated."""
     planes, height, width = shape
     x, out = floats(x, shape), floats(out, (planes, height * times, width * times))
     for plane in range(planes):
@@ -30,7 +30,7 @@ def _repeat(shape, times, x, out):
 
 @njit(**KERNEL)
 def _sum_up(shape, times, grad, grad_x):
-    """Backward of `_repeat`, whose arguments these are."""
+    """Write the gradient of `_repeat`'s x to grad_x, by `grad`, that of its result."""
     planes, height, width = shape
     grad, grad_x = floats(grad, (planes, height * times, width * times)), floats(grad_x, shape)
     for plane in range(planes):

@@ -1,4 +1,4 @@
-"""Between feature maps and time steps: the transposition, and dropout with one mask for all steps."""
+"""Layers between feature maps and time steps: the transposition, and dropout with one mask for all time steps."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def _transpose(x, out):
                         out[n, j, i] = x[n, i, j]
 
 
-def _turned(x):
-    """Return [N, A, B] -> [N, B, A]."""
+def _transposed(x):
+    """Return a copy of [N, A, B] as [N, B, A]."""
     out = empty([x.shape[0], x.shape[2], x.shape[1]])
     _transpose(view(x), writable(out))
     return out
 
 
-class StepsFunction(PyLayer):
+class TimeStepsFunction(PyLayer):
     """[N, C, 1, T] -> [N, T, C], float32 on the CPU."""
 
     @staticmethod
     def forward(ctx, x):
-        return _turned(x.squeeze(2))
+        return _transposed(x.squeeze(2))
 
     @staticmethod
     def backward(ctx, grad):
-        return _turned(grad).unsqueeze(2)
+        return _transposed(grad).unsqueeze(2)
 
 
 @njit(**KERNEL)
