@@ -1,4 +1,4 @@
-"""Comparing how long things take on a machine that does other work, too."""
+"""Comparison of times on a machine that does other work, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling rows without writing apart before the network makes something up about them."""
+"""Detection of lines without writing, before the network makes something up about them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import cv2
 import numpy as np
 
 MIN_CONTRAST = 20  # grey levels between stroke and surroundings; pens have about 128, noise under 15
-MIN_INK = 0.02  # area of all strokes in squared row heights; real rows have 0.08 and more, a lone l 0.03
+MIN_INK = 0.02  # area of all strokes in squared line heights; real lines have 0.08 and more, a lone l 0.03
 
 
-def is_blank(row: np.ndarray) -> bool:
-    """Return whether a row [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
+def is_blank(line: np.ndarray) -> bool:
+    """Return whether a line [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
 
     It looks for thin structures that are darker or lighter than what is around them. In a form's row (at
     least three times as wide as high) long horizontal lines and narrow ones over the whole height are printed
-    rules, and what reaches in from the rim belongs to the neighbouring rows; in a tight crop they may be a letter
-    and count. Doubtful rows are not blank: they are left to the network.
+    rules, and what reaches in from the rim belongs to the neighbouring lines; in a tight crop they may be a letter
+    and count. Doubtful lines are not blank: they are left to the network.
     """
-    grey = cv2.GaussianBlur(cv2.cvtColor(row, cv2.COLOR_BGR2GRAY), (3, 3), 0)
+    grey = cv2.GaussianBlur(cv2.cvtColor(line, cv2.COLOR_BGR2GRAY), (3, 3), 0)
     return all(_stroke_area(grey, hat) < MIN_INK for hat in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT))
 
 

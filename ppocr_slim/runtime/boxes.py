@@ -1,4 +1,4 @@
-"""From DB's probability map to text boxes in reading order, and from a box to the picture of its line.
+"""Post-processing of DB: from the probability map to boxes in reading order, and from a box to the crop of its line.
 
 DB: Liao et al. 2020, arXiv:1911.08947.
 """

@@ -165,7 +165,7 @@ def paddleocr_sections(spec: Spec) -> dict[str, Any]:
         operations = [decode, {"ClsResizeImg": {"image_shape": [3, spec.height, spec.width]}}]
         after = {"name": "ClsPostProcess", "label_list": ["0", "180"], "thresh": spec.threshold}
     else:
-        # Keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. PaddleOCR's runtimes pad rows to at least
+        # Keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. PaddleOCR's runtimes pad lines to at least
         # the width named here.
         operations = [decode, {"RecResizeImg": {"image_shape": [3, spec.height, 320]}}]
         after = {"name": "CTCLabelDecode", "character_dict": list(spec.characters)}

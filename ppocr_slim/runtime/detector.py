@@ -1,4 +1,4 @@
-"""Finding the lines of text on a page."""
+"""The detector: the text lines of a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ppocr_slim.runtime.specs import DetSpec
 
 
 class Detector(Network[DetSpec]):
-    """Finds text with any session that gives DB's probability map: an exported bundle's or a checkpoint's."""
+    """A detector behind any session that returns DB's probability map: an exported bundle's or a checkpoint's."""
 
     spec_type, purpose = DetSpec, "text is found"
 

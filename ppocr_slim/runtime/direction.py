@@ -1,4 +1,4 @@
-"""Telling which crops of text stand upside down."""
+"""The direction classifier: which crops of text stand upside down."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def half_turned(picture: np.ndarray) -> np.ndarray:
 
 
 class DirectionClassifier(Network[ClsSpec]):
-    """Looks at crops with any session: an exported bundle's or a checkpoint's."""
+    """A direction classifier behind any session: an exported bundle's or a checkpoint's."""
 
     spec_type, purpose = ClsSpec, "directions are told"
 
@@ -41,10 +41,10 @@ class DirectionClassifier(Network[ClsSpec]):
         """Return one Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
         found: list[Direction] = []
         for start in range(0, len(crops), batch_size):
-            rows = [
+            inputs = [
                 resize_to_height(crop, self.spec.height, self.spec.width) for crop in crops[start : start + batch_size]
             ]
-            for upright, upside_down in self.session(to_batch(rows, self.spec.width)).tolist():
+            for upright, upside_down in self.session(to_batch(inputs, self.spec.width)).tolist():
                 turned = upside_down >= self.spec.threshold
                 if upside_down > upright:
                     found.append(Direction(180, upside_down, turned))

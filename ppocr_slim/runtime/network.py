@@ -1,4 +1,4 @@
-"""What the three readers of networks share: a session, and what it takes and gives."""
+"""The base of detector, direction classifier and recognizer: a session and its spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading whole pages: find the lines, cut them out, turn what is upside down, read.
+"""The pipeline of whole pages: find the lines, cut them out, turn what is upside down, read.
 
 >>> from ppocr_slim.runtime.images import load_image
 >>> from ppocr_slim.runtime.pipeline import Pipeline

@@ -19,7 +19,11 @@ FARTHEST = 1e6  # pixels; beyond it OpenCV's 32-bit coordinates overflow
 
 
 def checked(points: np.ndarray, what: str) -> np.ndarray:
-    """Return `points` as [P, 2] float32. Raises SlimError, which names `what`, unless P >= 3 and all are finite pixels."""
+    """Return `points` as [P, 2] float32.
+
+    Raises:
+        SlimError: P < 3, or a point is no finite pixel; the message names `what`.
+    """
     array = np.asarray(points, np.float32)
     if array.ndim != 2 or array.shape[1] != 2 or len(array) < 3:
         raise SlimError(f"{what} has the shape {array.shape}: it needs three corners (x, y) or more")

@@ -1,4 +1,4 @@
-"""Reading image files with a recognizer, one record a file, whatever is wrong with some of them."""
+"""Prediction of image files with a recognizer: one record a file, whatever is wrong with some of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FileReading:
     Attributes:
         line: None where there is an error.
         read: the text before post-processing and dropping; None where none was asked for.
-        ms: milliseconds from pixels to text; in a batch, its time divided by its rows.
+        ms: milliseconds from pixels to text; in a batch, its time divided by its lines.
         error: None where there is a line.
     """
 
@@ -51,7 +51,7 @@ def read_files(
     post: Sequence[str] = (),
     drop_score: float = 0.0,
 ) -> Iterator[FileReading]:
-    """Read cropped rows from `paths`, in their order; a broken file gives a record with its error.
+    """Read cropped lines from `paths`, in their order; a broken file gives a record with its error.
 
     Args:
         post: names of corrections of `CORRECTIONS`, which are applied to each text in this order.

@@ -1,6 +1,4 @@
-"""From pixels to the networks' inputs, of rows and crops and of whole pages; training and every runtime share these
-functions.
-"""
+"""Pre-processing: from pixels to the networks' inputs. Training and every runtime share these functions."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def resize_to_height(image: np.ndarray, height: int, max_width: int | None = Non
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-# (x / 255 - 0.5) / 0.5, PaddleOCR's for text rows, of every value: looking up is four times as fast as computing
+# (x / 255 - 0.5) / 0.5, PaddleOCR's for text lines, of every value: looking up is four times as fast as computing
 NORMALIZED = np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
 # (x / 255 - mean) / std for the planes B, G, R of a page. The figures are ImageNet's for R, G, B: PaddleOCR's
@@ -52,7 +50,14 @@ def time_steps_for_width(width: int) -> int:
 
 
 def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """Rows [H, w_i, 3] uint8 of one height, w_i <= width -> [N, 3, H, width] float32 in -1 to 1, zeros at the right."""
+    """Return lines as a batch.
+
+    Args:
+        images: [H, w_i, 3] uint8 of one height, w_i <= width.
+
+    Returns:
+        [N, 3, H, width] float32 in -1 to 1, zeros at the right.
+    """
     height = images[0].shape[0]
     batch = np.zeros((len(images), 3, height, width), np.float32)
     for row, image in zip(batch, images):
@@ -61,14 +66,14 @@ def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
     return batch
 
 
-def line_input(row: np.ndarray) -> np.ndarray:
-    """Return a row [H, w, 3] uint8 as the recognizer gets it when it is alone: [1, 3, H, `padded_width`] float32."""
-    return to_batch([row], padded_width(row.shape[1]))
+def line_input(line: np.ndarray) -> np.ndarray:
+    """Return a line [H, w, 3] uint8 as the recognizer gets it when it is alone: [1, 3, H, `padded_width`] float32."""
+    return to_batch([line], padded_width(line.shape[1]))
 
 
-def median_line(rows: Sequence[np.ndarray]) -> np.ndarray:
+def median_line(lines: Sequence[np.ndarray]) -> np.ndarray:
     """Return the one whose width is the median of all: on it figures are given."""
-    return sorted(rows, key=lambda row: row.shape[1])[len(rows) // 2]
+    return sorted(lines, key=lambda line: line.shape[1])[len(lines) // 2]
 
 
 def page_size(height: int, width: int, longer_side: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What networks take and give: a record for each of the three stages, in checkpoints and bundles alike."""
+"""Specs: inputs and outputs of networks, a record for each of the three tasks, in checkpoints and bundles alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RecSpec:
     Attributes:
         height: of the input, pixels.
         classes: what the K outputs mean: "" (the CTC blank), the dictionary, " ".
-        max_width: pixels; a longer row is squeezed to it.
+        max_width: pixels; a longer line is squeezed to it.
     """
 
     height: int

@@ -1,4 +1,4 @@
-"""What the runtime gives back: one record per line of text."""
+"""The runtime's result: one record per line of text."""
 
 from __future__ import annotations
 

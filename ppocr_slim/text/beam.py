@@ -23,7 +23,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Reading:
-    """A text that a row may say, and the logarithm of its probability by network and language, with all bonuses."""
+    """A text that a line may say, and the logarithm of its probability by network and language, with all bonuses."""
 
     text: str
     score: float
@@ -31,17 +31,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """Reads rows with a language model.
+    """A decoder with a language model.
 
-    The usual values were chosen on training rows that were warped and blurred until misread, with a model that had not
+    The usual values were chosen on training lines that were warped and blurred until misread, with a model that had not
     seen their labels; so were those of `address.AddressSearch`.
 
     Attributes:
         weight: of the language's logarithm; the network's counts once.
-        insertion_bonus: added for each letter, against the language's liking for short texts.
+        insertion_bonus: added for each character, against the language's liking for short texts.
         width: prefixes that are kept.
-        floor: letters of less probability at a step are left out there.
-        most: letters that are looked at in one step, the likeliest.
+        floor: characters of less probability at a time step are left out there.
+        most: characters that are looked at in one time step, the likeliest.
     """
 
     language: LanguageModel
@@ -52,18 +52,18 @@ class BeamSearch:
     most: int = 8
 
     def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
-        """As `ctc.greedy_decode`, whose confidence it keeps: what the network was sure of, whatever the text is now."""
+        """Decode as `ctc.greedy_decode` does, whose confidence stays: what the network was sure of."""
         return [
             (self.best(row, classes) if text else text, confidence)
             for row, (text, confidence) in zip(probabilities, greedy_decode(probabilities, classes))
         ]
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-        """Return the likeliest text of a row; arguments as of `readings`."""
+        """Return the likeliest text of a line; arguments as of `readings`."""
         return self.readings(probabilities, classes)[0].text
 
     def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[Reading]:
-        """Return the likeliest texts of a row, the best first.
+        """Return the likeliest texts of a line, the best first.
 
         Args:
             probabilities: [T, K] float32, softmax over K.
@@ -114,13 +114,11 @@ class BeamSearch:
         return grown
 
     def lm_score(self, text: str) -> float:
-        """Return what the language says to a whole text, in the units of `Reading.score`."""
+        """Return the language model's score of a whole text, in the units of `Reading.score`."""
         return sum(self._lm_score(text[:at], letter) for at, letter in enumerate(text + END))
 
     def _lm_score(self, prefix: str, letter: str) -> float:
-        """Return what the language says to `letter` after `prefix`: nothing within a word with digits, which is as it
-        is.
-        """
+        """Return the language model's score of `letter` after `prefix`: 0 within a word with digits, which stays."""
         if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
             return 0.0
         bonus = 0.0 if letter == END else self.insertion_bonus
@@ -130,7 +128,7 @@ class BeamSearch:
 def _steps(
     probabilities: np.ndarray, classes: Sequence[str], floor: float, most: int
 ) -> list[tuple[float, list[tuple[str, float]]]]:
-    """Return, of each step the logarithm of the blank, and the letters that may stand there with theirs."""
+    """Return for each time step the logarithm of the blank, and the characters that may stand there with theirs."""
     logs = np.log(np.maximum(probabilities, _TINY))
     best = probabilities.argmax(axis=1)
     is_kept = np.array([name in KEPT for name in classes])
@@ -171,7 +169,7 @@ def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[st
 
 
 def _sum(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))."""
+    """Return log(exp(a) + exp(b))."""
     if a < b:
         a, b = b, a
     return a if b - a < -40 else a + math.log1p(math.exp(b - a))

@@ -39,7 +39,7 @@ def log_likelihoods(probabilities: np.ndarray, texts: Sequence[str], classes: Se
     variables).
 
     Args:
-        probabilities: [T, K] float32, softmax over K, of one row.
+        probabilities: [T, K] float32, softmax over K, of one line.
         classes: as of `greedy_decode`.
 
     Returns:

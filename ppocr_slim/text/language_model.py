@@ -55,7 +55,7 @@ class LanguageModel:
         return len(self._counts)
 
     def probability(self, context: str, letter: str) -> float:
-        """Return, of `letter` after `context`, of which the last `order` - 1 letters count; more than 0, less than 1."""
+        """Return the probability of `letter` after `context`, whose last `order` - 1 letters count; in (0, 1)."""
         return self._probability(context[max(0, len(context) - self.order + 1) :] if self.order > 1 else "", letter)
 
     def log_probability(self, text: str) -> float:

@@ -14,7 +14,7 @@ from ppocr_slim.text.vietnamese.lexicon import Lexicon
 
 @dataclass(frozen=True)
 class AddressSearch(BeamSearch):
-    """Reads rows that hold addresses.
+    """A decoder of addresses.
 
     Each of the beam's best readings has variants that end with a province, a district of it and a ward of that
     (`Lexicon.variants`). All are weighed alike: what the network saw of the whole text, what the language says to it,

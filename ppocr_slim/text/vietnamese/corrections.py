@@ -15,7 +15,7 @@ from ppocr_slim.text.vietnamese.lexicon import Lexicon
 from ppocr_slim.text.vietnamese.place_names import KIND_WORDS, known_words, shipped_place_names, word_counts
 from ppocr_slim.text.vietnamese.syllables import correct_syllable, is_syllable, place_tone_mark, spellings
 
-# In how many place names a syllable must be to be put in the place of an impossible one. Chosen on training rows that
+# In how many place names a syllable must be to be put in the place of an impossible one. Chosen on training lines that
 # were blurred until misread: with all syllables fewer mistakes have a single nearest one; with 10 more finds are wrong.
 _COMMON = 3
 # Letters alone: neither part of a house number (8d, C/c) nor of a name with an apostrophe

@@ -148,8 +148,8 @@ def is_syllable(word: str) -> bool:
 def place_tone_mark(word: str, style: str = "new") -> str:
     """Return the word with its tone mark where the style puts it: "new" is hoà, khoẻ, thuỷ, "old" is hòa, khỏe, thủy.
 
-    The new style is the default, because the labels of the Kalapa rows have it (469 of 471 such syllables in
-    the training rows). Both styles agree on all other syllables, and a mark that stands on a wrong letter (Hòang)
+    The new style is the default, because the labels of the Kalapa lines have it (469 of 471 such syllables in
+    the training lines). Both styles agree on all other syllables, and a mark that stands on a wrong letter (Hòang)
     is moved there, too. What is no syllable, or has two tone marks, comes back as it was.
 
     Raises:
