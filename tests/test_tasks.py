@@ -175,7 +175,7 @@ def test_what_belongs_to_another_task_is_blamed_on_who_set_it(tmp_path, task, ov
 def test_a_network_of_another_task_cannot_read(runs, task):
     """Lost otherwise: a mistyped folder would be a stack trace, or nonsense that looks like a reading."""
     best, export = runs[task] / "run" / "train" / "best", runs[task] / "run" / "export"
-    with pytest.raises(SlimError, match=f"holds a {task} network: lines are read with a rec one"):
+    with pytest.raises(SlimError, match=f"holds a {task} network: rows are read with a rec one"):
         open_recognizer(best)
     for reader in (Recognizer, Detector, DirectionClassifier):
         if reader is not (Detector if task == "det" else DirectionClassifier):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
-# Seconds before a turn: an engine's idle threads go on polling for work for a while. After 0.02 s they still do: of equal
+# Seconds before a turn: an engine's idle threads poll for work for a while. After 0.02 s they still do: of equal
 # networks some then took 1.3 times as long as others.
 PAUSE = 0.1
 

@@ -34,7 +34,7 @@ def load_image(path: str | Path) -> np.ndarray:
 
 @contextmanager
 def image_errors(path: str | Path) -> Iterator[None]:
-    """Turn whatever opening or decoding a file raises within the context into a SlimError with its name and the reason."""
+    """Turn whatever opening or decoding a file raises in the context into a SlimError with its name and the reason."""
     try:
         yield
     except SlimError:
