@@ -81,10 +81,10 @@ def test_texts_of_one_word_are_kept_whole(tmp_path):
 
 def test_a_long_run_does_not_fill_the_memory(language, monkeypatch):
     """Lost otherwise: reading a year of forms would end in swap."""
-    monkeypatch.setattr("ppocr_slim.text.language_model._REMEMBERED", 50)
+    monkeypatch.setattr("ppocr_slim.text.language_model._CACHED", 50)
     for number in range(200):
         language.probability("Hà ", chr(0x4E00 + number))
-    assert len(language._known) <= 50
+    assert len(language._cache) <= 50
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_the_probability_of_a_text_is_that_of_all_its_paths():
 
 def test_a_way_of_decoding_that_cannot_be_is_said(tmp_path):
     """Lost otherwise: who asks for knowledge would read without, and not know it."""
-    with pytest.raises(SlimError, match="no decoding is called 'bean'"):
+    with pytest.raises(SlimError, match="no decoder is called 'bean'"):
         open_bundle_decoder("bean", tmp_path)
     with pytest.raises(SlimError, match="there is no text"):
         build_language_model([""])

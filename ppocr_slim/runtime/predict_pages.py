@@ -37,8 +37,8 @@ class PagePrediction:
     def to_json(self) -> dict[str, Any]:
         """Return path, width, height, lines, dropped and ms; with an error path and error only.
 
-        Where the file has several pages there is also page, from 1. `dropped` is the number of boxes without text or with
-        too little confidence.
+        Where the file has several pages there is also page, from 1. `dropped` is the number of boxes without text or
+        with too little confidence.
         """
         if self.reading is None:
             return {**_name(self.source), "error": self.source.error}
