@@ -27,9 +27,9 @@ class Direction:
     turned: bool
 
 
-def half_turned(picture: np.ndarray) -> np.ndarray:
+def half_turned(image: np.ndarray) -> np.ndarray:
     """Return a copy of [H, W, 3] turned by 180 degrees, contiguous because OpenCV requires it."""
-    return np.ascontiguousarray(picture[::-1, ::-1])
+    return np.ascontiguousarray(image[::-1, ::-1])
 
 
 class DirectionClassifier(Network[ClsSpec]):

@@ -50,7 +50,7 @@ class PageReading:
 
 
 class Pipeline:
-    """Detector, direction classifier and recognizer in a row.
+    """The chain of a detector, a direction classifier and a recognizer.
 
     Args:
         recognizer: reads the lines.

@@ -57,7 +57,7 @@ class DetSpec:
     """A detector: x [N, 3, H, W], H and W multiples of 32 -> probability of text [N, 1, H, W].
 
     Attributes:
-        longer_side: pixels; a picture with a longer one is scaled down to it.
+        longer_side: pixels; a page with a longer one is scaled down to it.
         boxes: settings of the post-processing that turns the map into boxes.
     """
 

@@ -34,7 +34,7 @@ class LanguageModel:
         least: the smallest count of an n-gram of three characters or more that was kept.
 
     Attributes:
-        order: as given.
+        order: the length of the longest n-grams.
     """
 
     def __init__(self, counts: Mapping[str, int], order: int, least: int = 1):

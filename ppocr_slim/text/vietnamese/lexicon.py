@@ -201,8 +201,8 @@ class Lexicon:
         if not best:
             return []
         evidence, found, province = best[0]
-        rivals = [path[0] for path in best if path[2] != province]
-        if rivals and evidence - rivals[0] < self.margin:
+        others = [path[0] for path in best if path[2] != province]
+        if others and evidence - others[0] < self.margin:
             return []
         if max(match.score for match in found) < self.sure:
             return []

@@ -38,8 +38,8 @@ def names_text(places: Iterable[tuple[str, str, str]]) -> str:
     the wards of all such districts of a province are under the district "".
     """
     tree: dict[str, dict[str, set]] = {}
-    for row in places:
-        province, district, ward = (_without_numbers(name) for name in row)
+    for names in places:
+        province, district, ward = (_without_numbers(name) for name in names)
         wards = tree.setdefault(province, {}).setdefault(district, set())
         if ward:
             wards.add(ward)
