@@ -27,7 +27,7 @@ def language() -> LanguageModel:
 
 
 def spoken(text: str, doubt: dict, sure: float = 0.9) -> np.ndarray:
-    """[T, K]: each character at one time step, a blank after it; doubt: {place in the text: {other character: probability}}."""
+    """[T, K]: each character at one time step, a blank after it; doubt: {place in text: {character: probability}}."""
     steps = []
     for place, character in enumerate(text):
         step = np.full(len(CLASSES), 1e-5)
