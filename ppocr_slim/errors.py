@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see, and how a command line shows it and the log."""
+"""The exception that users see, and the exit status and the log of a command line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ logger = logging.getLogger("ppocr_slim")
 
 
 class SlimError(Exception):
-    """Bad input or an unmet requirement: says what is wrong, where, and what to do about it."""
+    """Bad input or an unmet requirement; the message says what is wrong, where, and what to do about it."""
 
 
 class WrongKeyError(SlimError):
-    """A wrong name or value in a config; `key` is its path, such as "Architecture.args.height"."""
+    """A wrong name or value in a config.
+
+    Attributes:
+        key: its path, such as "Architecture.args.height".
+    """
 
     def __init__(self, key: str, problem: str):
         super().__init__(f"{key}: {problem}")
@@ -33,14 +37,16 @@ def _show_log() -> None:
 
 
 def run_tool(main: Callable[[], int | None]) -> int:
-    """Run a command line's `main` and give its exit status.
+    """Run the `main` of a command line.
 
-    A `SlimError` is one line on stderr and gives 2; Ctrl-C says "stopped" and gives 130; where nobody reads the
-    output any more (`... | head`), the tool ends without a word with 141. These are the shell's numbers.
+    Returns:
+        The exit status: what `main` returns, 0 for None; 2 after a `SlimError`, which is printed as one line on stderr;
+        130 after Ctrl-C; 141, and no message, where the reader of the output is gone (`... | head`). 130 and 141 are
+        the shell's numbers.
     """
     _show_log()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file name that is not UTF-8 is shown with escapes rather than ending the tool.
+        # A file name that is not UTF-8 is shown with escapes rather than ending the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0

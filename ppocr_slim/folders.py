@@ -14,10 +14,12 @@ from ppocr_slim.errors import SlimError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield where to write the file that then takes the place of `path`, in a folder that is made if need be.
+    """Yield the path of a new file, which replaces `path` when the context ends without an exception.
+
+    The folder is created if need be.
 
     Raises:
-        SlimError: an OSError within.
+        SlimError: an OSError within the context, or while the file is renamed.
     """
     new = path.with_name(path.name + ".new")
     try:
@@ -32,21 +34,24 @@ def write_json(path: Path, content: Mapping) -> None:
     """Write a JSON file whole or not at all.
 
     Raises:
-        SlimError: it cannot be.
+        SlimError: the file cannot be written.
     """
     with replacing(path) as new:
         new.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def old_folder(target: Path) -> Path:
-    """Return where what `target` held before lies while it is being replaced."""
+    """Return the folder that keeps the former content of `target` while it is being replaced."""
     return target.with_name(target.name + ".old")
 
 
 def publish_folder(new: Path, target: Path) -> None:
     """Put the finished folder `new` in the place of `target`; at every moment one of the two is whole on the disk.
 
-    The files directly in `new` are flushed first; whoever has more below it flushes that before. Raises OSError.
+    The files directly in `new` are flushed to the disk first; those in folders below it are the caller's to flush.
+
+    Raises:
+        OSError: a file cannot be flushed, or a folder cannot be renamed.
     """
     old = old_folder(target)
     for path in new.iterdir():
@@ -62,20 +67,20 @@ def publish_folder(new: Path, target: Path) -> None:
 
 
 def recover_folder(target: Path) -> None:
-    """Undo a `publish_folder` that was killed between its two renames. Only for who writes `target`."""
+    """Undo a `publish_folder` that was killed between its two renames. Only the writer of `target` may call it."""
     old = old_folder(target)
     if old.exists() and not target.exists():
         os.rename(old, target)
 
 
 def readable_folder(target: Path) -> Path:
-    """Return `target`, or what it held before where it is just being replaced. For readers: it changes nothing."""
+    """Return `target`, or the folder of its former content while it is being replaced; for readers: nothing changes."""
     old = old_folder(target)
     return old if old.exists() and not target.exists() else target
 
 
 def _flush(path: Path) -> None:
-    """A file or a folder (its list of names) reaches the disk."""
+    """Flush a file, or a folder's list of names, to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

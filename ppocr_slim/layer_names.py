@@ -1,4 +1,4 @@
-"""Layers as a config names them: by path, by pattern, or by what they are parts of."""
+"""Layers as a config names them: by path, by pattern, or by the block that they are in."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from ppocr_slim.errors import SlimError
 
 
 def named(paths: Sequence[str], patterns: Sequence[str], option: str) -> set[str]:
-    """Return those of the paths that any of the patterns names; "backbone.blocks.0" names the block and all that is in
-    it.
+    """Return the paths that any of the patterns matches.
 
     Args:
-        option: where the patterns come from, for the message.
+        paths: of layers.
+        patterns: paths, which may have wildcards; "backbone.blocks.0" matches the block and all layers in it.
+        option: the config key or flag of the patterns, for the message.
 
     Raises:
-        SlimError: a pattern that names none of them.
+        SlimError: a pattern that matches none of the paths.
     """
     found: set[str] = set()
     for pattern in patterns:
-        own = {path for path in paths if _names(pattern, path)}
+        own = {path for path in paths if _matches(pattern, path)}
         if not own:
             raise SlimError(f"{option}: no layer is called {pattern!r}; there are {', '.join(paths)}")
         found |= own
     return found
 
 
-def _names(pattern: str, path: str) -> bool:
+def _matches(pattern: str, path: str) -> bool:
+    """Return whether a pattern matches a layer's path, or that of a block that it is in."""
     parts = path.split(".")
     return any(fnmatchcase(".".join(parts[:count]), pattern) for count in range(1, len(parts) + 1))

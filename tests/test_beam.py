@@ -27,24 +27,24 @@ def language() -> LanguageModel:
 
 
 def spoken(text: str, doubt: dict, sure: float = 0.9) -> np.ndarray:
-    """[T, K]: each letter on one step, a blank after it; doubt: {place in the text: {other letter: probability}}."""
-    rows = []
-    for place, letter in enumerate(text):
-        row = np.full(len(CLASSES), 1e-5)
-        row[CLASSES.index(letter)] = sure
+    """[T, K]: each character at one time step, a blank after it; doubt: {place in text: {character: probability}}."""
+    steps = []
+    for place, character in enumerate(text):
+        step = np.full(len(CLASSES), 1e-5)
+        step[CLASSES.index(character)] = sure
         for other, probability in doubt.get(place, {}).items():
-            row[CLASSES.index(other)] = probability
+            step[CLASSES.index(other)] = probability
         blank = np.full(len(CLASSES), 1e-5)
         blank[0] = 1
-        rows += [row / row.sum(), blank / blank.sum()]
-    return np.array(rows, np.float32)
+        steps += [step / step.sum(), blank / blank.sum()]
+    return np.array(steps, np.float32)
 
 
 def test_the_probabilities_of_all_letters_add_up_to_one(language):
     """Lost otherwise: the beam search would prefer some texts for no reason that lies in language."""
-    letters = sorted(set("".join(LABELS)) | {END})
+    characters = sorted(set("".join(LABELS)) | {END})
     for context in ("", "Hà ", " Gi", "zz", "Hà N"):
-        total = sum(language.probability(context, letter) for letter in [*letters, "€"])
+        total = sum(language.probability(context, character) for character in [*characters, "€"])
         assert total == pytest.approx(1)
     assert language.probability("Hà N", "ộ") > language.probability("Hà N", "G") > 0
 
@@ -54,8 +54,8 @@ def test_rare_grams_left_out_leave_a_model_that_still_adds_up(tmp_path):
     small = build_language_model(LABELS * 3, order=4, least=7, label_weight=1)
     whole = build_language_model(LABELS * 3, order=4, least=1, label_weight=1)
     assert len(small) < len(whole)
-    letters = sorted(set("".join(LABELS)) | {END})
-    assert sum(small.probability("Hà ", letter) for letter in [*letters, "€"]) == pytest.approx(1)
+    characters = sorted(set("".join(LABELS)) | {END})
+    assert sum(small.probability("Hà ", character) for character in [*characters, "€"]) == pytest.approx(1)
     assert small.probability("Hà N", "ộ") > 1e-4
 
 
@@ -81,10 +81,10 @@ def test_texts_of_one_word_are_kept_whole(tmp_path):
 
 def test_a_long_run_does_not_fill_the_memory(language, monkeypatch):
     """Lost otherwise: reading a year of forms would end in swap."""
-    monkeypatch.setattr("ppocr_slim.text.language_model._REMEMBERED", 50)
+    monkeypatch.setattr("ppocr_slim.text.language_model._CACHED", 50)
     for number in range(200):
         language.probability("Hà ", chr(0x4E00 + number))
-    assert len(language._known) <= 50
+    assert len(language._cache) <= 50
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_digits_and_slashes_are_never_rewritten(language):
     """Lost otherwise: knowledge of addresses would move people to another house."""
     likely = {place: {"i": 0.45, "n": 0.4} for place in range(6)}
     for text in ("5", "5/5 Hà", "0 Hà Nội", "Tổ 5 Hà Nội"):
-        places = {place: likely[0] for place, letter in enumerate(text) if letter in KEPT}
+        places = {place: likely[0] for place, character in enumerate(text) if character in KEPT}
         read = BeamSearch(language, weight=3.0)(spoken(text, places, sure=0.5)[None], CLASSES)[0][0]
-        assert [letter for letter in read if letter in KEPT] == [letter for letter in text if letter in KEPT]
-    letters = spoken("An", {1: {"5": 0.3}}, sure=0.6)
-    assert not KEPT & set(BeamSearch(language)(letters[None], CLASSES)[0][0])
+        assert [one for one in read if one in KEPT] == [one for one in text if one in KEPT]
+    probabilities = spoken("An", {1: {"5": 0.3}}, sure=0.6)
+    assert not KEPT & set(BeamSearch(language)(probabilities[None], CLASSES)[0][0])
 
 
 @pytest.mark.parametrize("search", [BeamSearch, AddressSearch])
@@ -168,9 +168,9 @@ def test_a_row_in_doubt_everywhere_takes_no_longer():
     counted = {"calls": 0}
 
     class Counting(LanguageModel):
-        def probability(self, context, letter):
+        def probability(self, context, character):
             counted["calls"] += 1
-            return super().probability(context, letter)
+            return super().probability(context, character)
 
     model = build_language_model(LABELS, order=4, least=1)
     counting = Counting(model._counts, 4)
@@ -181,7 +181,7 @@ def test_a_row_in_doubt_everywhere_takes_no_longer():
 
 
 def test_a_row_without_letters_stays_empty(language):
-    """Lost otherwise: knowledge would fill in addresses where nobody wrote one."""
+    """Lost otherwise: the language model would fill in addresses where none is written."""
     blank = np.zeros((1, 12, len(CLASSES)), np.float32)
     blank[:, :, 0] = 1
     assert BeamSearch(language)(blank, CLASSES) == [("", 0.0)]
@@ -198,14 +198,14 @@ def test_the_map_settles_what_lies_within_a_known_place(language):
     text = "Tổ 5 Nhân Nỹ Lý Nhân Hà Nam"
     classes = ("", *sorted(set(text + "Mn5") - {" "}), " ")
     place = text.index("Nỹ")
-    row = np.full((2 * len(text), len(classes)), 1e-6, np.float32)
-    for at, letter in enumerate(text):
-        row[2 * at, classes.index(letter)], row[2 * at + 1, 0] = 1, 1
-    row[2 * place, classes.index("M")] = 0.1
+    line = np.full((2 * len(text), len(classes)), 1e-6, np.float32)
+    for at, character in enumerate(text):
+        line[2 * at, classes.index(character)], line[2 * at + 1, 0] = 1, 1
+    line[2 * place, classes.index("M")] = 0.1
     search = AddressSearch(language, lexicon=Lexicon(tree=MAP))
-    assert search(row[None], classes)[0][0] == "Tổ 5 Nhân Mỹ Lý Nhân Hà Nam"
-    row[2 * place, classes.index("M")] = 1e-6  # the strokes are clear: a place that the map lacks
-    assert search(row[None], classes)[0][0] == text
+    assert search(line[None], classes)[0][0] == "Tổ 5 Nhân Mỹ Lý Nhân Hà Nam"
+    line[2 * place, classes.index("M")] = 1e-6  # the strokes are clear: a place that the map lacks
+    assert search(line[None], classes)[0][0] == text
 
 
 def test_the_texts_that_the_map_allows():
@@ -232,7 +232,7 @@ def test_the_probability_of_a_text_is_that_of_all_its_paths():
 
 def test_a_way_of_decoding_that_cannot_be_is_said(tmp_path):
     """Lost otherwise: who asks for knowledge would read without, and not know it."""
-    with pytest.raises(SlimError, match="no decoding is called 'bean'"):
+    with pytest.raises(SlimError, match="no decoder is called 'bean'"):
         open_bundle_decoder("bean", tmp_path)
     with pytest.raises(SlimError, match="there is no text"):
         build_language_model([""])

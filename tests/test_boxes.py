@@ -41,7 +41,7 @@ def points_of(boxes):
 @pytest.mark.parametrize("polygons", [False, True])
 @pytest.mark.parametrize("ratio", [1.5, None])
 def test_what_was_drawn_is_found(degrees, polygons, ratio):
-    """The circle from labels to maps to boxes to the figure that reports quote must close."""
+    """The circle from labels to maps to boxes to the metric that reports quote must close."""
     lines = [line + 100 for line in page_of_lines(16, 640, degrees)]
     found = find_boxes(map_of(lines, (840, 840)), settings=BoxSettings(unclip_ratio=ratio, polygons=polygons))
     counts = score_page(lines, [False] * 16, points_of(found))
@@ -52,8 +52,8 @@ def test_what_was_drawn_is_found(degrees, polygons, ratio):
 
 @pytest.mark.parametrize("degrees", [0, 2, 10])
 def test_long_lines_need_the_exact_inverse(degrees):
-    """A line twenty times as long as high is shrunk to a fifth of its height; the paper's ratio gives back half, which
-    crops letters, and IoU 0.5 is missed. This is why `unclip_ratio` may be null.
+    """A line twenty times as long as high is shrunk to a fifth of its height; the paper's ratio restores half, which
+    crops characters, and IoU 0.5 is missed. This is why `unclip_ratio` may be null.
     """
     line = rectangle(40, 120, 800, 40, degrees)
     (tight,) = find_boxes(map_of([line], (300, 900)))
@@ -204,7 +204,7 @@ def test_impossible_maps_are_refused():
 @pytest.mark.parametrize("degrees", [-44, -10, 0, 10, 44])
 @pytest.mark.parametrize("form", [(100, 20), (20, 100), (60, 58)])
 def test_the_first_corner_is_the_top_left(degrees, form):
-    """The crop is turned by the corners' order: a wrong first one gives a line lying on its side."""
+    """The crop is turned by the corners' order: with a wrong first one a line lies on its side."""
     line = rectangle(150, 150, *form, degrees)
     (box,) = find_boxes(cv2.fillPoly(np.zeros((400, 400), np.float32), [line.astype(np.int32)], 1.0))
     middle = line.mean(axis=0)
@@ -247,7 +247,7 @@ def test_a_tall_box_does_not_tie_two_lines_together():
 
 @pytest.mark.parametrize("bend", [-1.3, 1.3])
 def test_a_bent_line_stays_one_line(bend):
-    """Paper curls: the ends of a line may be lower than the middle by more than the height of its letters."""
+    """Paper curls: the ends of a line may be lower than the middle by more than the height of its characters."""
     words = [rectangle(20 + 70 * i, 100 + bend * (i - 5) ** 2, 60, 24) for i in range(11)]
     below = [points + np.float32([0, 40]) for points in words]
     ordered = reading_order([Box(points) for points in (below + words)[::-1]])

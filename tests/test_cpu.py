@@ -32,7 +32,7 @@ def test_the_code_path_suits_the_processor(vendor: str, flags: str, path: str):
 
 
 def test_a_setting_of_the_users_stays():
-    """Lost otherwise: nobody could try another path, or none."""
+    """Lost otherwise: users could not try another path, or none."""
     code = "import os, ppocr_slim; print(os.environ['MKL_DEBUG_CPU_TYPE'])"
     done = subprocess.run(
         [sys.executable, "-c", code],

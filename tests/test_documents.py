@@ -48,7 +48,7 @@ def test_a_file_of_one_page_has_no_page_number(tmp_path: Path):
 
 
 def test_a_filled_form_shows_what_was_typed(tmp_path: Path):
-    """The page of a form would be read without the very words that somebody put into it."""
+    """The page of a form would be read without the words that were typed into it."""
     field = (
         b"/Annots [<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (HHHHHH) /F 4 /Rect [0 0 140 40] "
         b"/DA (/Helv 30 Tf 0 g) /Parent 2 0 R >>]"
@@ -177,8 +177,8 @@ def test_one_page_is_in_memory_at_a_time(tmp_path: Path, monkeypatch):
     assert len(seen) == 8
 
 
-def test_documents_are_found_where_pages_are_wanted_and_not_where_rows_are(tmp_path: Path):
-    """PDF files of a folder would be left out, or be reported as broken rows."""
+def test_documents_are_found_where_pages_are_wanted_and_not_where_lines_are(tmp_path: Path):
+    """PDF files of a folder would be left out, or be reported as broken lines."""
     for name in ("b/2.pdf", "b/1.PDF", "a.png", "notes.txt"):
         write(tmp_path / name, b"")
     names = [str(path.relative_to(tmp_path)) for path in find_documents([tmp_path])]

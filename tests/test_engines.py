@@ -34,8 +34,8 @@ def bundle(tmp_path_factory):
 
 
 def batch(count=3):
-    rows = [resize_to_height(draw_row(text), 32) for text in TEXTS[:count]]
-    return to_batch(rows, padded_width(max(row.shape[1] for row in rows)))
+    lines = [resize_to_height(draw_row(text), 32) for text in TEXTS[:count]]
+    return to_batch(lines, padded_width(max(line.shape[1] for line in lines)))
 
 
 def test_openvino_gives_the_probabilities_of_onnx_runtime(bundle):
@@ -51,7 +51,7 @@ def test_openvino_reads_the_int8_file(bundle):
     """With a batch of unknown size OpenVINO computes some INT8 convolutions wrong, and reads nonsense."""
     x = batch()
     plain = open_bundle_session(bundle, "onnxruntime", 1, "fp32")(x)
-    # What rounding to INT8 costs is ONNX Runtime's error; the convolutions that are wrong made it 2.7 times as large.
+    # The error of rounding to INT8 is ONNX Runtime's error; the convolutions that are wrong made it 2.7 times as large.
     ours, theirs = (
         np.abs(open_bundle_session(bundle, name, 1, "int8")(x) - plain).mean() for name in ("openvino", "onnxruntime")
     )

@@ -161,8 +161,8 @@ def addresses() -> st.SearchStrategy:
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(addresses())
 def test_digits_never_change_and_twice_is_once(text: str):
-    """A house number that a dictionary "mends" sends a letter to another house; what is not stable under itself gives
-    another text each time it passes the same step; and of a decomposed text letters without their marks were mended
+    """A house number that a dictionary "corrects" sends a letter to another house; a correction that is not idempotent
+    returns another text each time it is applied; and of a decomposed text letters without their marks were corrected
     (Huyện became Huỵ̂n)."""
     for name in CORRECTIONS:
         once = correct(text, [name])

@@ -130,7 +130,7 @@ def test_a_page_that_stands_upside_down_is_read_from_its_other_end():
 
 
 def test_without_a_direction_classifier_nothing_is_turned():
-    """Who switched it off would still wait for it, or be told directions that nobody looked at."""
+    """A classifier that is switched off would still take time, or lines have directions that none found."""
     reading = fake_pipeline(direction=False).read(page_of_strips())
     assert [line.text for line in reading.lines] == ["a", "b", "c?", "d?"]
     assert {line.direction for line in reading.lines} == {None} and reading.ms["cls"] == 0.0
@@ -160,7 +160,7 @@ def test_results_do_not_depend_on_the_batch_size():
 
 
 def test_bent_text_is_read_within_the_rectangle_around_it():
-    """A detector that gives outlines of many corners would end every page with a stack trace."""
+    """A detector that returns outlines of many corners would end every page with a stack trace."""
     page = page_of_strips()
     pipeline = fake_pipeline()
     pipeline.detector = fake_detector(polygons=True, unclip_ratio=0.1)
@@ -203,7 +203,7 @@ def test_each_bundle_is_opened_for_its_task(monkeypatch):
 
 
 def test_a_pipeline_is_made_of_the_bundles_that_are_named(monkeypatch):
-    """A bundle that somebody trained would be passed over for the shipped one, or --cls none still turn lines."""
+    """A bundle of one's own would be passed over for the shipped one, or --cls none still turn lines."""
     opened: list[tuple] = []
     for kind in (Recognizer, Detector, DirectionClassifier):
         monkeypatch.setattr(kind, "from_bundle", lambda *arguments: opened.append(arguments))
@@ -302,7 +302,7 @@ def test_every_page_is_drawn_under_a_name_of_its_own(papers: Path, tmp_path: Pat
 
 
 def test_drawing_never_writes_over_what_is_read(tmp_path: Path):
-    """`--draw` into the very folder that is read would destroy somebody's page."""
+    """`--draw` into the very folder that is read would destroy the page."""
     page = write(tmp_path / "a.jpg.read.jpg", b"a page")
     folder = PictureFolder(tmp_path, [tmp_path / "a.jpg", page])
     assert folder.save(tmp_path / "a.jpg", None, np.zeros((5, 5, 3), np.uint8)).name == "a.jpg-2.read.jpg"
@@ -330,7 +330,7 @@ def test_texts_are_drawn_at_their_places(turn: int):
     (left, top), (right, bottom) = np.array(corners)[[0, 2]] / 2
     assert top <= rows[0] < rows[-1] <= bottom and left <= columns[0] < columns[-1] <= right
     assert ink.sum() > 1500
-    # "Ổ", the line's last letter, is the one with two marks above it: ink comes highest there
+    # "Ổ", the line's last character, is the one with two marks above it: ink comes highest there
     along = {0: ink, 90: np.rot90(ink), 180: ink[::-1, ::-1]}[turn]
     highest = np.flatnonzero(along.any(axis=1))[0]
     begins, ends = np.flatnonzero(along.any(axis=0))[[0, -1]]

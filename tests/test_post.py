@@ -23,7 +23,7 @@ TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 def test_names():
-    """A misspelt name would switch nothing on, and nobody would know."""
+    """A misspelt name would switch nothing on, without a message."""
     assert correction_names("lexicon, syllables") == ("lexicon", "syllables")
     for wrong, reason in (("lexikon", "known are lexicon, syllables"), ("", "unknown"), ("lexicon,lexicon", "twice")):
         with pytest.raises(SlimError, match=reason):

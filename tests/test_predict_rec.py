@@ -28,7 +28,7 @@ TOOL = Path(__file__).resolve().parents[1] / "tools" / "predict_rec.py"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A bundle, and a folder `pictures` with three good rows, a blank one and two broken files."""
+    """A bundle, and a folder `pictures` with three good lines, a blank one and two broken files."""
     folder = tmp_path_factory.mktemp("predict")
     samples, _ = read_label_file(write_rows(folder, TEXTS))
     save_lively_checkpoint(folder / "checkpoint")
@@ -128,7 +128,7 @@ def test_a_name_that_is_not_utf8_does_not_end_the_rest(place: Path, tmp_path: Pa
 
 def test_a_reader_that_goes_away_and_ctrl_c_end_quietly(tmp_path: Path):
     """`predict_rec.py ... | head` and Ctrl-C would end in a stack trace."""
-    body = {"pipe": "for n in range(100000): print('a row')", "stop": "raise KeyboardInterrupt"}
+    body = {"pipe": "for n in range(100000): print('a line')", "stop": "raise KeyboardInterrupt"}
     for name, code in body.items():
         (tmp_path / f"{name}.py").write_text(
             f"import sys; sys.path.insert(0, {str(TOOL.parents[1])!r})\n"
@@ -136,7 +136,7 @@ def test_a_reader_that_goes_away_and_ctrl_c_end_quietly(tmp_path: Path):
         )
     command = [sys.executable, str(tmp_path / "pipe.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"a row\n"
+        assert process.stdout.readline() == b"a line\n"
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
@@ -163,7 +163,7 @@ def test_unusable_arguments_are_one_clear_line(place: Path, tmp_path: Path):
 
 
 def test_paddle_is_not_imported(place: Path):
-    """Reading a row would need, and wait seconds for, half a gigabyte of training framework."""
+    """Reading a line would need, and wait seconds for, half a gigabyte of training framework."""
     code = (
         "import runpy, sys; sys.argv = sys.argv[1:]\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"

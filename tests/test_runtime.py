@@ -1,4 +1,4 @@
-"""The runtime: decoding and pre-processing by hand counts, rows that do not disturb each other, bad files."""
+"""The runtime: decoding and pre-processing by hand counts, lines that do not disturb each other, bad files."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ CLASSES = ("", "a", "b", " ")
 def probabilities(steps) -> np.ndarray:
     """(class, probability) of every step -> [1, T, 4] float32; the rest is shared by the other classes."""
     out = np.zeros((1, len(steps), 4), np.float32)
-    for row, (winner, value) in zip(out[0], steps):
-        row[:] = (1 - value) / 3
-        row[winner] = value
+    for at_step, (winner, value) in zip(out[0], steps):
+        at_step[:] = (1 - value) / 3
+        at_step[winner] = value
     return out
 
 
 def test_greedy_decoding_by_hand():
-    """Doubled letters would be lost, or blanks and repeats be read as letters."""
+    """Doubled characters would be lost, or blanks and repeats be read as characters."""
     steps = [(0, 0.9), (1, 0.9), (1, 0.5), (0, 0.9), (1, 0.7), (2, 0.8), (2, 0.6), (3, 0.6), (1, 1.0)]
     [(text, confidence)] = greedy_decode(probabilities(steps), CLASSES)
     assert text == "aab a"
@@ -50,12 +50,12 @@ def test_greedy_decoding_by_hand():
 
 @pytest.mark.parametrize("steps", [[(0, 0.9)] * 5, [(0, 0.9), (3, 0.8), (0, 0.9)]])
 def test_blanks_or_spaces_alone_are_no_text(steps):
-    """An empty row would read as " " or carry the confidence NaN."""
+    """An empty line would read as " " or carry the confidence NaN."""
     assert greedy_decode(probabilities(steps), CLASSES) == [("", 0.0)]
 
 
 def test_spaces_at_the_ends_are_stripped():
-    """A row with a margin would never be exactly right."""
+    """A line with a margin would never be exactly right."""
     steps = [(3, 0.9), (1, 0.9), (3, 0.9), (2, 0.9), (3, 0.9)]
     assert greedy_decode(probabilities(steps), CLASSES)[0][0] == "a b"
 
@@ -142,7 +142,7 @@ BLANK_ROWS = {
 
 @pytest.mark.parametrize("name", BLANK_ROWS)
 def test_a_blank_row_gives_no_text(name):
-    """An empty field of a form would be given an address that nobody wrote."""
+    """An empty field of a form would get an address that is not written there."""
 
     def invents(x):
         return np.eye(4, dtype=np.float32)[np.ones((x.shape[0], x.shape[3] // 4), int)]
@@ -164,10 +164,10 @@ def test_blank_rows_of_made_forms_are_told_from_written_ones():
 @pytest.mark.parametrize("text", ["Hà Nội", "7", "l"])
 def test_writing_is_not_taken_for_blank(text):
     """A short entry, a light one, one on a form or one cut tightly would be thrown away unread."""
-    row = draw_row(text)
-    ink = np.flatnonzero(row[:, :, 0].min(axis=0) < 100), np.flatnonzero(row[:, :, 0].min(axis=1) < 100)
-    tight = row[ink[1][0] : ink[1][-1] + 1, ink[0][0] - 2 : ink[0][-1] + 3]
-    for image in (row, 255 - row, draw_row(text, ink=150), form_row(text), tight):
+    line = draw_row(text)
+    ink = np.flatnonzero(line[:, :, 0].min(axis=0) < 100), np.flatnonzero(line[:, :, 0].min(axis=1) < 100)
+    tight = line[ink[1][0] : ink[1][-1] + 1, ink[0][0] - 2 : ink[0][-1] + 3]
+    for image in (line, 255 - line, draw_row(text, ink=150), form_row(text), tight):
         assert not is_blank(resize_to_height(np.ascontiguousarray(image), 40))
 
 
@@ -192,7 +192,7 @@ def test_image_kinds_become_bgr(tmp_path: Path):
 
 
 def test_exif_orientation_is_followed(tmp_path: Path):
-    """A row photographed with the phone held upright would be read sideways."""
+    """A line photographed with the phone held upright would be read sideways."""
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned 90 degrees clockwise
     picture = Image.new("RGB", (60, 20), "white")

@@ -1,4 +1,4 @@
-"""The spelling of Vietnamese syllables, by hand-made words."""
+"""The spelling of Vietnamese syllables, by words chosen by hand."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_other_marks_have_one_place():
     st.integers(0, 9),
 )
 def test_placing_keeps_the_letters_and_the_tone(onset: str, rhyme: str, tone: str, at: int):
-    """A normaliser that loses a mark or a letter would damage more than it mends, unseen."""
+    """A normaliser that loses a mark or a letter would damage more than it corrects, unnoticed."""
     letters = onset + rhyme
     word = unicodedata.normalize("NFC", letters[: at + 1] + tone + letters[at + 1 :])
     for style in ("new", "old"):

@@ -1,4 +1,4 @@
-"""What the processor of this machine is and can do."""
+"""The processor of this machine: its cores and instructions."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppocr_slim.engines.session import Session, TensorInfo, one_by_one
+from ppocr_slim.engines.session import Session, TensorInfo, one_by_one, one_line
 from ppocr_slim.errors import SlimError
 
 
@@ -20,11 +20,11 @@ class OnnxSession(Session):
         model: an ONNX file, or its bytes.
         threads: of the operators.
         by_sample: run the samples of a batch one by one. An INT8 network's LSTM takes the range of its inputs from all
-            samples of a batch, and what is read must not depend on the neighbours.
+            samples of a batch, and a text must not depend on its neighbours.
         name: of the network in messages; by default the file.
 
     Raises:
-        SlimError: ONNX Runtime cannot load it.
+        SlimError: ONNX Runtime cannot load the file.
     """
 
     def __init__(self, model: Path | str | bytes, threads: int, by_sample: bool = False, name: str | None = None):
@@ -41,7 +41,7 @@ class OnnxSession(Session):
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises types of its own that share no public base
-            raise SlimError(f"{self.name}: ONNX Runtime cannot load it ({_reason(error)}); export it again") from error
+            raise SlimError(f"{self.name}: ONNX Runtime cannot load it ({one_line(error)}); export it again") from error
         self.inputs = tuple(_info(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_info(tensor) for tensor in self._session.get_outputs())
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -53,16 +53,16 @@ class OnnxSession(Session):
         return self._run(inputs, outputs)
 
     def _run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> dict[str, np.ndarray]:
-        names = [output.name for output in self.outputs] if outputs is None else list(outputs)
+        names = self.output_names(outputs)
         try:
             return dict(zip(names, self._session.run(names, dict(inputs))))
         except Exception as error:  # as above
             shapes = ", ".join(str(list(x.shape)) for x in inputs.values())
-            raise SlimError(f"{self.name} does not run on an input of shape {shapes} ({_reason(error)})") from error
+            raise SlimError(f"{self.name} does not run on an input of shape {shapes} ({one_line(error)})") from error
 
 
 def fused_operators(path: Path | str) -> dict[str, int]:
-    """Return the operators of the graph that ONNX Runtime makes of a file, and how many of each there are."""
+    """Return the number of operators of each type in the graph that ONNX Runtime optimizes a file to."""
     import onnx
     import onnxruntime
 
@@ -77,7 +77,3 @@ def fused_operators(path: Path | str) -> dict[str, int]:
 
 def _info(tensor) -> TensorInfo:
     return TensorInfo(tensor.name, tuple(size if isinstance(size, int) else None for size in tensor.shape))
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())

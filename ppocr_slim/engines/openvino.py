@@ -1,4 +1,4 @@
-"""OpenVINO, which reads the same ONNX files."""
+"""OpenVINO, an engine for the same ONNX files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ppocr_slim.engines.session import Session, TensorInfo, one_by_one
+from ppocr_slim.engines.session import Session, TensorInfo, one_by_one, one_line
 from ppocr_slim.errors import SlimError
 
 
 @cache
 def _core():
-    """The process's only core, which stays.
+    """Return the process's only core, which is never deleted.
 
-    Each core gives its thread another stack for signals and, when it goes, puts back the one that it found: where an
-    older core went before it, that one's, which is gone, and the next signal kills the process (2025.4).
+    Each core gives its thread another stack for signals and, when it is deleted, restores the one that it found. If an
+    older core was deleted before it, that stack is gone, and the next signal kills the process (2025.4).
     """
     import openvino
 
@@ -30,7 +30,7 @@ class OpenVinoSession(Session):
     Args:
         path: an ONNX file.
         threads: of the operators.
-        by_sample: accepted for all engines alike; samples always run one by one here.
+        by_sample: accepted so that all engines have it; samples always run one by one here.
 
     Raises:
         SlimError: OpenVINO is not installed, or cannot load the file.
@@ -45,8 +45,8 @@ class OpenVinoSession(Session):
         core = _core()
         try:
             model = core.read_model(str(path))
-            # One sample a run: of an INT8 convolution behind a batch of unknown size OpenVINO (2025.4 to 2026.4) makes
-            # a wrong one, if there is an LSTM in the network.
+            # One sample a run: OpenVINO (2025.4 to 2026.4) computes an INT8 convolution behind a batch of unknown size
+            # wrong, if there is an LSTM in the network.
             shapes = {}
             for tensor in model.inputs:
                 shapes[tensor] = tensor.partial_shape
@@ -54,8 +54,7 @@ class OpenVinoSession(Session):
             model.reshape(shapes)
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise SlimError(f"{path}: OpenVINO {openvino.__version__} cannot load it ({reason})") from error
+            raise SlimError(f"{path}: OpenVINO {openvino.__version__} cannot load it ({one_line(error)})") from error
         self.inputs = tuple(_info(tensor) for tensor in model.inputs)
         self.outputs = tuple(_info(tensor) for tensor in model.outputs)
 
@@ -64,8 +63,7 @@ class OpenVinoSession(Session):
 
     def _run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> dict[str, np.ndarray]:
         self._request.infer(dict(inputs))
-        names = [output.name for output in self.outputs] if outputs is None else outputs
-        return {name: self._request.get_tensor(name).data.copy() for name in names}
+        return {name: self._request.get_tensor(name).data.copy() for name in self.output_names(outputs)}
 
 
 def _info(tensor) -> TensorInfo:

@@ -1,4 +1,4 @@
-"""Paddle Inference; the only engine that imports paddle, when a file is opened."""
+"""Paddle Inference, the only engine that imports paddle, and only when a file is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PaddleSession(Session):
     Args:
         program: a `.pdmodel` file, whose weights lie beside it in the `.pdiparams` file of the same name.
         threads: of the operators.
-        by_sample: accepted for all engines alike; Paddle's float networks need it not.
+        by_sample: accepted so that all engines have it; Paddle's float networks do not need it.
 
     Raises:
         SlimError: paddlepaddle is not installed.
@@ -42,5 +42,5 @@ class PaddleSession(Session):
         for name, x in inputs.items():
             self._predictor.get_input_handle(name).copy_from_cpu(x)
         self._predictor.run()
-        names = [output.name for output in self.outputs] if outputs is None else outputs
+        names = self.output_names(outputs)
         return {name: self._predictor.get_output_handle(name).copy_to_cpu() for name in names}

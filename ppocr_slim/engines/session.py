@@ -1,7 +1,7 @@
 """The protocol of an engine: open a network file, run it by the names of its inputs and outputs.
 
-Each engine is one module of this room with a class that derives from `Session`. The module imports the engine's library
-when a file is opened, so that a program carries only what it uses.
+Each engine is one module of this package with a class that derives from `Session`. The module imports the engine's
+library when a file is opened, so that a program loads only what it uses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class TensorInfo:
     """An input or output of a network.
 
     Attributes:
-        shape: None for a dimension of any size; None altogether where the engine does not say (Paddle).
+        name: as in the file.
+        shape: None for a dimension of any size; None altogether where the engine does not report it (Paddle).
     """
 
     name: str
@@ -38,7 +39,7 @@ class TensorInfo:
 
 
 class Session(ABC):
-    """A network in an engine on the CPU. It computes the samples of a batch as if each were alone.
+    """A network in an engine on the CPU, which computes each sample of a batch as if it were alone.
 
     Attributes:
         inputs, outputs: in the order of the file.
@@ -55,7 +56,7 @@ class Session(ABC):
 
         Args:
             inputs: arrays by the names of the inputs.
-            outputs: the names of those that are wanted; None: all.
+            outputs: the names of the outputs to return; None: all.
 
         Returns:
             The outputs by name, in the order asked for.
@@ -65,19 +66,38 @@ class Session(ABC):
         """
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return the first output for `x` as the first input: all that networks with one input need."""
+        """Return the first output for `x` as the first input, for networks with one of each."""
         first = self.outputs[0].name
         return self.run({self.inputs[0].name: x}, (first,))[first]
+
+    def output_names(self, outputs: Sequence[str] | None) -> list[str]:
+        """Return the names in `outputs`, or those of all outputs for None."""
+        return [output.name for output in self.outputs] if outputs is None else list(outputs)
 
 
 Run = Callable[[Mapping[str, np.ndarray], Sequence[str] | None], dict[str, np.ndarray]]
 
 
 def one_by_one(run: Run, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Return what `run(inputs, outputs)` returns, of the samples of a batch one after the other."""
+    """Call `run(inputs, outputs)` for each sample of a batch by itself.
+
+    Returns:
+        The outputs by name, with the samples joined again.
+    """
     count = len(next(iter(inputs.values())))
     parts = [run({name: x[i : i + 1] for name, x in inputs.items()}, outputs) for i in range(count)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_engine(name: str) -> None:
+    """Raise SlimError unless `name` is one of `ENGINES`."""
+    if name not in ENGINES:
+        raise SlimError(f"the engine {name!r} is not known; choose one of {', '.join(ENGINES)}")
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an engine's exception, which may have several lines, on one line."""
+    return " ".join(str(error).split())
 
 
 def open_session(file: Path, engine: str = "onnxruntime", threads: int | None = None, **options: bool) -> Session:
@@ -90,11 +110,11 @@ def open_session(file: Path, engine: str = "onnxruntime", threads: int | None = 
         options: the engine's own; see its class.
 
     Raises:
-        SlimError: an unknown engine, one that is not installed, no thread, or a file that it cannot load.
+        SlimError: an unknown engine or one that is not installed, fewer than 1 thread, or a file that the engine cannot
+            load.
     """
-    if engine not in ENGINES:
-        raise SlimError(f"the engine {engine!r} is not known; choose one of {', '.join(ENGINES)}")
+    check_engine(engine)
     if threads is not None and threads < 1:
-        raise SlimError(f"{threads} threads cannot run anything; give at least 1, or none for all cores")
+        raise SlimError(f"{threads} threads cannot run a network; give at least 1, or none for all cores")
     module, _, name = ENGINES[engine].partition(":")
     return getattr(importlib.import_module(module), name)(file, threads or usable_cores(), **options)

@@ -1,4 +1,4 @@
-"""Comparing how long things take on a machine that does other work, too."""
+"""Comparison of latencies on a machine that does other work, too."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
-# Seconds before a turn: an engine's threads look for work for a while after they have none. After 0.02 s they still do:
-# of equal networks some then took 1.3 times as long as others.
+# Seconds before a turn: an engine's idle threads poll for work for a while. After 0.02 s they still do: of equal
+# networks some then took 1.3 times as long as others.
 PAUSE = 0.1
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 def time_in_turns(calls: Mapping[Key, Callable[[], Any]], rounds: int, repeats: int = 5) -> dict[Key, list[float]]:
-    """Milliseconds of each call, a figure for each round: what slows the machine down for a while meets all of them.
+    """Measure calls in turns, so that whatever slows the machine down for a while affects all of them.
 
-    A turn is `repeats` calls, of which the median counts, after two that do not. Every other round goes backwards, so
-    that nobody always follows the same neighbour.
+    Every other round goes backwards, so that no call always follows the same neighbour.
+
+    Args:
+        calls: functions to time, by key.
+        rounds: turns of each call.
+        repeats: calls in a turn, of which the median counts; two more before them are not timed.
+
+    Returns:
+        Milliseconds of each call, one number a round.
     """
     times: dict[Key, list[float]] = {key: [] for key in calls}
     for number in range(rounds):
@@ -34,7 +41,11 @@ def time_in_turns(calls: Mapping[Key, Callable[[], Any]], rounds: int, repeats: 
 
 
 def compared(times: list[float], base: list[float]) -> dict[str, float]:
-    """{"ms": the median of `times`, "base_ms": that of `base`, "ratio": the median of the rounds' ratios}."""
+    """Compare the milliseconds of two calls, round by round.
+
+    Returns:
+        "ms", the median of `times`, "base_ms", that of `base`, and "ratio", the median of the rounds' ratios.
+    """
     ratio = statistics.median(one / other for one, other in zip(times, base))
-    figures = {"ms": statistics.median(times), "base_ms": statistics.median(base), "ratio": ratio}
-    return {name: round(figure, 3) for name, figure in figures.items()}
+    result = {"ms": statistics.median(times), "base_ms": statistics.median(base), "ratio": ratio}
+    return {name: round(value, 3) for name, value in result.items()}

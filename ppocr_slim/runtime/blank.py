@@ -1,4 +1,4 @@
-"""Telling rows without writing apart before the network makes something up about them."""
+"""Detection of lines without writing, before the network makes something up about them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import cv2
 import numpy as np
 
 MIN_CONTRAST = 20  # grey levels between stroke and surroundings; pens have about 128, noise under 15
-MIN_INK = 0.02  # area of all strokes in squared row heights; real rows have 0.08 and more, a lone l 0.03
+MIN_INK = 0.02  # area of all strokes in squared line heights; real lines have 0.08 and more, a lone l 0.03
 
 
-def is_blank(row: np.ndarray) -> bool:
-    """Return whether a row [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
+def is_blank(line: np.ndarray) -> bool:
+    """Return whether a line [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
 
-    It looks for thin structures that are darker or lighter than what is around them. In a form's row (at
-    least three times as wide as high) long horizontal lines and narrow ones over the whole height are printed
-    rules, and what reaches in from the rim belongs to the neighbouring rows; in a tight crop they may be a letter
-    and count. Doubtful rows are not blank: they are left to the network.
+    Strokes are thin structures that are darker or lighter than their surroundings. In a form's row (at least three
+    times as wide as high) long horizontal lines and narrow ones over the whole height are printed rules, and what
+    reaches in from the rim belongs to the neighbouring lines; in a tight crop they may be a character and count.
+    Doubtful lines are not blank: they are left to the network.
     """
-    grey = cv2.GaussianBlur(cv2.cvtColor(row, cv2.COLOR_BGR2GRAY), (3, 3), 0)
+    grey = cv2.GaussianBlur(cv2.cvtColor(line, cv2.COLOR_BGR2GRAY), (3, 3), 0)
     return all(_stroke_area(grey, hat) < MIN_INK for hat in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT))
 
 
 def _stroke_area(grey: np.ndarray, hat: int) -> float:
+    """Return the area of the strokes that a top-hat or black-hat finds in [H, W] uint8, in squared line heights."""
     height, width = grey.shape
     side = max(3, height // 3)  # wider than any stroke
     strokes = cv2.morphologyEx(grey, hat, np.ones((side, side), np.uint8)) > MIN_CONTRAST

@@ -1,4 +1,4 @@
-"""From DB's probability map to text boxes in reading order, and from a box to the picture of its line.
+"""Post-processing of DB: from a probability map to boxes in reading order, and from a box to the crop of its line.
 
 DB: Liao et al. 2020, arXiv:1911.08947.
 """
@@ -16,25 +16,25 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
 
 SHRINK_RATIO = 0.4  # r of the paper
-SAME_LINE = 0.5  # share of the lower box's height that two boxes of one line have in common
-LEVEL = 30  # degrees; what is steeper does not tell how the page lies
+SAME_LINE = 0.5  # fraction of the lower box's height that two boxes of one line have in common
+LEVEL = 30  # degrees; steeper boxes say nothing about the slope of the page
 UPRIGHT = 1.5  # crops that are so many times as high as wide are turned, as PaddleOCR 2.x does
 
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """How a probability map becomes boxes; names and numbers are PaddleOCR's.
+    """Settings of the post-processing; names and default values are PaddleOCR's.
 
     Attributes:
         threshold: a pixel above it is text.
         box_threshold: a box whose mean probability is lower is dropped.
         unclip_ratio: regions grow by area * ratio / perimeter (the paper, with 1.5). With a shrink ratio of 0.4 that
-            undoes the shrinking for squares only: of a line ten times as long as high it gives back 58% of the
-            height, of longer ones less than half. None undoes it exactly, whatever the region's form (`shrunk_by`).
-        shrink_ratio: r of the paper: by how much the regions that the network learned are shrunk.
+            undoes the shrinking for squares only: of a line ten times as long as high it restores 58% of the height, of
+            longer ones less than half. None undoes it exactly, whatever the region's form (`shrunk_by`).
+        shrink_ratio: r of the paper, by which the regions that the network learned are shrunk.
         min_size: pixels of the map; a region whose short side has fewer is noise.
-        max_candidates: of more regions the largest are looked at.
-        polygons: outlines of any number of corners, for bent text, instead of quadrilaterals.
+        max_candidates: of more regions only the largest are kept.
+        polygons: return outlines of any number of corners, for bent text, instead of quadrilaterals.
     """
 
     threshold: float = 0.3
@@ -58,8 +58,11 @@ class BoxSettings:
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Where text stands: corners [P, 2] float32 in pixels (x, y), clockwise (a quadrilateral's from the top left),
-    and the mean probability of the pixels that it was found by, 0 to 1.
+    """A region of text.
+
+    Attributes:
+        points: corners [P, 2] float32 in pixels (x, y), clockwise; a quadrilateral's from the top left.
+        score: mean probability of the region's pixels, 0 to 1.
     """
 
     points: np.ndarray
@@ -67,13 +70,12 @@ class Box:
 
 
 def shrink_distance(points: np.ndarray, ratio: float = SHRINK_RATIO) -> float:
-    """D = area (1 - ratio^2) / perimeter in pixels: the paper's equation for the shrinking of a polygon."""
+    """Return D = area (1 - ratio^2) / perimeter in pixels, by which the paper shrinks a polygon [P, 2]."""
     return polygons.area(points) * (1 - ratio**2) / max(polygons.perimeter(points), 1e-6)
 
 
 def shrunk_by(area: float, perimeter: float, ratio: float = SHRINK_RATIO) -> float:
-    """Return the D in pixels by which a polygon was shrunk to have this area and perimeter: inverse of
-    `shrink_distance`.
+    """Return the D in pixels by which a polygon was shrunk to this area and perimeter: `shrink_distance` inverted.
 
     A rectangle of area A and perimeter L, grown by D, has A + L D + 4 D^2 and L + 8 D; into D = k area / perimeter
     this gives (8 - 4k) D^2 + (1 - k) L D - k A = 0. Other forms are treated as if they had four right angles.
@@ -86,20 +88,25 @@ def shrunk_by(area: float, perimeter: float, ratio: float = SHRINK_RATIO) -> flo
 def find_boxes(
     probability: np.ndarray, size: tuple[int, int] | None = None, settings: BoxSettings | None = None
 ) -> list[Box]:
-    """Text boxes of a probability map [H, W] float32, in pixels of the picture whose (height, width) is `size`.
+    """Find the text boxes of a probability map.
 
-    The picture is the map scaled, each side by itself; without `size` it is as large as the map. Boxes are cut at
-    its rim, and are in no particular order.
+    Args:
+        probability: [H, W] float32.
+        size: (height, width) of the image, which is the map scaled, each side by itself; by default that of the map.
+        settings: by default PaddleOCR's.
+
+    Returns:
+        Boxes in pixels of the image, cut at its rim, in no particular order.
 
     Raises:
-        SlimError: the map is one and the size holds a pixel.
+        SlimError: the map has not two dimensions or no pixel, or the size has no pixel.
     """
     settings = settings or BoxSettings()
     if probability.ndim != 2 or probability.size == 0:
         raise SlimError(f"a probability map has the shape [H, W], not {list(probability.shape)}")
     height, width = size if size is not None else probability.shape
     if height < 1 or width < 1:
-        raise SlimError(f"a picture of {width} x {height} pixels has no place for boxes")
+        raise SlimError(f"an image of {width} x {height} pixels cannot have boxes: it needs 1 x 1 or more")
     probability = np.ascontiguousarray(probability, np.float32)
     scale = np.array([width / probability.shape[1], height / probability.shape[0]], np.float32)
     rim = np.array([width - 1, height - 1], np.float32)
@@ -108,23 +115,23 @@ def find_boxes(
         score = _mean_within(probability, region)
         if score < settings.box_threshold:
             continue
-        outline = _grown(region, settings)
+        outline = _unshrink(region, settings)
         if outline is None:
             continue
         points = np.clip(outline * scale, 0, rim)
-        if polygons.short_side(points) >= 1:  # else nothing of it is left within the picture
+        if polygons.short_side(points) >= 1:  # else nothing of it is left within the image
             boxes.append(Box(points, score))
     return boxes
 
 
 def _regions(probability: np.ndarray, settings: BoxSettings) -> list[np.ndarray]:
-    """Outlines [P, 1, 2] int32 of the connected regions of text, those of holes in them left out."""
+    """Return the outlines [P, 1, 2] int32 of the connected regions of text, without those of holes in them."""
     text = (probability > settings.threshold).astype(np.uint8)
     contours, hierarchy = cv2.findContours(text, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return []
     outer = [contour for contour, (_, _, _, parent) in zip(contours, hierarchy[0]) if parent < 0]
-    # An outline runs through pixels: so many lie side by side as their distance and one more.
+    # An outline runs through the centres of pixels: a region is a pixel wider than it.
     wide = [contour for contour in outer if polygons.short_side(contour) + 1 >= settings.min_size]
     if len(wide) > settings.max_candidates:
         wide.sort(key=cv2.contourArea, reverse=True)
@@ -132,15 +139,15 @@ def _regions(probability: np.ndarray, settings: BoxSettings) -> list[np.ndarray]
 
 
 def _mean_within(probability: np.ndarray, region: np.ndarray) -> float:
-    """Mean of the map [H, W] within an outline, looking at its bounding box alone."""
+    """Return the mean of the map [H, W] within an outline; only its bounding box is read."""
     x, y, width, height = cv2.boundingRect(region)
     inside = np.zeros((height, width), np.uint8)
     cv2.fillPoly(inside, [region], 1, offset=(-x, -y))
     return cv2.mean(probability[y : y + height, x : x + width], inside)[0]
 
 
-def _grown(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
-    """Return the region's rectangle or polygon [P, 2] float32 as large as the text is; None if it has no area."""
+def _unshrink(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
+    """Return a region's rectangle or polygon [P, 2] float32, grown to the size of the text; None if it has no area."""
     if settings.polygons:
         outline = cv2.approxPolyDP(region, 0.002 * cv2.arcLength(region, True), True)[:, 0].astype(np.float32)
     else:
@@ -149,13 +156,13 @@ def _grown(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
     if not area:
         return None
     if settings.unclip_ratio is None:
-        # A slanting region has steps, and the rectangle around them is a pixel higher than it: of a fifth of a line's
-        # height that is much. The region's own area tells its mean height.
+        # A slanting region has jagged edges, and the rectangle around it is a pixel higher: much for a region that is a
+        # fifth of a line high. The region's own area tells its mean height.
         by = shrunk_by(polygons.area(region), perimeter, settings.shrink_ratio)
     else:
         by = area * settings.unclip_ratio / perimeter
     if not settings.polygons:
-        return polygons.around(region, by)  # what Clipper gives, too, after the corners that it rounds are squared
+        return polygons.around(region, by)  # as Clipper would, once the corners that it rounds are squared
     parts = polygons.offset(outline, by)
     if not parts:
         return None
@@ -165,7 +172,7 @@ def _grown(region: np.ndarray, settings: BoxSettings) -> np.ndarray | None:
 
 
 def reading_order(boxes: Sequence[Box]) -> list[Box]:
-    """Return the boxes as one reads: lines from top to bottom, each from left to right.
+    """Return the boxes in reading order: lines from top to bottom, each from left to right.
 
     The page is turned level first, by the median slope of its boxes. A box then belongs to a line if it shares at
     least half of the lower one's height with the box of that line that is nearest to it from side to side, so that
@@ -173,11 +180,7 @@ def reading_order(boxes: Sequence[Box]) -> list[Box]:
     """
     if not boxes:
         return []
-    angle = math.radians(_slope([box.points for box in boxes]))
-    level = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    turned = [box.points @ level for box in boxes]
-    left, top = np.array([points.min(axis=0) for points in turned]).T
-    right, bottom = np.array([points.max(axis=0) for points in turned]).T
+    left, top, right, bottom = _level_bounds(boxes)
     middle, height = (top + bottom) / 2, bottom - top
     lines: list[list[int]] = []
     for box in np.lexsort((left, middle)).tolist():
@@ -185,10 +188,10 @@ def reading_order(boxes: Sequence[Box]) -> list[Box]:
         for line in lines:
             gaps = [max(left[box] - right[other], left[other] - right[box]) for other in line]
             near = line[int(np.argmin(gaps))]
-            shared = min(bottom[box], bottom[near]) - max(top[box], top[near])
-            share = shared / max(min(height[box], height[near]), 1e-6)
-            if share >= most:
-                best, most = line, share
+            common = min(bottom[box], bottom[near]) - max(top[box], top[near])
+            overlap = common / max(min(height[box], height[near]), 1e-6)
+            if overlap >= most:
+                best, most = line, overlap
         if best is None:
             lines.append([box])
         else:
@@ -197,8 +200,18 @@ def reading_order(boxes: Sequence[Box]) -> list[Box]:
     return [boxes[box] for line in lines for box in sorted(line, key=lambda box: (left[box], middle[box]))]
 
 
+def _level_bounds(boxes: Sequence[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the boxes' bounds on the page turned level: left, top, right and bottom, [N] each."""
+    angle = math.radians(_slope([box.points for box in boxes]))
+    level = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    turned = [box.points @ level for box in boxes]
+    left, top = np.array([points.min(axis=0) for points in turned]).T
+    right, bottom = np.array([points.max(axis=0) for points in turned]).T
+    return left, top, right, bottom
+
+
 def _slope(outlines: Sequence[np.ndarray]) -> float:
-    """Degrees by which the page's lines fall to the right: the median over boxes, long ones counting more."""
+    """Return the degrees by which the page's lines fall to the right: the median over boxes, weighted by length."""
     slopes, weights = [], []
     for points in outlines:
         quad = polygons.around(np.asarray(points, np.float32))
@@ -217,21 +230,27 @@ def _slope(outlines: Sequence[np.ndarray]) -> float:
 
 
 def rectify(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
-    """Return the line within `quad` [4, 2], clockwise from the top left, as an upright picture: [H, W, 3] -> [h, w, 3]
-    uint8.
+    """Cut a line out of a page and make it straight.
 
-    w and h are the longer ones of opposite sides. What is at least 1.5 times as high as wide is turned by 90 degrees
-    counter-clockwise: a line that runs downwards.
+    A crop at least 1.5 times as high as wide is a line that runs downwards: it is turned by 90 degrees
+    counter-clockwise.
+
+    Args:
+        image: [H, W, 3] uint8.
+        quad: corners [4, 2] of the line, clockwise from the top left.
+
+    Returns:
+        [h, w, 3] uint8, where h and w are the longer ones of opposite sides.
 
     Raises:
-        SlimError: there are four corners that are finite.
+        SlimError: there are not four corners, or one is not finite.
     """
     quad = polygons.checked(quad, "a box")
     if len(quad) != 4:
         raise SlimError(f"a box of {len(quad)} corners cannot be made straight: take the rectangle around it")
     sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
     width, height = (max(1, round(float(max(sides[i], sides[i + 2])))) for i in (0, 1))
-    # OpenCV warps pictures of up to 32767 pixels a side: a page may be longer than that, a line is not.
+    # OpenCV warps images of up to 32767 pixels a side: a page may be longer than that, a line is not.
     low = np.clip(np.floor(quad.min(axis=0)).astype(int) - 2, 0, np.array(image.shape[1::-1]) - 1)
     high = np.maximum(np.ceil(quad.max(axis=0)).astype(int) + 3, low + 1)
     part = image[low[1] : high[1], low[0] : high[0]]

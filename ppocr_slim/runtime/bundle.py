@@ -1,8 +1,8 @@
 """The exported bundle: a folder with a network in one or more formats, and `inference.yml`, its card.
 
 `inference.yml` has the sections that PaddleOCR's own exports have (Global, PreProcess, PostProcess), and a
-section `Bundle` with what they lack: format version, sizes, checksums, the architecture, the parity
-figures of the export, and which precision is faster.
+section `Bundle` with what they lack: format version, sizes, checksums, the architecture, the results
+of the parity check at export, and which precision is faster.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ CARD = "inference.yml"
 PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
 LANGUAGE = "language.bin"
-# What other runtimes are to grow boxes by, which do not know how to undo the shrinking exactly: of 0.8 to 2.2 what
-# gave RapidOCR boxes like ours, with the detector that ships (docs/other_runtimes.md)
+# The unclip ratio for other runtimes, which cannot undo the shrinking exactly: of 0.8 to 2.2 the one with which
+# RapidOCR's boxes were like ours, with the detector that ships (docs/other_runtimes.md)
 UNCLIP_RATIO = 0.9
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
@@ -37,12 +37,12 @@ class Bundle:
     """A bundle's card.
 
     Attributes:
-        folder: where the files are.
-        spec: what the network takes and gives.
+        folder: of the files.
+        spec: the network's inputs and outputs.
         architecture: name (of `models.MODELS`), args and transforms, which rebuild the network for training.
-        parity: figures measured at export.
+        parity: results of the parity check at export.
         sizes: bytes by file name.
-        precision: "int8" or "fp32" by engine: which of the two was faster where the bundle was exported.
+        precision: "int8" or "fp32" by engine: the faster one on the machine that exported the bundle.
         int8_weight_bits: of the INT8 file: `SAFE_BITS` suit all processors, 8 only those that add products in 32 bits.
     """
 
@@ -58,7 +58,7 @@ class Bundle:
         """Return the path of one of the bundle's files.
 
         Raises:
-            SlimError: it was exported without that format.
+            SlimError: the bundle was exported without that format.
         """
         if name not in self.sizes:
             raise SlimError(f"{self.folder}: this bundle has no {name}; export it again with that format")
@@ -69,7 +69,7 @@ def shipped(task: str) -> Path:
     """Return the folder of the bundle that ships with the package for "det", "cls" or "rec".
 
     Raises:
-        SlimError: there is none.
+        SlimError: none ships for that task.
     """
     folder = PRETRAINED / task
     if not (folder / CARD).is_file():
@@ -78,7 +78,7 @@ def shipped(task: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -91,9 +91,13 @@ def write_card(
     precision: Mapping[str, str],
     int8_weight_bits: int | None = None,
 ) -> None:
-    """Write `inference.yml` for the `files` that lie in `folder`, with their sizes and checksums.
+    """Write the card of a bundle, `inference.yml`, with the sizes and checksums of its files.
 
-    The other arguments are those of `Bundle`.
+    Args:
+        folder: of the bundle.
+        architecture, spec, parity, precision: see `Bundle`.
+        files: names of the files in `folder`.
+        int8_weight_bits: of the INT8 file; None where there is none.
     """
     card = {
         "Global": {"model_name": architecture["name"]},
@@ -106,38 +110,45 @@ def write_card(
             "parity": dict(parity),
             "precision": dict(precision),
             **({"int8_weight_bits": int8_weight_bits} if int8_weight_bits else {}),
-            "files": {
-                name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-                for name in sorted(files)
-            },
+            "files": {name: _file_entry(folder / name) for name in sorted(files)},
         },
     }
-    text = yaml.safe_dump(card, allow_unicode=True, sort_keys=False)
-    (folder / CARD).write_text(text, encoding="utf-8")
+    _dump_card(card, folder / CARD)
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _dump_card(card: Mapping[str, Any], path: Path) -> None:
+    path.write_text(yaml.safe_dump(card, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def put_language(folder: Path, model: LanguageModel) -> None:
-    """Put a language model into a recognizer's bundle, in the place of one that is there.
+    """Put a language model into a recognizer's bundle, or replace the one that it has.
 
-    Stopped between its two files it leaves a bundle that is damaged until it is put again.
+    If this is killed after the model and before the card is written, the bundle is damaged until it is called again.
+
+    Args:
+        folder: of the bundle.
+        model: the language model.
 
     Raises:
-        SlimError: `folder` holds no such bundle, or cannot be written.
+        SlimError: `folder` holds no recognizer's bundle, or cannot be written.
     """
     bundle = read_bundle(folder, unverified=(LANGUAGE,))
     if not isinstance(bundle.spec, RecSpec):
         raise SlimError(f"{folder} holds a {bundle.spec.task} bundle: a language model belongs to a rec one")
     with replacing(bundle.folder / LANGUAGE) as new:
         model.save(new)
-    path = bundle.folder / LANGUAGE
     card = yaml.safe_load((bundle.folder / CARD).read_text(encoding="utf-8"))
-    card["Bundle"]["files"][LANGUAGE] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    card["Bundle"]["files"][LANGUAGE] = _file_entry(bundle.folder / LANGUAGE)
     with replacing(bundle.folder / CARD) as new:
-        new.write_text(yaml.safe_dump(card, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        _dump_card(card, new)
 
 
 def paddleocr_sections(spec: Spec) -> dict[str, Any]:
-    """PreProcess and PostProcess as PaddleOCR's own exports have them."""
+    """Return the sections PreProcess and PostProcess as PaddleOCR's own exports have them."""
     decode = {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}}
     if isinstance(spec, DetSpec):
         operations = [
@@ -165,7 +176,7 @@ def paddleocr_sections(spec: Spec) -> dict[str, Any]:
         operations = [decode, {"ClsResizeImg": {"image_shape": [3, spec.height, spec.width]}}]
         after = {"name": "ClsPostProcess", "label_list": ["0", "180"], "thresh": spec.threshold}
     else:
-        # Keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. PaddleOCR's runtimes pad rows to at least
+        # Keep the aspect ratio, (x / 255 - 0.5) / 0.5, zeros at the right. PaddleOCR's runtimes pad lines to at least
         # the width named here.
         operations = [decode, {"RecResizeImg": {"image_shape": [3, spec.height, 320]}}]
         after = {"name": "CTCLabelDecode", "character_dict": list(spec.characters)}
@@ -173,14 +184,18 @@ def paddleocr_sections(spec: Spec) -> dict[str, Any]:
 
 
 def own_section(spec: Spec) -> dict[str, Any]:
-    """Return what those sections do not say of the input and of how the output is used."""
+    """Return the parts of a spec that `paddleocr_sections` does not hold."""
     if isinstance(spec, RecSpec):
         return {"height": spec.height, "max_width": spec.max_width, "mean": [0.5] * 3, "std": [0.5] * 3}
     return spec.to_dict()
 
 
 def _spec(card: Mapping[str, Any]) -> Spec:
-    """Return the spec that `write_card` wrote. KeyError, TypeError or ValueError where it is damaged."""
+    """Return the spec of a card.
+
+    Raises:
+        KeyError, TypeError, ValueError: the card is damaged.
+    """
     own = {key: value for key, value in card["Bundle"]["input"].items() if key not in ("name", "mean", "std")}
     kind = SPECS[card["Bundle"]["task"]]
     if kind is RecSpec:
@@ -192,12 +207,30 @@ def _spec(card: Mapping[str, Any]) -> Spec:
 
 
 def read_bundle(folder: str | Path, unverified: Sequence[str] = ()) -> Bundle:
-    """Read a bundle and verify every file in it but the `unverified`, which are about to be replaced.
+    """Read a bundle's card and verify the checksums of its files.
+
+    Args:
+        folder: of the bundle.
+        unverified: names of files that are not verified, because they are about to be replaced.
 
     Raises:
         SlimError: no bundle there, a card of another format or task, a file that is missing or was changed.
     """
     folder = readable_folder(Path(folder))
+    bundle, checksums = _read_card(folder)
+    for name, checksum in checksums.items():
+        if name in unverified:
+            continue
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise SlimError(f"{folder} is incomplete: {name} is missing; export the bundle again")
+        if sha256(file) != checksum:
+            raise SlimError(f"{file} is damaged: its checksum is not {CARD}'s; export the bundle again")
+    return bundle
+
+
+def _read_card(folder: Path) -> tuple[Bundle, dict[str, str]]:
+    """Return the bundle that a card describes, and the checksums by file name."""
     path = folder / CARD
     try:
         card = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -208,26 +241,19 @@ def read_bundle(folder: str | Path, unverified: Sequence[str] = ()) -> Bundle:
     try:
         own = card["Bundle"]
         if own["format"] != FORMAT or own["task"] not in SPECS:
-            raise SlimError(f"{path}: format {own['format']!r}, task {own['task']!r} is not known here")
-        files = own["files"]
+            raise SlimError(
+                f"{path}: format {own['format']!r}, task {own['task']!r} is not known to this version; known are "
+                f"format {FORMAT} and the tasks {', '.join(SPECS)}"
+            )
         bundle = Bundle(
             folder=folder,
             spec=_spec(card),
             architecture=dict(own["architecture"]),
             parity=dict(own["parity"]),
-            sizes={name: int(entry["bytes"]) for name, entry in files.items()},
-            precision=dict(own.get("precision", {})),  # bundles of before INT8 have none
+            sizes={name: int(entry["bytes"]) for name, entry in own["files"].items()},
+            precision=dict(own.get("precision", {})),  # bundles older than INT8 have none
             int8_weight_bits=int(own.get("int8_weight_bits", 8)),  # before this key it was 7 or 8
         )
-        checksums: dict[str, str] = {name: entry["sha256"] for name, entry in files.items()}
+        return bundle, {name: entry["sha256"] for name, entry in own["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SlimError(f"{path} is damaged ({error!r}): export the bundle again") from error
-    for name, checksum in checksums.items():
-        if name in unverified:
-            continue
-        file = folder / name
-        if Path(name).name != name or not file.is_file():
-            raise SlimError(f"{folder} is incomplete: {name} is missing; export the bundle again")
-        if sha256(file) != checksum:
-            raise SlimError(f"{file} is damaged: its checksum is not {CARD}'s; export the bundle again")
-    return bundle

@@ -1,4 +1,4 @@
-"""Finding the lines of text on a page."""
+"""The detector: the text lines of a page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from ppocr_slim.runtime.specs import DetSpec
 
 
 class Detector(Network[DetSpec]):
-    """Finds text with any session that gives DB's probability map: an exported bundle's or a checkpoint's."""
+    """A detector behind any session that returns DB's probability map: an exported bundle's or a checkpoint's."""
 
     spec_type, purpose = DetSpec, "text is found"
 
     def detect(self, image: np.ndarray) -> list[Box]:
-        """Return the boxes of a page [H, W, 3] uint8 BGR, in its pixels and in reading order; empty where it has no
-        text.
+        """Return the boxes of a page in reading order.
 
-        The network sees the page at `spec.longer_side` at most; the boxes are scaled back, each side by itself.
+        The network sees the page scaled down to `spec.longer_side`; the boxes are scaled back, each side by itself.
+
+        Args:
+            image: [H, W, 3] uint8 BGR.
+
+        Returns:
+            Boxes in pixels of the page; none where it has no text.
         """
         probability = self.session(pages_to_batch([resize_page(image, self.spec.longer_side)]))[0, 0]
         height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""Telling which crops of text stand upside down."""
+"""The direction classifier, which finds crops of text that stand upside down."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ppocr_slim.runtime.specs import ClsSpec
 
 @dataclass(frozen=True)
 class Direction:
-    """How a crop stands.
+    """The direction of a crop.
 
     Attributes:
-        angle: 0, or 180 where it is rather upside down.
+        angle: degrees: 0, or 180 where it is more likely upside down.
         score: the probability of that angle, 0.5 to 1.
-        turned: whether that is sure enough to turn the crop before it is read.
+        turned: the crop is upside down with at least the threshold's probability, and is turned before it is read.
     """
 
     angle: int
@@ -27,24 +27,29 @@ class Direction:
     turned: bool
 
 
-def half_turned(picture: np.ndarray) -> np.ndarray:
-    """Return [H, W, 3], turned by 180 degrees; a copy, since OpenCV wants its rows one behind the other."""
-    return np.ascontiguousarray(picture[::-1, ::-1])
+def half_turned(image: np.ndarray) -> np.ndarray:
+    """Return a copy of [H, W, 3] turned by 180 degrees, contiguous because OpenCV requires it."""
+    return np.ascontiguousarray(image[::-1, ::-1])
 
 
 class DirectionClassifier(Network[ClsSpec]):
-    """Looks at crops with any session: an exported bundle's or a checkpoint's."""
+    """A direction classifier behind any session: an exported bundle's or a checkpoint's."""
 
-    spec_type, purpose = ClsSpec, "directions are told"
+    spec_type, purpose = ClsSpec, "directions are classified"
 
     def classify(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> list[Direction]:
-        """Return one Direction for each crop [h, w, 3] uint8 BGR of any size, in their order."""
+        """Return the direction of each crop, in their order.
+
+        Args:
+            crops: [h, w, 3] uint8 BGR each, of any size.
+            batch_size: crops that go through the network together.
+        """
         found: list[Direction] = []
         for start in range(0, len(crops), batch_size):
-            rows = [
+            inputs = [
                 resize_to_height(crop, self.spec.height, self.spec.width) for crop in crops[start : start + batch_size]
             ]
-            for upright, upside_down in self.session(to_batch(rows, self.spec.width)).tolist():
+            for upright, upside_down in self.session(to_batch(inputs, self.spec.width)).tolist():
                 turned = upside_down >= self.spec.threshold
                 if upside_down > upright:
                     found.append(Direction(180, upside_down, turned))
@@ -53,7 +58,14 @@ class DirectionClassifier(Network[ClsSpec]):
         return found
 
     def upright(self, crops: Sequence[np.ndarray], batch_size: int = 8) -> tuple[list[np.ndarray], list[Direction]]:
-        """Return the crops, those that surely stand upside down turned by 180 degrees, and what was found of each."""
+        """Turn the crops that surely stand upside down.
+
+        Args:
+            crops, batch_size: as of `classify`.
+
+        Returns:
+            The crops, of which some are turned by 180 degrees, and the direction of each.
+        """
         directions = self.classify(crops, batch_size)
         turned = [half_turned(crop) if direction.turned else crop for crop, direction in zip(crops, directions)]
         return turned, directions

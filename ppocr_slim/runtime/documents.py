@@ -1,4 +1,4 @@
-"""The pages of a file, one after the other: a picture, a TIFF file of several, or a PDF document."""
+"""Pages of files, decoded one at a time: images, TIFF files of several pages, and PDF documents."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _PASSWORD = 4  # PDFium's number for a document that asks for one
 
 @dataclass(frozen=True, eq=False)
 class PageImage:
-    """A page of a file, or why it cannot be seen.
+    """A page of a file, or the error that came of reading it.
 
     Attributes:
+        path: of the file.
         page: its number in the file, from 1; None where the file is a single page, or cannot be opened at all.
         image: [H, W, 3] uint8 BGR; None where there is an error.
         error: None where there is an image.
@@ -42,22 +43,23 @@ class PageImage:
 
 
 def find_documents(arguments: Sequence[str | Path]) -> list[Path]:
-    """Return `find_images`, with PDF documents."""
+    """Return the images and PDF documents that a command line names, as `find_images` does."""
     return find_images(arguments, SUFFIXES | {PDF})
 
 
 def read_pages(path: str | Path) -> Iterator[PageImage]:
-    """Yield the pages of a file, each decoded or rendered when it is asked for; whoever lets go of it has one at a
-    time.
+    """Yield the pages of a file, each decoded or rendered when it is asked for.
 
-    Pictures are as `load_image` gives them; of a TIFF file each page is (but for thumbnails and masks of
-    other pages), of animated ones the first frame. PDF pages are rendered with their forms and annotations at 200
-    dots an inch, or at what 50 megapixels allow, down to 72. A file or a page that cannot be read is a `PageImage`
-    with the error; the pages after it follow. PDFium is not made for several threads: read documents in one.
+    Only one page is in memory at a time if the caller drops each before it asks for the next.
+
+    Images are decoded as by `load_image`: all pages of a TIFF file (but for thumbnails and masks of other pages), the
+    first frame of an animation. PDF pages are rendered with their forms and annotations at 200 dots an inch, or as many
+    as 50 megapixels allow, down to 72. A file or a page that cannot be read is a `PageImage` with the error; the pages
+    after it follow. PDFium does not support several threads: read documents in one.
     """
     path = Path(path)
     try:
-        yield from _pdf_pages(path) if _is_pdf(path) else _picture_pages(path)
+        yield from _pdf_pages(path) if _is_pdf(path) else _image_pages(path)
     except SlimError as error:
         yield PageImage(path, error=str(error))
 
@@ -68,7 +70,7 @@ def _is_pdf(path: Path) -> bool:
 
 
 def _page(path: Path, page: int | None, load: Callable[[str], np.ndarray]) -> PageImage:
-    """Return what `load(name)` gives, or its error."""
+    """Return the page that `load(name)` decodes, or its error."""
     name = str(path) if page is None else f"{path}, page {page}"
     try:
         with image_errors(name):
@@ -77,7 +79,7 @@ def _page(path: Path, page: int | None, load: Callable[[str], np.ndarray]) -> Pa
         return PageImage(path, page, error=str(error))
 
 
-def _picture_pages(path: Path) -> Iterator[PageImage]:
+def _image_pages(path: Path) -> Iterator[PageImage]:
     with image_errors(path), Image.open(path, formats=FORMATS) as image:
         frames = _tiff_frames(image) if image.format == "TIFF" else [0]
         for number, frame in enumerate(frames, 1):
@@ -121,7 +123,7 @@ def _pdf_pages(path: Path) -> Iterator[PageImage]:
 
 
 def _open_pdf(path: Path) -> Any:
-    """Return a `pypdfium2.PdfDocument`, with its forms filled in."""
+    """Return an opened `pypdfium2.PdfDocument`, with its form fields as they are filled in."""
     try:
         import pypdfium2
     except ImportError as error:
@@ -133,7 +135,7 @@ def _open_pdf(path: Path) -> Any:
             if error.err_code == _PASSWORD:
                 raise SlimError(f"{path} is encrypted: save it without its password first") from error
             raise SlimError(f"{path} is not a PDF document, or is damaged") from error
-        document.init_forms()  # else what was typed into the fields of a form would not be drawn
+        document.init_forms()  # else the text in the fields of a form would not be drawn
         return document
 
 
@@ -155,13 +157,13 @@ def _renderer(document: Any, index: int) -> Callable[[str], np.ndarray]:
 
 
 def _scale(width: float, height: float, name: str) -> float:
-    """Pixels a point for a page of that size in points.
+    """Return the pixels a point at which a page of that size in points is rendered.
 
     Raises:
-        SlimError: it has none, or too many.
+        SlimError: the page has no size, or is too large.
     """
     if not (0 < width < math.inf and 0 < height < math.inf):
-        raise SlimError(f"{name} is {width} x {height} points large: it cannot be rendered")
+        raise SlimError(f"{name} has a size of {width} x {height} points and cannot be rendered")
     # PDFium rounds both sides up.
     scale = min(DPI / POINTS, (MAX_SIDE - 1) / max(width, height), math.sqrt(MAX_PIXELS / (width * height)) * 0.999)
     if scale < LEAST_DPI / POINTS:

@@ -1,4 +1,4 @@
-"""Image files as BGR arrays."""
+"""Reading of image files as BGR arrays."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 def load_image(path: str | Path) -> np.ndarray:
     """Read an image file as [H, W, 3] uint8 BGR, turned as its EXIF data says.
 
-    Grey becomes three equal channels, 16 bits become 8, what is transparent becomes white paper; of several
-    frames the first is taken.
+    Grey becomes three equal channels, 16 bits become 8, transparent pixels become white paper, and of several frames
+    the first is taken.
 
     Raises:
-        SlimError: the file is missing, damaged, cut short, of an unknown format, or over 50 megapixels (which
-            is checked in the header, before any pixel is decoded).
+        SlimError: the file is missing, damaged, cut short, of an unknown format, or over 50 megapixels (which is
+            checked in the header, before any pixel is decoded).
     """
     with image_errors(path), Image.open(Path(path), formats=FORMATS) as image:
         return as_bgr(image, str(path))
@@ -34,7 +34,7 @@ def load_image(path: str | Path) -> np.ndarray:
 
 @contextmanager
 def image_errors(path: str | Path) -> Iterator[None]:
-    """Whatever opening or decoding the file raises within becomes a SlimError with its name and the reason."""
+    """Turn whatever opening or decoding a file raises in the context into a SlimError with its name and the reason."""
     try:
         yield
     except SlimError:
@@ -50,8 +50,14 @@ def image_errors(path: str | Path) -> Iterator[None]:
 
 
 def as_bgr(image: Image.Image, name: str) -> np.ndarray:
-    """Return the current frame of an opened image as `load_image` gives it; SlimError with its `name` if it is too
-    large.
+    """Return the current frame of an opened image as [H, W, 3] uint8 BGR, converted as `load_image` does it.
+
+    Args:
+        image: an image of any mode.
+        name: of the image, for the message.
+
+    Raises:
+        SlimError: it has over 50 megapixels.
     """
     if image.width * image.height > MAX_PIXELS:
         raise SlimError(f"{name} is too large: {image.width} x {image.height}, at most 50 megapixels")
@@ -59,7 +65,7 @@ def as_bgr(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
-    """Return [H, W, 3] uint8 RGB of an image of any of Pillow's modes."""
+    """Return an image of any of Pillow's modes as [H, W, 3] uint8 RGB."""
     if image.mode.startswith("I"):  # 16-bit grey, in 16 or 32 bits
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -70,7 +76,7 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def load_all(paths: Sequence[Path]) -> list[tuple[Path, np.ndarray | None, str | None]]:
-    """Return (path, image, None) of each file, or (path, None, why it cannot be read)."""
+    """Return (path, image, None) for each file that can be read, and (path, None, error message) for any other."""
     loaded: list[tuple[Path, np.ndarray | None, str | None]] = []
     for path in paths:
         try:
@@ -81,13 +87,15 @@ def load_all(paths: Sequence[Path]) -> list[tuple[Path, np.ndarray | None, str |
 
 
 def find_images(arguments: Sequence[str | Path], suffixes: Set[str] = SUFFIXES) -> list[Path]:
-    """Return the files that a command line names: a folder stands for all images in it and below (also in linked
-    folders), sorted by path. Images are what ends in one of `suffixes`.
+    """Return the files that a command line names.
 
-    A file is taken as it is, even if it does not exist: reading it will say so.
+    Args:
+        arguments: files and folders. A folder stands for all images in it and below, also in linked folders, sorted by
+            path. A file is taken as it is, even if it does not exist: reading it reports that.
+        suffixes: file name endings, in lower case, of the images in folders.
 
     Raises:
-        SlimError: no file is left.
+        SlimError: there is no image.
     """
     files: list[Path] = []
     for path in map(Path, arguments):
@@ -102,6 +110,7 @@ def find_images(arguments: Sequence[str | Path], suffixes: Set[str] = SUFFIXES) 
 
 
 def _images_below(folder: Path, suffixes: Set[str]) -> list[Path]:
+    """Return the files with one of the suffixes in a folder and all below it, sorted by path."""
     found: list[Path] = []
     seen: set[str] = set()  # a link may lead back up
     for place, folders, names in os.walk(folder, followlinks=True):

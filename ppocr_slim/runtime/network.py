@@ -1,4 +1,4 @@
-"""What the three readers of networks share: a session, and what it takes and gives."""
+"""The base of detector, direction classifier and recognizer: a session and its spec."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ NetworkT = TypeVar("NetworkT", bound="Network")
 
 
 class Network(Generic[SpecT]):
-    """A network behind its task's pre- and post-processing, by any session: an exported bundle's or a checkpoint's.
+    """A network with the pre- and post-processing of its task, on any session: an exported bundle's or a checkpoint's.
+
+    Args:
+        session: the network, from input to probabilities.
+        spec: its inputs and outputs.
 
     Attributes:
-        spec_type: of the networks that it runs.
-        purpose: what they do, for messages.
+        spec_type: the specs that it accepts.
+        purpose: what such networks are for, as a clause for messages.
     """
 
     spec_type: ClassVar[type[Spec]]
@@ -37,10 +41,14 @@ class Network(Generic[SpecT]):
         threads: int | None = None,
         precision: str = "auto",
     ) -> NetworkT:
-        """Open an exported bundle (see `open_bundle_session`).
+        """Open an exported bundle.
+
+        Args:
+            folder: of the bundle.
+            engine, threads, precision: see `open_bundle_session`.
 
         Raises:
-            SlimError: it is damaged or another task's.
+            SlimError: the bundle is damaged or of another task, or the engine cannot run it.
         """
         bundle = read_bundle(folder)
         if not isinstance(bundle.spec, cls.spec_type):

@@ -1,4 +1,4 @@
-"""Reading whole pages: find the lines, cut them out, turn what is upside down, read.
+"""The pipeline, which reads whole pages: detect lines, cut them out, turn those upside down, recognize.
 
 >>> from ppocr_slim.runtime.images import load_image
 >>> from ppocr_slim.runtime.pipeline import Pipeline
@@ -17,7 +17,7 @@ import numpy as np
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime import polygons
-from ppocr_slim.runtime.boxes import rectify
+from ppocr_slim.runtime.boxes import Box, rectify
 from ppocr_slim.runtime.bundle import shipped
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
@@ -31,15 +31,15 @@ DROP_SCORE = 0.5
 
 @dataclass(frozen=True)
 class PageReading:
-    """What was read from a page.
+    """The text of a page.
 
     Attributes:
         width, height: of the page, pixels.
         lines: in reading order, each with its box.
-        dropped: what was found and is not among the lines, because nothing was read there (the text is "") or with too
-            little confidence: rules, stamps and blank fields that the detector took for text, and scribble.
-        ms: milliseconds of the stages det, cls (0.0 without a direction classifier) and rec, and of all together
-            ("total"), which has cutting the lines out and corrections in it, too.
+        dropped: boxes without text (it is "") or with too little confidence: rules, stamps and blank fields that the
+            detector took for text, and scribble.
+        ms: milliseconds of the stages "det", "cls" (0.0 without a direction classifier) and "rec", and of all together
+            ("total"), which includes cutting the lines out and corrections.
     """
 
     width: int
@@ -50,16 +50,18 @@ class PageReading:
 
 
 class Pipeline:
-    """Reads pages.
+    """The chain of a detector, a direction classifier and a recognizer.
 
     Args:
-        direction: None: every line is taken to be upright.
-        post: names of `CORRECTIONS`, corrections of each text, in this order.
-        batch_size: crops that go through a network together; it changes speed and nothing else.
-        drop_score: lines of less confidence are dropped; the name and the usual value are PaddleOCR's.
+        recognizer: reads the lines.
+        detector: finds the lines.
+        direction: finds the lines that stand upside down; None: every line is taken to be upright.
+        post: names of `CORRECTIONS`, which are applied to each text in this order.
+        batch_size: crops that go through a network together; it changes the speed only.
+        drop_score: lines of less confidence are dropped; the name and the default are PaddleOCR's.
 
     Raises:
-        SlimError: an unknown correction, a batch size below 1, or a drop_score that is no share.
+        SlimError: an unknown correction, a batch size below 1, or a drop_score outside of 0 to 1.
     """
 
     def __init__(
@@ -98,17 +100,18 @@ class Pipeline:
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Pipeline:
-        """Open exported bundles, by default those that ship with the project, as a pipeline.
+        """Open exported bundles, by default those that ship with the package, as a pipeline.
 
         Args:
             rec, det, cls: folders of bundles.
-            with_direction: whether lines that stand upside down are turned before they are read.
-            engine, threads, precision: of each network; see `open_bundle_session`.
-            decode: a decoder, of `text.decoders.DECODERS`.
+            with_direction: use a direction classifier.
             post, batch_size, drop_score: see `Pipeline`.
+            engine, threads, precision: of each network; see `open_bundle_session`.
+            decode: one of `text.decoders.DECODERS`.
 
         Raises:
-            SlimError: a bundle is missing, damaged or of another task.
+            SlimError: a bundle is missing, damaged or of another task, the engine cannot run it, or an argument is
+                unknown or out of range.
         """
         opened_by = (engine, threads, precision)
         return Pipeline(
@@ -121,25 +124,27 @@ class Pipeline:
         )
 
     def read(self, image: np.ndarray) -> PageReading:
-        """Read a page [H, W, 3] uint8 BGR; one without text gives no lines.
+        """Read a page.
 
-        Where most lines stand upside down, so does the page: it is read from its other end, and the boxes stay in the
-        pixels of the picture as it is.
+        If most lines stand upside down, so does the page: it is read from its other end, and the boxes stay in the
+        pixels of the image as it is.
+
+        Args:
+            image: [H, W, 3] uint8 BGR.
+
+        Returns:
+            The lines of the page; none where it has no text.
         """
         began = time.perf_counter()
         boxes = self.detector.detect(image)
-        found = time.perf_counter()
-        bent = self.detector.spec.boxes.polygons  # then the line is read within the rectangle around its outline
-        quads = [polygons.around(box.points) if bent else box.points for box in boxes]
+        detected = time.perf_counter()
+        quads = self._quads(boxes)
         crops = [rectify(image, quad) for quad in quads]
         cut = time.perf_counter()
-        directions: list[int | None] = [None] * len(crops)
-        if self.direction is not None:
-            crops, seen = self.direction.upright(crops, self.batch_size)
-            directions = [180 if direction.turned else 0 for direction in seen]
-        turned = time.perf_counter()
+        crops, directions = self._upright(crops)
+        classified = time.perf_counter()
         texts = self.recognizer.read(crops, self.batch_size)
-        read = time.perf_counter()
+        recognized = time.perf_counter()
         lines = [
             replace(
                 line,
@@ -154,9 +159,9 @@ class Pipeline:
             lines.reverse()  # the whole page stands upside down
         ended = time.perf_counter()
         seconds = {
-            "det": found - began,
-            "cls": turned - cut if self.direction is not None else 0.0,
-            "rec": read - turned,
+            "det": detected - began,
+            "cls": classified - cut if self.direction is not None else 0.0,
+            "rec": recognized - classified,
             "total": ended - began,
         }
         return PageReading(
@@ -166,6 +171,18 @@ class Pipeline:
             dropped=[line for line in lines if not self._is_kept(line)],
             ms={stage: 1000 * value for stage, value in seconds.items()},
         )
+
+    def _quads(self, boxes: Sequence[Box]) -> list[np.ndarray]:
+        """Return the corners [4, 2] to cut each line out by; of a bent line, those of the rectangle around it."""
+        is_bent = self.detector.spec.boxes.polygons
+        return [polygons.around(box.points) if is_bent else box.points for box in boxes]
+
+    def _upright(self, crops: list[np.ndarray]) -> tuple[list[np.ndarray], list[int | None]]:
+        """Return the crops, those upside down turned, and the `TextLine.direction` of each."""
+        if self.direction is None:
+            return crops, [None] * len(crops)
+        crops, directions = self.direction.upright(crops, self.batch_size)
+        return crops, [180 if direction.turned else 0 for direction in directions]
 
     def _is_kept(self, line: TextLine) -> bool:
         return bool(line.text) and line.confidence >= self.drop_score

@@ -1,4 +1,4 @@
-"""Polygons [P, 2] float in pixels (x, y): sizes, offsets, overlaps. The one file that touches pyclipper.
+"""Polygons [P, 2] float in pixels (x, y): sizes, offsets, overlaps. The only module that imports pyclipper.
 
 Clipper computes on integers: a pixel is divided into `GRID` parts.
 """
@@ -19,7 +19,15 @@ FARTHEST = 1e6  # pixels; beyond it OpenCV's 32-bit coordinates overflow
 
 
 def checked(points: np.ndarray, what: str) -> np.ndarray:
-    """Return `points` as [P, 2] float32. Raises SlimError, which names `what`, unless P >= 3 and all are finite pixels."""
+    """Return the corners of a polygon as [P, 2] float32.
+
+    Args:
+        points: corners (x, y) in pixels.
+        what: the polygon's name, for the message.
+
+    Raises:
+        SlimError: there are fewer than three corners, or one is not finite or over a million pixels away.
+    """
     array = np.asarray(points, np.float32)
     if array.ndim != 2 or array.shape[1] != 2 or len(array) < 3:
         raise SlimError(f"{what} has the shape {array.shape}: it needs three corners (x, y) or more")
@@ -29,35 +37,33 @@ def checked(points: np.ndarray, what: str) -> np.ndarray:
 
 
 def to_grid(points: np.ndarray) -> np.ndarray:
-    """Return [P, 2] pixels -> int32 in parts of a pixel, which is what `cv2.fillPoly(..., shift=SHIFT)` takes, too."""
+    """Return [P, 2] pixels as int32 in parts of a pixel, which `cv2.fillPoly(..., shift=SHIFT)` takes, too."""
     return np.rint(np.asarray(points, np.float64) * GRID).astype(np.int32)
 
 
 def area(points: np.ndarray) -> float:
-    """In squared pixels."""
+    """Return the area in squared pixels."""
     return abs(cv2.contourArea(points))
 
 
 def perimeter(points: np.ndarray) -> float:
-    """In pixels."""
+    """Return the perimeter in pixels."""
     return cv2.arcLength(points, True)
 
 
 def hull(points: np.ndarray) -> np.ndarray:
-    """Return the smallest convex polygon around the points; points that are all the same stay what they are."""
+    """Return the convex hull of the points; points that are all the same are returned as they are."""
     found = cv2.convexHull(points)
     return points if found is None else found[:, 0]
 
 
 def short_side(points: np.ndarray) -> float:
-    """Return the shorter side in pixels of the smallest rectangle around the points, however it lies."""
+    """Return the shorter side in pixels of the smallest rectangle around the points, rotated or not."""
     return min(cv2.minAreaRect(points)[1])
 
 
 def is_simple(points: np.ndarray) -> bool:
-    """Return whether the polygon covers a pixel, and its border does not cross itself as it does with two corners
-    swapped.
-    """
+    """Return whether the polygon covers a pixel and its border does not cross itself (as with two corners swapped)."""
     parts = pyclipper.SimplifyPolygon(to_grid(points).tolist(), pyclipper.PFT_EVENODD)
     if len(parts) != 1 or area(points) < 1:
         return False
@@ -69,9 +75,10 @@ def is_simple(points: np.ndarray) -> bool:
 
 
 def offset(points: np.ndarray, distance: float) -> list[np.ndarray]:
-    """Return the polygon grown by `distance` pixels on all sides, with round corners, or shrunk where it is negative.
+    """Grow a polygon by `distance` pixels on all sides, with round corners, or shrink it where that is negative.
 
-    What is shrunk may fall apart or vanish: a list of [P_i, 2] float32.
+    Returns:
+        Polygons [P_i, 2] float32: one that is shrunk may fall apart or vanish.
     """
     clipper = pyclipper.PyclipperOffset(arc_tolerance=GRID / 4)
     clipper.AddPath(to_grid(points).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
@@ -79,7 +86,7 @@ def offset(points: np.ndarray, distance: float) -> list[np.ndarray]:
 
 
 def intersection(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-    """Return what two simple polygons have in common: [P_i, 2] float32 each."""
+    """Return the intersection of two simple polygons: [P_i, 2] float32 each."""
     clipper = pyclipper.Pyclipper()
     try:
         clipper.AddPath(to_grid(a).tolist(), pyclipper.PT_SUBJECT, True)
@@ -91,13 +98,14 @@ def intersection(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
 
 
 def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
-    """Return, of two simple polygons, in squared pixels."""
+    """Return the area of the intersection of two simple polygons in squared pixels."""
     return sum(area(part) for part in intersection(a, b))
 
 
 def clockwise(quad: np.ndarray) -> np.ndarray:
-    """Return the corners [4, 2] of a convex quadrilateral clockwise from the top left: the top side is the one that
-    points most to the right.
+    """Return the corners [4, 2] of a convex quadrilateral clockwise from the top left.
+
+    The top side is the one that points most to the right.
     """
     if cv2.contourArea(quad, oriented=True) < 0:  # y runs downwards: positive is clockwise to the eye
         quad = quad[::-1]
@@ -106,8 +114,11 @@ def clockwise(quad: np.ndarray) -> np.ndarray:
 
 
 def around(points: np.ndarray, margin: float = 0.0) -> np.ndarray:
-    """Return the smallest rectangle around the points, grown by `margin` pixels on each side: [4, 2] as `clockwise`
-    orders.
+    """Return the corners [4, 2] of the smallest rectangle around the points, in the order of `clockwise`.
+
+    Args:
+        points: [P, 2].
+        margin: pixels by which the rectangle is grown on each side.
     """
     centre, (width, height), angle = cv2.minAreaRect(points)
     return clockwise(cv2.boxPoints((centre, (width + 2 * margin, height + 2 * margin), angle)))

@@ -1,5 +1,6 @@
-"""Files through the pipeline, the detector or the direction classifier, one record a page or crop, whatever is wrong
-with some of them.
+"""Prediction on files with the pipeline, the detector or the direction classifier.
+
+There is one record a page or crop, also for those that cannot be read.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ppocr_slim.runtime.boxes import Box
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import Direction, DirectionClassifier
 from ppocr_slim.runtime.documents import PageImage, read_pages
-from ppocr_slim.runtime.images import load_all
 from ppocr_slim.runtime.pipeline import PageReading, Pipeline
+from ppocr_slim.runtime.predict import timed_batches
 from ppocr_slim.runtime.types import TextLine
 
 
 @dataclass(frozen=True, eq=False)
 class PagePrediction:
-    """A page and what was read from it.
+    """A page and its text.
 
     Attributes:
-        source: the page; it has the error where nothing could be read.
+        source: the page, or the error where it cannot be read.
         reading: None where there is an error.
     """
 
@@ -32,8 +35,10 @@ class PagePrediction:
     reading: PageReading | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """path, width, height, lines, dropped (how many boxes had no text, or too little confidence), ms; or path,
-        error. Where the file has several pages, also page, from 1.
+        """Return path, width, height, lines, dropped and ms; with an error path and error only.
+
+        Where the file has several pages there is also page, from 1. `dropped` is the number of boxes without text or
+        with too little confidence.
         """
         if self.reading is None:
             return {**_name(self.source), "error": self.source.error}
@@ -48,7 +53,7 @@ class PagePrediction:
 
 
 def read_documents(pipeline: Pipeline, paths: Sequence[Path]) -> Iterator[PagePrediction]:
-    """Read each page of the files, in their order; a broken file or page gives a record with its error."""
+    """Yield the text of each page of the files, in their order, or the error of a file or page that cannot be read."""
     for path in paths:
         for page in read_pages(path):
             yield PagePrediction(page, None if page.image is None else pipeline.read(page.image))
@@ -57,10 +62,10 @@ def read_documents(pipeline: Pipeline, paths: Sequence[Path]) -> Iterator[PagePr
 
 @dataclass(frozen=True, eq=False)
 class PageBoxes:
-    """A page and the text found on it.
+    """A page and its text boxes.
 
     Attributes:
-        source: the page; it has the error where nothing could be found.
+        source: the page, or the error where it cannot be read.
         boxes: in reading order; None where there is an error.
         ms: milliseconds from pixels to boxes.
     """
@@ -70,8 +75,9 @@ class PageBoxes:
     ms: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """path, width, height, boxes (points and score of each), ms; or path, error. Where the file has several pages,
-        also page, from 1.
+        """Return path, width, height, boxes (points and score of each) and ms; with an error path and error only.
+
+        Where the file has several pages there is also page, from 1.
         """
         if self.boxes is None or self.source.image is None:
             return {**_name(self.source), "error": self.source.error}
@@ -86,7 +92,7 @@ class PageBoxes:
 
 
 def detect_documents(detector: Detector, paths: Sequence[Path]) -> Iterator[PageBoxes]:
-    """Find the text on each page of the files, in their order; a broken one gives a record with its error."""
+    """Yield the boxes of each page of the files, in their order, or the error of a file or page that cannot be read."""
     for path in paths:
         for page in read_pages(path):
             if page.image is None:
@@ -100,9 +106,10 @@ def detect_documents(detector: Detector, paths: Sequence[Path]) -> Iterator[Page
 
 @dataclass(frozen=True)
 class FileDirection:
-    """How a crop stands, or why it cannot be told.
+    """The direction of a crop, or the error that came of reading its file.
 
     Attributes:
+        path: of the file.
         direction: None where there is an error.
         ms: milliseconds from pixels to direction; in a batch, its time divided by its crops.
         error: None where there is a direction.
@@ -114,7 +121,7 @@ class FileDirection:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """path, angle, score, turned, ms; or path, error."""
+        """Return path, angle, score, turned and ms; with an error path and error only."""
         if self.direction is None:
             return {"path": str(self.path), "error": self.error}
         return {
@@ -129,19 +136,17 @@ class FileDirection:
 def classify_files(
     classifier: DirectionClassifier, paths: Sequence[Path], batch_size: int = 1
 ) -> Iterator[FileDirection]:
-    """Tell how the crops in `paths` stand, in their order; a broken file gives a record with its error."""
-    for start in range(0, len(paths), batch_size):
-        loaded = load_all(paths[start : start + batch_size])
-        crops = [image for _, image, _ in loaded if image is not None]
-        began = time.perf_counter()
-        directions = iter(classifier.classify(crops, batch_size))
-        ms = 1000 * (time.perf_counter() - began) / max(1, len(crops))
-        for path, image, error in loaded:
-            yield FileDirection(path, error=error) if image is None else FileDirection(path, next(directions), ms)
+    """Yield the direction of the crop in each file, in their order, or the error of a file that cannot be read."""
+
+    def classify(crops: list[np.ndarray]) -> list[Direction]:
+        return classifier.classify(crops, batch_size)
+
+    for path, direction, ms, error in timed_batches(paths, batch_size, classify):
+        yield FileDirection(path, direction, ms, error)
 
 
 def page_name(page: PageImage) -> str:
-    """Return the file's path, and the page where it has several."""
+    """Return the path of a page's file, followed by the page where it has several."""
     return str(page.path) if page.page is None else f"{page.path} page {page.page}"
 
 

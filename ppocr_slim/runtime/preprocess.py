@@ -1,6 +1,4 @@
-"""From pixels to the networks' inputs, of rows and crops and of whole pages; training and every runtime share these
-functions.
-"""
+"""Pre-processing: from pixels to the networks' inputs. Training and every runtime share these functions."""
 
 from __future__ import annotations
 
@@ -10,15 +8,20 @@ import cv2
 import numpy as np
 
 WIDTH_MULTIPLE = 32  # pixels; 8 time steps of the recognizer
-WIDTH_STRIDE = 4  # input columns that an output step of a recognizer stands for
+WIDTH_STRIDE = 4  # input columns of one time step of a recognizer's output
 PAGE_MULTIPLE = 32  # pixels; a detector halves its input five times
 
 
 def resize_to_height(image: np.ndarray, height: int, max_width: int | None = None) -> np.ndarray:
-    """Scale [h, w, 3] uint8 to [height, w', 3] uint8 with w' = max(1, round(w * height / h)).
+    """Scale an image to a height and keep its aspect ratio.
 
-    The aspect ratio is kept up to `max_width`; what is longer is squeezed rather than cut, so that no text is
-    lost.
+    Args:
+        image: [h, w, 3] uint8.
+        height: of the result, pixels.
+        max_width: pixels; a wider result is squeezed to it rather than cut, so that no text is lost.
+
+    Returns:
+        [height, w', 3] uint8 with w' = max(1, round(w * height / h)), at most `max_width`.
     """
     rows, columns = image.shape[:2]
     width = max(1, round(columns * height / rows))
@@ -30,10 +33,10 @@ def resize_to_height(image: np.ndarray, height: int, max_width: int | None = Non
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-# (x / 255 - 0.5) / 0.5, PaddleOCR's for text rows, of every value: looking up is four times as fast as computing
+# (x / 255 - 0.5) / 0.5 of every value, as PaddleOCR has it for text lines: a table is four times as fast as computing
 NORMALIZED = np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
-# (x / 255 - mean) / std for the planes B, G, R of a page. The figures are ImageNet's for R, G, B: PaddleOCR's
+# (x / 255 - mean) / std for the planes B, G, R of a page. The numbers are ImageNet's for R, G, B: PaddleOCR's
 # detectors take them in this order.
 PAGE_MEAN, PAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAGE_NORMALIZED = tuple(
@@ -47,33 +50,43 @@ def padded_width(width: int) -> int:
 
 
 def time_steps_for_width(width: int) -> int:
-    """Output steps T of a recognizer for an image of `width` columns."""
+    """Return the number T of time steps that a recognizer has for an image of `width` columns."""
     return -(-width // WIDTH_STRIDE)
 
 
 def to_batch(images: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """Rows [H, w_i, 3] uint8 of one height, w_i <= width -> [N, 3, H, width] float32 in -1 to 1, zeros at the right."""
+    """Normalize text lines or crops of one height and pad them to a batch.
+
+    Args:
+        images: [H, w_i, 3] uint8 each, w_i <= width.
+        width: of the batch, pixels.
+
+    Returns:
+        [N, 3, H, width] float32 from -1 to 1, with zeros at the right.
+    """
     height = images[0].shape[0]
     batch = np.zeros((len(images), 3, height, width), np.float32)
-    for row, image in zip(batch, images):
-        for plane, channel in zip(row, cv2.split(image)):
+    for planes, image in zip(batch, images):
+        for plane, channel in zip(planes, cv2.split(image)):
             plane[:, : image.shape[1]] = cv2.LUT(channel, NORMALIZED)
     return batch
 
 
-def line_input(row: np.ndarray) -> np.ndarray:
-    """Return a row [H, w, 3] uint8 as the recognizer gets it when it is alone: [1, 3, H, `padded_width`] float32."""
-    return to_batch([row], padded_width(row.shape[1]))
+def line_input(line: np.ndarray) -> np.ndarray:
+    """Return a line [H, w, 3] uint8 as a batch of its own for the recognizer: [1, 3, H, `padded_width`] float32."""
+    return to_batch([line], padded_width(line.shape[1]))
 
 
-def median_line(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the one whose width is the median of all: on it figures are given."""
-    return sorted(rows, key=lambda row: row.shape[1])[len(rows) // 2]
+def median_line(lines: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the line [H, w, 3] of median width, on which latencies are measured."""
+    return sorted(lines, key=lambda line: line.shape[1])[len(lines) // 2]
 
 
 def page_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    """Return the (height, width) that a detector sees of a page: the longer side scaled down to `longer_side`, never
-    up, and each side rounded to a multiple of 32, at least 32: PaddleOCR's sizes.
+    """Return the (height, width) at which a detector sees a page, as PaddleOCR computes it.
+
+    The longer side is scaled down to `longer_side`, never up, and each side is rounded to a multiple of 32, at least
+    32.
     """
     scale = min(1.0, longer_side / max(height, width))
     rows, columns = (
@@ -83,7 +96,7 @@ def page_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
 
 
 def resize_page(image: np.ndarray, longer_side: int) -> np.ndarray:
-    """Scale [h, w, 3] uint8 to `page_size`, each side by itself: the result's map covers the whole page."""
+    """Scale a page [h, w, 3] uint8 to its `page_size`, each side by itself, so that the map covers the whole page."""
     height, width = image.shape[:2]
     rows, columns = page_size(height, width, longer_side)
     if (rows, columns) == (height, width):
@@ -94,7 +107,14 @@ def resize_page(image: np.ndarray, longer_side: int) -> np.ndarray:
 
 
 def pages_to_batch(pages: Sequence[np.ndarray]) -> np.ndarray:
-    """Pages [H, W, 3] uint8 BGR of one size -> [N, 3, H, W] float32, normalized as PaddleOCR's detectors expect it."""
+    """Normalize pages of one size to a batch, as PaddleOCR's detectors expect it.
+
+    Args:
+        pages: [H, W, 3] uint8 BGR each.
+
+    Returns:
+        [N, 3, H, W] float32.
+    """
     batch = np.empty((len(pages), 3, *pages[0].shape[:2]), np.float32)
     for planes, page in zip(batch, pages):
         for plane, channel, table in zip(planes, cv2.split(page), PAGE_NORMALIZED):

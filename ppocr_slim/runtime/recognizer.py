@@ -1,4 +1,4 @@
-"""Reading cropped text rows."""
+"""The recognizer, which reads cropped text lines."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from ppocr_slim.text.decoders import GREEDY, check_decoder, open_decoder
 
 
 class Recognizer(Network[RecSpec]):
-    """Reads rows with any session: an exported bundle's or a checkpoint's.
+    """A recognizer behind any session: an exported bundle's or a checkpoint's.
 
     Args:
-        decode: makes texts of probabilities.
+        session, spec: see `Network`.
+        decode: the decoder, from probabilities to texts.
     """
 
-    spec_type, purpose = RecSpec, "rows are read"
+    spec_type, purpose = RecSpec, "text lines are read"
 
     def __init__(self, session: Predict, spec: RecSpec, decode: Decode = greedy_decode):
         super().__init__(session, spec)
@@ -42,40 +43,49 @@ class Recognizer(Network[RecSpec]):
         precision: str = "auto",
         decode: str = "greedy",
     ) -> Recognizer:
-        """Open an exported bundle as `Network.from_bundle` does.
+        """Open an exported bundle.
 
         Args:
+            folder, engine, threads, precision: see `Network.from_bundle`.
             decode: one of `text.decoders.DECODERS`.
 
         Raises:
-            SlimError: as there, or the bundle has no language model and the decoder needs one.
+            SlimError: as in `Network.from_bundle`, an unknown decoder, or one that needs a language model where the
+                bundle has none.
         """
         recognizer = super().from_bundle(folder, engine, threads, precision)
         recognizer.decode = open_bundle_decoder(decode, folder)
         return recognizer
 
     def read(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[TextLine]:
-        """Read rows [h, w, 3] uint8 BGR of any size; one TextLine each, in the order of the images.
+        """Read cropped lines.
 
-        Each row is padded to a multiple of 32 pixels and shares a batch with rows of that same padded width
-        only: the network sees the padding, so a text must not depend on how wide its neighbours are. A row
-        without writing gives "" and never reaches the network.
+        Each line is padded to a multiple of 32 pixels and shares a batch with lines of that same padded width only: the
+        network sees the padding, so a text must not depend on how wide its neighbours are. A blank line never reaches
+        the network.
+
+        Args:
+            images: [h, w, 3] uint8 BGR each, of any size.
+            batch_size: lines that go through the network together, at most.
+
+        Returns:
+            One `TextLine` for each image, in their order; "" for a blank line.
         """
-        rows = [resize_to_height(image, self.spec.height, self.spec.max_width) for image in images]
+        inputs = [resize_to_height(image, self.spec.height, self.spec.max_width) for image in images]
         by_width: dict[int, list[int]] = defaultdict(list)
         lines: dict[int, TextLine] = {}
-        for index, row in enumerate(rows):
-            if is_blank(row):
+        for index, line in enumerate(inputs):
+            if is_blank(line):
                 lines[index] = TextLine("", 0.0)
             else:
-                by_width[padded_width(row.shape[1])].append(index)
+                by_width[padded_width(line.shape[1])].append(index)
         for width, indices in sorted(by_width.items()):
             for start in range(0, len(indices), batch_size):
                 chunk = indices[start : start + batch_size]
-                probabilities = self.session(to_batch([rows[index] for index in chunk], width))
+                probabilities = self.session(to_batch([inputs[index] for index in chunk], width))
                 for index, decoded in zip(chunk, self.decode(probabilities, self.spec.classes)):
                     lines[index] = TextLine(*decoded)
-        return [lines[index] for index in range(len(rows))]
+        return [lines[index] for index in range(len(inputs))]
 
 
 def open_bundle_decoder(name: str, bundle: str | Path, language: Path | None = None) -> Decode:
@@ -83,10 +93,11 @@ def open_bundle_decoder(name: str, bundle: str | Path, language: Path | None = N
 
     Args:
         name: one of `text.decoders.DECODERS`.
+        bundle: the folder of a recognizer's bundle.
         language: the file of another language model, to be used instead.
 
     Raises:
-        SlimError: an unknown name, or there is no language model.
+        SlimError: an unknown name, or the decoder needs a language model and there is none.
     """
     check_decoder(name)
     if language is None and name != GREEDY:

@@ -1,4 +1,4 @@
-"""Sessions on exported bundles: which of a bundle's files an engine runs."""
+"""Sessions on exported bundles: the choice of the file that an engine runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ppocr_slim.engines import session as engines
 from ppocr_slim.engines.cpu import SAFE_BITS, cpuinfo, overflows
-from ppocr_slim.engines.session import ENGINES, Session
+from ppocr_slim.engines.session import Session
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.runtime.bundle import INT8, ONNX, PADDLE_PROGRAM, Bundle
 
@@ -26,6 +26,7 @@ def open_bundle_session(
     """Open the file of a bundle that suits an engine.
 
     Args:
+        bundle: a bundle of any task.
         engine: one of `ENGINES`.
         threads: by default as many as there are cores.
         precision: "fp32", "int8", or "auto": the one that was faster with this engine when the bundle was exported;
@@ -34,8 +35,7 @@ def open_bundle_session(
     Raises:
         SlimError: an unknown engine, one that is not installed, or a file that it cannot load or that is not there.
     """
-    if engine not in ENGINES:
-        raise SlimError(f"the engine {engine!r} is not known; choose one of {', '.join(ENGINES)}")
+    engines.check_engine(engine)
     chosen = choose_precision(bundle, engine, precision)
     path = bundle.file(PADDLE_PROGRAM if engine == "paddle" else INT8 if chosen == "int8" else ONNX)
     session = engines.open_session(path, engine, threads, by_sample=chosen == "int8")
@@ -52,12 +52,12 @@ def choose_precision(bundle: Bundle, engine: str, precision: str = "auto") -> st
     """Return the precision that `open_bundle_session` takes: "fp32" or "int8".
 
     Raises:
-        SlimError: `engine` does not have this precision.
+        SlimError: an unknown precision, or one that the engine does not have.
     """
     if precision not in PRECISIONS:
         raise SlimError(f"the precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
     if precision == "int8" and engine == "paddle":
-        raise SlimError("Paddle Inference runs no INT8 bundle: take the engine onnxruntime or openvino")
+        raise SlimError("Paddle Inference cannot run an INT8 bundle: choose the engine onnxruntime or openvino")
     alone = engine != "paddle" and INT8 in bundle.sizes and ONNX not in bundle.sizes
     chosen = precision
     if precision == "auto":
@@ -65,7 +65,7 @@ def choose_precision(bundle: Bundle, engine: str, precision: str = "auto") -> st
     is_wide = INT8 in bundle.sizes and bundle.int8_weight_bits > SAFE_BITS
     if chosen == "int8" and is_wide and overflows(cpuinfo(), platform.machine()):
         if precision == "auto" and not alone:
-            logger.warning("%s: read in FP32, as INT8 weights of 8 bits overflow on this processor", bundle.folder)
+            logger.warning("%s: runs in FP32, because INT8 weights of 8 bits overflow on this processor", bundle.folder)
             return "fp32"
-        logger.warning("%s: INT8 weights of 8 bits overflow on this processor: what is read is wrong", bundle.folder)
+        logger.warning("%s: INT8 weights of 8 bits overflow on this processor: its results are wrong", bundle.folder)
     return chosen

@@ -1,4 +1,4 @@
-"""What networks take and give: a record for each of the three stages, in checkpoints and bundles alike."""
+"""Specs: inputs and outputs of networks, a record for each of the three tasks, in checkpoints and bundles alike."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class RecSpec:
 
     Attributes:
         height: of the input, pixels.
-        classes: what the K outputs mean: "" (the CTC blank), the dictionary, " ".
-        max_width: pixels; a longer row is squeezed to it.
+        classes: the K classes of the output: "" (the CTC blank), the dictionary, " ".
+        max_width: pixels; a longer line is squeezed to it.
     """
 
     height: int
@@ -28,9 +28,11 @@ class RecSpec:
 
     def __post_init__(self):
         if not _is_count(self.height) or not _is_count(self.max_width):
-            raise SlimError(f"a row of height {self.height!r} and at most {self.max_width!r} columns cannot be read")
+            raise SlimError(
+                f"height is {self.height!r} and max_width {self.max_width!r}: each is a number of pixels, at least 1"
+            )
         if not all(isinstance(character, str) for character in self.classes):
-            raise SlimError("the characters are not all texts")
+            raise SlimError("the characters of a recognizer are texts, and one of them is not")
 
     @property
     def characters(self) -> tuple[str, ...]:
@@ -38,12 +40,14 @@ class RecSpec:
         return self.classes[1:-1]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain data, which `from_dict` reads."""
         usual = self.max_width == type(self).max_width
         most = {} if usual else {"max_width": self.max_width}
         return {"height": self.height, **most, "characters": list(self.characters)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RecSpec:
+        """Return the spec that `to_dict` wrote."""
         classes = ("", *raw["characters"], " ")
         return cls(raw["height"], classes, raw.get("max_width", cls.max_width))
 
@@ -53,8 +57,8 @@ class DetSpec:
     """A detector: x [N, 3, H, W], H and W multiples of 32 -> probability of text [N, 1, H, W].
 
     Attributes:
-        longer_side: pixels; a picture with a longer one is scaled down to it.
-        boxes: how the map becomes boxes.
+        longer_side: pixels; a page with a longer one is scaled down to it.
+        boxes: settings of the post-processing that turns the map into boxes.
     """
 
     longer_side: int = 960
@@ -67,10 +71,12 @@ class DetSpec:
             raise SlimError(f"longer_side is {self.longer_side!r}: it is a number of pixels, at least 32")
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain data, which `from_dict` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> DetSpec:
+        """Return the spec that `to_dict` wrote."""
         return cls(raw["longer_side"], BoxSettings(**raw["boxes"]))
 
 
@@ -91,15 +97,19 @@ class ClsSpec:
 
     def __post_init__(self):
         if not _is_count(self.height) or not _is_count(self.width):
-            raise SlimError(f"a crop of {self.width!r} x {self.height!r} pixels cannot be looked at")
+            raise SlimError(
+                f"height is {self.height!r} and width {self.width!r}: each is a number of pixels, at least 1"
+            )
         if isinstance(self.threshold, bool) or not 0.5 <= self.threshold <= 1:
             raise SlimError(f"threshold is {self.threshold!r}: it is a probability from 0.5 to 1")
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain data, which `from_dict` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ClsSpec:
+        """Return the spec that `to_dict` wrote."""
         return cls(**raw)
 
 

@@ -1,7 +1,7 @@
 """CTC decoding with a language model: prefix beam search (Hannun et al. 2014, arXiv:1408.2873).
 
-Knowledge must not make up what was not written: a word of the best path that has a digit or a slash (8d, 452/8) stays
-as it is, with the spaces around it, and no other word gets one.
+The language model must not invent numbers: a word of the best path that has a digit or a slash (8d, 452/8) stays as it
+is, with the spaces around it, and no other word gets one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ from ppocr_slim.text.ctc import greedy_decode
 from ppocr_slim.text.language_model import BEGIN, END, LanguageModel
 
 KEPT = frozenset("0123456789/")
-_NEVER = -1e30  # the logarithm of nothing
+_NEVER = -1e30  # the logarithm of 0
 _TINY = 1e-12
+
+# prefix -> logarithms of the paths that end in a blank and of those that end in its last character; its lm_score
+Beam = dict[str, tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A text that a row may say, and the logarithm of its probability by network and language, with all bonuses."""
+    """A text that a line may have.
+
+    Attributes:
+        text: in Unicode NFC.
+        score: the logarithm of its probability by network and language model, with all bonuses.
+    """
 
     text: str
     score: float
@@ -31,17 +39,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """Reads rows with a language model.
+    """A decoder with a language model.
 
-    The usual values were chosen on training rows that were warped and blurred until misread, with a model that had not
-    seen their labels; so were those of `address.AddressSearch`.
+    The default values were chosen on training lines that were warped and blurred until misread, with a model that had
+    not seen their labels; so were those of `address.AddressSearch`.
 
     Attributes:
-        weight: of the language's logarithm; the network's counts once.
-        insertion_bonus: added for each letter, against the language's liking for short texts.
-        width: prefixes that are kept.
-        floor: letters of less probability at a step are left out there.
-        most: letters that are looked at in one step, the likeliest.
+        language: the language model.
+        weight: of the language model's logarithm; the network's has weight 1.
+        insertion_bonus: added for each character, against the language model's preference for short texts.
+        width: of the beam: prefixes that are kept.
+        floor: characters of less probability at a time step are not tried there.
+        most: characters that are tried at a time step, the likeliest.
     """
 
     language: LanguageModel
@@ -52,30 +61,29 @@ class BeamSearch:
     most: int = 8
 
     def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
-        """As `ctc.greedy_decode`, whose confidence it keeps: what the network was sure of, whatever the text is now."""
+        """Decode as `ctc.greedy_decode` does, whose confidence stays: that of the network."""
         return [
-            (self.best(row, classes) if text else text, confidence)
-            for row, (text, confidence) in zip(probabilities, greedy_decode(probabilities, classes))
+            (self.best(line, classes) if text else text, confidence)
+            for line, (text, confidence) in zip(probabilities, greedy_decode(probabilities, classes))
         ]
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-        """Return the likeliest text of a row; arguments as of `readings`."""
+        """Return the likeliest text of a line; for the arguments see `readings`."""
         return self.readings(probabilities, classes)[0].text
 
     def readings(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[Reading]:
-        """Return the likeliest texts of a row, the best first.
+        """Return the likeliest texts of a line, the best first.
 
         Args:
             probabilities: [T, K] float32, softmax over K.
             classes: K strings; `classes[0]` is the blank.
         """
-        # prefix -> logarithms: of the paths that end in a blank, of those that end in the last letter; language
-        beam: dict[str, tuple[float, float, float]] = {"": (0.0, _NEVER, 0.0)}
-        for blank, letters in _steps(probabilities, classes, self.floor, self.most):
-            if not letters:
+        beam: Beam = {"": (0.0, _NEVER, 0.0)}
+        for blank, characters in _candidates(probabilities, classes, self.floor, self.most):
+            if not characters:
                 beam = {prefix: (_sum(a, b) + blank, _NEVER, lm_score) for prefix, (a, b, lm_score) in beam.items()}
                 continue
-            grown = self._grow(beam, blank, letters)
+            grown = self._extend(beam, blank, characters)
             alive = {prefix: logs for prefix, logs in grown.items() if max(logs[0], logs[1]) > _NEVER / 2}
             best = sorted(alive.items(), key=lambda item: -_sum(item[1][0], item[1][1]) - item[1][2])
             beam = dict(best[: self.width])
@@ -83,76 +91,79 @@ class BeamSearch:
         for prefix, (a, b, lm_score) in beam.items():
             text = unicodedata.normalize("NFC", prefix.strip(" "))
             reading = Reading(text, _sum(a, b) + lm_score + self._lm_score(prefix, END))
-            if text not in readings or readings[text].score < reading.score:  # with a space at its end it is no other
+            if (
+                text not in readings or readings[text].score < reading.score
+            ):  # a prefix with a space at its end has the same text
                 readings[text] = reading
         return sorted(readings.values(), key=lambda reading: -reading.score)
 
-    def _grow(
-        self, beam: dict[str, tuple[float, float, float]], blank: float, letters: Sequence[tuple[str, float]]
-    ) -> dict[str, tuple[float, float, float]]:
-        grown: dict[str, tuple[float, float, float]] = {}
-        for prefix, (on_blank, on_letter, lm_score) in beam.items():
-            whole, last = _sum(on_blank, on_letter), prefix[-1:]
+    def _extend(self, beam: Beam, blank: float, characters: Sequence[tuple[str, float]]) -> Beam:
+        """Return the beam after a time step, with all prefixes: those that stay and those with a character more."""
+        grown: Beam = {}
+        for prefix, (on_blank, on_character, lm_score) in beam.items():
+            whole, last = _sum(on_blank, on_character), prefix[-1:]
             a, b, _ = grown.get(prefix, (_NEVER, _NEVER, lm_score))
             a = _sum(a, whole + blank)
-            for letter, value in letters:
-                if letter == " " and last in ("", " "):  # a space more is none
+            for character, value in characters:
+                if character == " " and last in ("", " "):  # a second space does not count
                     a, b = (a, _sum(b, whole + value)) if last else (_sum(a, whole + value), b)
-                elif letter == last:
-                    b = _sum(b, on_letter + value)
+                elif character == last:
+                    b = _sum(b, on_character + value)
             grown[prefix] = (a, b, lm_score)
-            for letter, value in letters:
-                before = on_blank if letter == last else whole
-                if before <= _NEVER / 2 or (letter == " " and last in ("", " ")):
+            for character, value in characters:
+                before = on_blank if character == last else whole
+                if before <= _NEVER / 2 or (character == " " and last in ("", " ")):
                     continue
-                longer = prefix + letter
+                longer = prefix + character
                 known = grown.get(longer)
                 if known:
                     grown[longer] = (known[0], _sum(known[1], before + value), known[2])
                 else:
-                    grown[longer] = (_NEVER, before + value, lm_score + self._lm_score(prefix, letter))
+                    grown[longer] = (_NEVER, before + value, lm_score + self._lm_score(prefix, character))
         return grown
 
     def lm_score(self, text: str) -> float:
-        """Return what the language says to a whole text, in the units of `Reading.score`."""
-        return sum(self._lm_score(text[:at], letter) for at, letter in enumerate(text + END))
+        """Return the language model's score of a whole text, in the units of `Reading.score`."""
+        return sum(self._lm_score(text[:at], character) for at, character in enumerate(text + END))
 
-    def _lm_score(self, prefix: str, letter: str) -> float:
-        """Return what the language says to `letter` after `prefix`: nothing within a word with digits, which is as it
-        is.
-        """
-        if letter in KEPT or (letter not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
+    def _lm_score(self, prefix: str, character: str) -> float:
+        """Return the score of a character after a prefix: 0 within a word with digits, which stays."""
+        if character in KEPT or (character not in " \n" and not KEPT.isdisjoint(prefix[prefix.rfind(" ") + 1 :])):
             return 0.0
-        bonus = 0.0 if letter == END else self.insertion_bonus
-        return self.weight * math.log(self.language.probability(BEGIN + prefix, letter)) + bonus
+        bonus = 0.0 if character == END else self.insertion_bonus
+        return self.weight * math.log(self.language.probability(BEGIN + prefix, character)) + bonus
 
 
-def _steps(
+def _candidates(
     probabilities: np.ndarray, classes: Sequence[str], floor: float, most: int
 ) -> list[tuple[float, list[tuple[str, float]]]]:
-    """Return, of each step the logarithm of the blank, and the letters that may stand there with theirs."""
+    """Return the logarithm of the blank at each time step, and the characters to try there with theirs."""
     logs = np.log(np.maximum(probabilities, _TINY))
     best = probabilities.argmax(axis=1)
     is_kept = np.array([name in KEPT for name in classes])
-    steps = []
-    for row, values, top, is_fixed in zip(probabilities, logs, best.tolist(), fixed_time_steps(best, is_kept, classes)):
+    candidates = []
+    for at_step, values, top, is_fixed in zip(
+        probabilities, logs, best.tolist(), fixed_time_steps(best, is_kept, classes)
+    ):
         if is_fixed:
-            steps.append((float(values[0]), []) if top == 0 else (_NEVER, [(classes[top], float(values[top]))]))
+            fixed = [] if top == 0 else [(classes[top], float(values[top]))]
+            candidates.append((_NEVER if fixed else float(values[0]), fixed))
             continue
-        found = np.flatnonzero((row > floor) & ~is_kept)
+        found = np.flatnonzero((at_step > floor) & ~is_kept)
         found = found[found > 0]
         if len(found) > most:
-            found = found[np.argpartition(row[found], -most)[-most:]]
-        steps.append((float(values[0]), [(classes[at], float(values[at])) for at in found.tolist()]))
-    return steps
+            found = found[np.argpartition(at_step[found], -most)[-most:]]
+        candidates.append((float(values[0]), [(classes[at], float(values[at])) for at in found.tolist()]))
+    return candidates
 
 
 def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return where the best path is followed: the words that have a digit or a slash, and the spaces around them.
+    """Find the time steps at which the best path stays: words with a digit or a slash, and the spaces around them.
 
     Args:
-        best: [T] the likeliest class of each step.
-        is_kept: [K] whether a class is a digit or a slash.
+        best: [T] the likeliest class at each time step.
+        is_kept: [K] bool, true where a class is a digit or a slash.
+        classes: K strings.
 
     Returns:
         [T] bool.
@@ -160,7 +171,7 @@ def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[st
     is_space = np.array([name == " " for name in classes])[best]
     fixed = np.zeros(len(best), bool)
     edges = np.flatnonzero(np.diff(np.concatenate([[True], is_space, [True]]).astype(np.int8)))
-    for first, end in zip(edges[::2], edges[1::2]):  # the steps of a word, [first, end)
+    for first, end in zip(edges[::2], edges[1::2]):  # the time steps of a word, [first, end)
         if is_kept[best[first:end]].any():
             while first > 0 and is_space[first - 1]:
                 first -= 1
@@ -171,7 +182,7 @@ def fixed_time_steps(best: np.ndarray, is_kept: np.ndarray, classes: Sequence[st
 
 
 def _sum(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))."""
+    """Return log(exp(a) + exp(b))."""
     if a < b:
         a, b = b, a
     return a if b - a < -40 else a + math.log1p(math.exp(b - a))

@@ -1,7 +1,7 @@
-"""Corrections of a text that was read, by name. None is on by default, and each is loaded when it is asked for.
+"""Post-processing of texts: corrections by name. None is on by default, and each is loaded when it is asked for.
 
-Each takes any text and returns it in Unicode NFC: of a decomposed text (NFD) a letter without its marks would be
-corrected.
+A correction takes any text and returns it in Unicode NFC: of a decomposed text (NFD) it would see letters without their
+marks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CORRECTIONS = {
     "tone_marks": "ppocr_slim.text.vietnamese.corrections:place_tone_marks",
     "tone_marks_old": "ppocr_slim.text.vietnamese.corrections:place_tone_marks_old",
 }
-"""Name -> "module:function" of text to text."""
+"""Name -> "module:function" from text to text."""
 
 
 def check_corrections(names: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def check_corrections(names: Sequence[str]) -> None:
 
 
 def correction_names(text: str) -> tuple[str, ...]:
-    """Return the names in "lexicon,syllables", in their order.
+    """Split a list of corrections such as "lexicon,syllables" into their names.
 
     Raises:
         SlimError: an unknown or repeated name.
@@ -42,7 +42,15 @@ def correction_names(text: str) -> tuple[str, ...]:
 
 
 def correct(text: str, names: Sequence[str]) -> str:
-    """Return the text after each of the corrections, in their order; unchanged without any."""
+    """Apply corrections to a text.
+
+    Args:
+        text: any text.
+        names: of `CORRECTIONS`, in the order in which they are applied.
+
+    Returns:
+        The corrected text; the same text without names.
+    """
     for name in names:
         text = pkgutil.resolve_name(CORRECTIONS[name])(text)
     return text

@@ -1,4 +1,4 @@
-"""Greedy decoding of CTC outputs (Graves et al. 2006, best path decoding)."""
+"""Greedy decoding of CTC outputs, and the likelihood of texts (Graves et al. 2006)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# probabilities [N, T, K] and what the K classes mean -> N pairs (text, confidence)
 Decode = Callable[[np.ndarray, Sequence[str]], list[tuple[str, float]]]
+"""Probabilities [N, T, K] float32 and the K classes -> N pairs (text, confidence)."""
 
 
 def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """Take the best class of every step, merge repeats, drop blanks.
+    """Decode the best path: take the likeliest class at each time step, merge repeats, drop blanks.
 
     Args:
         probabilities: [N, T, K] float32, softmax over K.
         classes: K strings; `classes[0]` is the blank.
 
     Returns:
-        N pairs (text, confidence): the text without spaces at its ends, NFC; the confidence is the mean of
-        the winning probabilities at the kept steps, 0.0 where the text is empty.
+        N pairs (text, confidence): the text in NFC without spaces at its ends; the mean probability of the characters
+        kept, 0.0 where the text is empty.
     """
     best = probabilities.argmax(axis=2)  # [N, T]
     winning = np.take_along_axis(probabilities, best[:, :, None], axis=2)[:, :, 0]
@@ -35,28 +35,28 @@ def greedy_decode(probabilities: np.ndarray, classes: Sequence[str]) -> list[tup
 
 
 def log_likelihoods(probabilities: np.ndarray, texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Return the logarithm of each text's probability, all its paths together (Graves et al. 2006, the forward
-    variables).
+    """Compute the log-likelihood of texts, each over all its paths (the forward variables of Graves et al. 2006).
 
     Args:
-        probabilities: [T, K] float32, softmax over K, of one row.
-        classes: as of `greedy_decode`.
+        probabilities: [T, K] float32, softmax over K, of one line.
+        texts: any texts.
+        classes: K strings; `classes[0]` is the blank.
 
     Returns:
-        [len(texts)] float64; -inf for a text with a character that is no class, or one too long for the steps.
+        [len(texts)] float64; -inf for a text with a character that is no class, or one too long for the time steps.
     """
     numbers: dict[str, int] = {character: number for number, character in enumerate(classes)}
     known = [all(character in numbers for character in text) for text in texts]
     lengths = np.array([len(text) if whole else 0 for text, whole in zip(texts, known)])
-    states = np.zeros((len(texts), 2 * lengths.max(initial=0) + 1), np.int64)  # blank, letter, blank, ..., blank
+    states = np.zeros((len(texts), 2 * lengths.max(initial=0) + 1), np.int64)  # blank, character, blank, ..., blank
     for state, text, whole in zip(states, texts, known):
         if whole:
             state[1 : 2 * len(text) : 2] = [numbers[character] for character in text]
-    jumps = np.zeros(states.shape)  # from a letter to the next one without a blank between, unless they are equal
+    jumps = np.zeros(states.shape)  # from a character to the next without a blank between, unless they are equal
     jumps[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
     rows, logs = np.arange(len(texts)), np.zeros(len(texts))
     forward = np.zeros(states.shape)
-    forward[:, 0] = 1.0  # before the first step; the first letter is reached from here, too
+    forward[:, 0] = 1.0  # before the first time step; the first character is reached from here, too
     for step in probabilities.astype(np.float64):
         moved = forward.copy()
         moved[:, 1:] += forward[:, :-1]

@@ -1,4 +1,4 @@
-"""Decoders by name: what makes texts of a recognizer's probabilities. Each is loaded when it is asked for."""
+"""Decoders by name, from a recognizer's probabilities to texts. Each is loaded when it is asked for."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ DECODERS = {
     "beam": "ppocr_slim.text.beam:BeamSearch",
     "address": "ppocr_slim.text.vietnamese.address:AddressSearch",
 }
-"""Name -> "module:attribute": greedy decoding, or a class that takes a `LanguageModel`."""
+"""Name -> "module:attribute": a function for greedy decoding, or a class that takes a `LanguageModel`."""
 
 
 def check_decoder(name: str) -> None:
     """Raise SlimError unless `name` is one of `DECODERS`."""
     if name not in DECODERS:
-        raise SlimError(f"no decoding is called {name!r}: known are {', '.join(DECODERS)}")
+        raise SlimError(f"no decoder is called {name!r}: known are {', '.join(DECODERS)}")
 
 
 def open_decoder(name: str, language: Path | None = None) -> Decode:
     """Open one of `DECODERS`.
 
     Args:
+        name: of the decoder.
         language: a language model's file, which all but "greedy" need.
 
     Raises:

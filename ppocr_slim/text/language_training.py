@@ -1,4 +1,4 @@
-"""Language models of addresses: from labels, and from addresses that are made."""
+"""Training of language models of addresses, on labels and synthetic addresses."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from collections.abc import Sequence
 from ppocr_slim.errors import SlimError
 from ppocr_slim.text.language_model import BEGIN, LONGEST, LanguageModel, count_grams
 
-WHOLE = 2  # n-grams up to this length are kept however rare they are: they are what all else falls back on
+WHOLE = 2  # n-grams up to this length are kept however rare they are: all longer ones fall back on them
 
 
 def build_language_model(
-    labels: Sequence[str], made: Sequence[str] = (), order: int = 5, least: int = 3, label_weight: int = 10
+    labels: Sequence[str], synthetic: Sequence[str] = (), order: int = 5, least: int = 3, label_weight: int = 10
 ) -> LanguageModel:
-    """Return a model of what stands in `labels`, each counted `label_weight` times, and in `made` addresses.
+    """Build a language model from labels and synthetic addresses.
 
     Args:
-        order: letters that are looked at.
-        least: longer n-grams than `WHOLE` that occur less often are left out.
+        labels: texts, each counted `label_weight` times.
+        synthetic: texts, each counted once.
+        order: the length of the longest n-grams.
+        least: n-grams longer than `WHOLE` that occur less often are left out.
+        label_weight: of a label against a synthetic address.
 
     Raises:
-        SlimError: there is no text, or an argument that makes no sense.
+        SlimError: there is no text, or an argument is out of range.
     """
     if not 1 <= order <= LONGEST or least < 1 or label_weight < 1:
         raise SlimError(
             f"order {order}, least {least}, label weight {label_weight}: each is 1 or more, the order at most {LONGEST}"
         )
-    if not any(labels) and not any(made):
-        raise SlimError("there is no text to learn a language from: give labels")
-    counts: dict[str, int] = count_grams(made, order)
+    if not any(labels) and not any(synthetic):
+        raise SlimError("there is no text to build a language model from: give labels")
+    counts: dict[str, int] = count_grams(synthetic, order)
     for gram, count in count_grams(labels, order).items():
         counts[gram] = counts.get(gram, 0) + label_weight * count
     counts = {gram: count for gram, count in counts.items() if count >= least or len(gram) <= WHOLE}

@@ -1,4 +1,4 @@
-"""Making a correction one that changes nothing more when it is applied again."""
+"""Idempotence: a correction that changes nothing more when it is applied again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ ROUNDS = 8
 
 
 def until_stable(correct: Callable[[str], str], text: str) -> str:
-    """Return `correct` applied until it changes nothing more; the text as it was where that has no end.
+    """Apply a correction until it changes nothing more.
 
-    The result is idempotent: what comes out stays as it is, and so does a text that is given back.
+    Args:
+        correct: from text to text.
+        text: any text.
+
+    Returns:
+        A text that another call returns unchanged: the corrected one, or `text` where the correction still changes
+        something after `ROUNDS` rounds.
     """
     current = text
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""CTC decoding with knowledge of addresses: the language's best readings, and what the map makes of them."""
+"""CTC decoding of addresses: beam search with a language model, then the place names of the map."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ppocr_slim.text.vietnamese.lexicon import Lexicon
 
 @dataclass(frozen=True)
 class AddressSearch(BeamSearch):
-    """Reads rows that hold addresses.
+    """A decoder of addresses.
 
     Each of the beam's best readings has variants that end with a province, a district of it and a ward of that
-    (`Lexicon.variants`). All are weighed alike: what the network saw of the whole text, what the language says to it,
-    and a bonus for each level of the map that it has. So a name is put right where the strokes allow it, however many
-    letters that takes, and a place that is not on the map stays where the strokes speak for it.
+    (`Lexicon.variants`). The score of a variant is its CTC log-likelihood, plus its score by the language model, plus a
+    bonus for each level of the map that it has. So a name is corrected where the network's probabilities allow it,
+    however many characters that takes, and a place that is not on the map stays where they support it.
 
     Attributes:
         lexicon: the map.
         level_bonus: added for each level of the map that a text has, in the units of `Reading.score`.
-        tried: readings whose variants are looked at.
+        tried: readings whose variants are scored, the best.
     """
 
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -32,6 +32,7 @@ class AddressSearch(BeamSearch):
     tried: int = 6
 
     def best(self, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+        """Return the best variant of the best readings of a line; for the arguments see `readings`."""
         levels: dict[str, int] = {}
         for reading in self.readings(probabilities, classes)[: self.tried]:
             for text, found in self.lexicon.variants(reading.text).items():

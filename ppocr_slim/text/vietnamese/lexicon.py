@@ -1,10 +1,10 @@
-"""Mending misread place names with the map: province, then its districts, then a district's wards.
+"""Correction of misread place names by the map: province, then its districts, then a district's wards.
 
-An address ends with ward, district and province, in this order and often without any comma. The lexicon goes through
-it from its end. Names are compared letter by letter with every mark (â, ơ, a tone) as a letter of its own, so that
-a wrong mark weighs less than a wrong letter. RapidFuzz's ratios measure from 0 to 100: the partial ratio finds
-which names may be in the text, the plain ratio says how near a name is to some words, and the token-sort ratio
-knows a name whose words stand in another order, which is then not changed.
+An address ends with ward, district and province, in this order and often without any comma. The lexicon matches it from
+its end. Names are compared letter by letter with every mark (â, ơ, a tone) as a letter of its own, so that a wrong mark
+weighs less than a wrong letter. Similarities are RapidFuzz's ratios, from 0 to 100: the partial ratio finds the names
+that may be in the text, the plain ratio compares a name with some words, and the token-sort ratio recognizes a name
+whose words are in another order, which is then not changed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ppocr_slim.text.stable import until_stable
 from ppocr_slim.text.vietnamese.place_names import ABBREVIATIONS, KIND_WORDS, PlaceTree, shipped_place_names
 from ppocr_slim.text.vietnamese.syllables import split_tone
 
-FLOOR = 60.0  # a name less similar than this is no candidate at all
-SPACES_FLOOR = 90.0  # the same for a name with a word more or less, where spaces are not counted
-# Short forms of provinces: they narrow like the name, and stay as they are.
+FLOOR = 60.0  # similarity that a name needs to be a candidate
+SPACES_FLOOR = 90.0  # the same for a name with a word more or less, compared without spaces
+# Short forms of provinces: they narrow the districts as the name does, and are not changed.
 PROVINCE_SHORT_FORMS = {
     "hcm": "Hồ Chí Minh",
     "tphcm": "Hồ Chí Minh",
@@ -33,7 +33,7 @@ PROVINCE_SHORT_FORMS = {
     "brvt": "Bà Rịa Vũng Tàu",
     "br vt": "Bà Rịa Vũng Tàu",
 }
-# The table's name of a province whose longer name is written, too
+# A longer name of a province -> its name on the map
 _OTHER_NAMES = {"Thừa Thiên Huế": "Huế"}
 _KINDS_OF_TWO_WORDS = frozenset(("thành phố", "thị xã", "thị trấn"))
 _KINDS_BEFORE_NAMES = frozenset("tp tt tx h q p x huyện quận phường tỉnh xã".split())
@@ -45,7 +45,13 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 @dataclass(frozen=True)
 class _Name:
-    """A place's name, and its key for comparing."""
+    """The name of a place.
+
+    Attributes:
+        text: as on the map.
+        key: that of `_key`.
+        words: their number.
+    """
 
     text: str
     key: str
@@ -54,9 +60,12 @@ class _Name:
 
 @dataclass(frozen=True)
 class _Match:
-    """Words [start, end) of the text that are `name`, as far as `score` says (100: surely).
+    """Words [start, end) of the text that match a name.
 
-    `as_it_is`: the name is known by them, but they are written otherwise on purpose: shortened, in another order.
+    Attributes:
+        name: as on the map.
+        score: similarity, 0 to 100.
+        as_it_is: the words stay, because they are another form of the name: a short one, or another order.
     """
 
     name: str
@@ -67,21 +76,21 @@ class _Match:
 
 
 class Lexicon:
-    """Corrects place names in an address.
+    """The map's place names, by which those in an address are corrected.
 
     Args:
-        limit: similarity, 0 to 100, that a name needs to be put in the place of what was read. A sure match of the
-            level above has found which few names there may be.
-        sure: similarity from which a name narrows the level below. A province less sure than that is believed where
-            one of its districts stands before it as surely.
-        margin: by how much the second-best name must be worse.
-        max_change: characters (Levenshtein) that may change in one name.
-        word_limit: similarity that each single word of a name needs.
-        known_limit: `limit` where what was read is a name, too, elsewhere on the map.
+        limit: similarity, 0 to 100, that a name needs to replace what was read. It may be low, since a sure match of
+            the level above has left only a few names.
+        sure: similarity from which a match narrows the level below. A province that is less similar is accepted if one
+            of its districts before it is as similar as that.
+        margin: by which the second-best name must be less similar.
+        max_change: characters (Levenshtein) that may change in a name.
+        word_limit: similarity that each word of a name needs.
+        known_limit: `limit` where what was read is itself a name, elsewhere on the map.
         tree: the names, province -> district -> wards; by default those that ship.
 
     Raises:
-        SlimError: a limit outside of 0 to 100, a negative max_change, no readable names.
+        SlimError: a limit outside of 0 to 100, a negative max_change, or the names that ship cannot be read.
     """
 
     def __init__(
@@ -118,23 +127,25 @@ class Lexicon:
         )
 
     def correct(self, text: str) -> str:
-        """Return the text with misread names of provinces, districts and wards mended.
+        """Return the text with misread names of provinces, districts and wards corrected.
 
-        Words with a digit, abbreviations (Tp, H, P) and kinds of places (Thôn, Xã) stay as they are, and so
-        does everything that is not surely a name. Correcting twice is the same as once.
+        Words with a digit, abbreviations (Tp, H, P) and kinds of places (Thôn, Xã) stay as they are, and so does
+        everything that is not surely a name. Correcting twice is the same as once.
         """
         return until_stable(self._correct_once, unicodedata.normalize("NFC", text))
 
     def variants(self, text: str, each: int = 3) -> dict[str, int]:
-        """Return what the text may have been meant to say, by the map alone, and how many levels of it each variant
-        has.
+        """Return the texts that an address may be a misreading of, by the map alone.
 
         A variant ends with a province, a district of it and a ward of that, 3 levels, or with the first two or one of
-        them; each name has the place of words that are not unlike it. The text itself is among them, with the levels
-        that it has as it stands, 0 to 3. What `correct` never changes is not changed.
+        them; each name replaces words that are similar to it. What `correct` never changes is not changed.
 
         Args:
+            text: an address.
             each: names of a level that are tried under one of the level above, the most similar ones.
+
+        Returns:
+            Variant -> its number of levels. The text itself is among them, with the levels that it has already, 0 to 3.
         """
         text = unicodedata.normalize("NFC", text)
         words = _split(text)
@@ -156,18 +167,18 @@ class Lexicon:
         return found
 
     def _is_written(self, match: _Match, words: Sequence[_Word]) -> bool:
-        """Return whether the words are the name already, spelt in one of its ways."""
-        read = " ".join(word.text for word in words[match.start : match.end])
-        return match.as_it_is or _same_letters(read, match.name)
+        """Return whether the words are a spelling of the name already."""
+        return match.as_it_is or _same_letters(_joined(words[match.start : match.end]), match.name)
 
     def _correct_once(self, text: str) -> str:
         words = _split(text)
         return _replaced(text, words, [match for match in self._matches(words) if self._may_change(match, words)])
 
     def _may_change(self, match: _Match, words: Sequence[_Word]) -> bool:
-        read = " ".join(word.text for word in words[match.start : match.end])
+        """Return whether the words are surely a misreading of the name."""
+        read = _joined(words[match.start : match.end])
         old, new = _key(read), _key(match.name)
-        # A known name is less likely to be misread than the map to be older than the address.
+        # That a known name is a misreading is less likely than that the map is older than the address.
         limit = max(self.limit, self.known_limit) if old in self._known else self.limit
         if match.as_it_is or match.score < limit or _same_letters(read, match.name):
             return False
@@ -179,7 +190,7 @@ class Lexicon:
         return Levenshtein.distance(read.lower(), match.name.lower()) <= self.max_change
 
     def _matches(self, words: Sequence[_Word]) -> list[_Match]:
-        """Return the recognized names, from the province down to the ward."""
+        """Return the matches of the most likely province, its district and its ward, as far as they are sure."""
         best: list[tuple[float, list[_Match], str]] = []
         short = self._short_form(words)
         for match in [short] if short else self._candidates(self._provinces, words, len(words)):
@@ -190,8 +201,8 @@ class Lexicon:
         if not best:
             return []
         evidence, found, province = best[0]
-        rivals = [path[0] for path in best if path[2] != province]
-        if rivals and evidence - rivals[0] < self.margin:
+        others = [path[0] for path in best if path[2] != province]
+        if others and evidence - others[0] < self.margin:
             return []
         if max(match.score for match in found) < self.sure:
             return []
@@ -205,21 +216,22 @@ class Lexicon:
         return found + ([ward] if ward else [])
 
     def _short_form(self, words: Sequence[_Word]) -> _Match | None:
+        """Return the match of a province's short form at the end of the text."""
         for count in (1, 2):
-            province = PROVINCE_SHORT_FORMS.get(" ".join(word.text for word in words[-count:]).lower())
+            province = PROVINCE_SHORT_FORMS.get(_joined(words[-count:]).lower())
             if province and province in self._tree and count <= len(words):
                 return _Match(province, len(words) - count, len(words), 100.0, as_it_is=True)
         return None
 
     def _best(self, names: _Names, words: Sequence[_Word], end: int) -> _Match | None:
-        """Return the name that words before `end` are; None where there is none, or two that are equally near."""
+        """Return the best match before word `end`; None where there is none, or another about as similar."""
         found = self._candidates(names, words, end)
         if not found or (len(found) > 1 and found[0].score - found[1].score < self.margin and found[0].score < 100):
             return None
         return found[0]
 
     def _candidates(self, names: _Names, words: Sequence[_Word], end: int) -> list[_Match]:
-        """For each name that may stand directly before word `end`, its best match; the most similar first."""
+        """Return the best match of each name directly before word `end`, the most similar first."""
         start = end
         while start > max(0, end - names.longest - 1) and words[start - 1].free:
             if start < end and not words[start].joined:
@@ -233,24 +245,30 @@ class Lexicon:
         for _, _, index in process.extract(
             tail, names.keys, scorer=fuzz.partial_ratio, score_cutoff=FLOOR, limit=None, processor=None
         ):
-            name = names.names[index]
-            best: _Match | None = None
-            for count in (name.words, name.words - 1, name.words + 1):
-                if not 0 < count <= end - start:
-                    continue
-                read = " ".join(keys[len(keys) - count :])
-                if count == name.words:
-                    score = fuzz.ratio(name.key, read)
-                else:  # a space was lost or made up, hardly more
-                    score = _similar_but_for_spaces(name.key.split(), keys[len(keys) - count :])
-                swapped = fuzz.token_sort_ratio(name.key, read) if count == name.words > 1 else 0.0
-                is_swapped = swapped == 100 > score
-                score = max(score, swapped if is_swapped else 0.0)
-                if score >= FLOOR and (best is None or score > best.score):
-                    best = _Match(name.text, end - count, end, score, is_swapped)
+            best = _best_match(names.names[index], keys, end)
             if best:
                 found.append(best)
         return sorted(found, key=lambda match: -match.score)
+
+
+def _best_match(name: _Name, keys: Sequence[str], end: int) -> _Match | None:
+    """Return the best match of a name with the last words before word `end`, whose keys are given."""
+    best: _Match | None = None
+    for count in (name.words, name.words - 1, name.words + 1):
+        if not 0 < count <= len(keys):
+            continue
+        words = keys[len(keys) - count :]
+        is_swapped = False
+        if count == name.words:
+            read = " ".join(words)
+            score = fuzz.ratio(name.key, read)
+            if count > 1 and score < 100 == fuzz.token_sort_ratio(name.key, read):
+                score, is_swapped = 100.0, True
+        else:  # a space was lost or added, hardly more
+            score = _similarity_without_spaces(name.key.split(), words)
+        if score >= FLOOR and (best is None or score > best.score):
+            best = _Match(name.text, end - count, end, score, is_swapped)
+    return best
 
 
 @dataclass(frozen=True)
@@ -259,7 +277,7 @@ class _Word:
 
     Attributes:
         free: it may be changed.
-        joined: one space and nothing else is between it and the word before.
+        joined: there is one space and nothing else between it and the word before.
     """
 
     text: str
@@ -271,7 +289,12 @@ class _Word:
 
 @dataclass(frozen=True)
 class _Names:
-    """Names to choose from."""
+    """The names of a level to choose from.
+
+    Attributes:
+        keys: those of the names.
+        longest: words of the longest name.
+    """
 
     names: tuple[_Name, ...]
     keys: tuple[str, ...]
@@ -285,6 +308,10 @@ def _names(texts: Iterable[str]) -> _Names:
         by_key.setdefault(key, _Name(text, key, len(text.split())))
     names = tuple(by_key.values())
     return _Names(names, tuple(by_key), max((name.words for name in names), default=0))
+
+
+def _joined(words: Sequence[_Word]) -> str:
+    return " ".join(word.text for word in words)
 
 
 def _split(text: str) -> list[_Word]:
@@ -316,7 +343,7 @@ def _replaced(text: str, words: Sequence[_Word], matches: Iterable[_Match]) -> s
 
 
 def _before_kinds(words: Sequence[_Word], end: int) -> int:
-    """Return where the name before `end` ends: words that say the kind of what follows (Thành Phố, Tp) are skipped."""
+    """Return the end of the name before word `end`, without words for the kind of what follows (Thành Phố, Tp)."""
     while end > 0:
         if end > 1 and f"{words[end - 2].text} {words[end - 1].text}".lower() in _KINDS_OF_TWO_WORDS:
             end -= 2
@@ -327,10 +354,11 @@ def _before_kinds(words: Sequence[_Word], end: int) -> int:
     return end
 
 
-def _similar_but_for_spaces(name: Sequence[str], read: Sequence[str]) -> float:
-    """Return how near words of another number are to a name's when their spaces do not count; 0 under SPACES_FLOOR, and
-    where leaving out a word would make them nearer: that word was not torn off the others or glued to them, but is
-    one of its own (Phú Lộc H), which must not vanish or be made up.
+def _similarity_without_spaces(name: Sequence[str], read: Sequence[str]) -> float:
+    """Return the similarity of a name with words of another number, both without their spaces.
+
+    It is 0 under `SPACES_FLOOR`, and where it would be higher without one of the words: that word is no part of its
+    neighbours but one of its own (Phú Lộc H), which must not be lost or added.
     """
     more, fewer = (read, "".join(name)) if len(read) > len(name) else (name, "".join(read))
     score = fuzz.ratio("".join(more), fewer)
@@ -341,15 +369,15 @@ def _similar_but_for_spaces(name: Sequence[str], read: Sequence[str]) -> float:
 
 
 def _evidence(match: _Match, below: _Match | None) -> float:
-    """Return how much speaks for a province: its own similarity, and half of its best district's."""
+    """Return the evidence for a province: its similarity plus half that of its best district."""
     return match.score + (below.score / 2 if below else 0.0)
 
 
 @lru_cache(maxsize=65536)
 def _key(name: str) -> str:
-    """Return what is compared: lower case, each mark a letter of its own and tones at their word's end.
+    """Return a name for comparison: in lower case, each mark a letter of its own and tones at the end of their word.
 
-    Spellings of one name give one key: hoà and hòa, Mỹ and Mĩ, Qui and Quy, Đắk and Đăk and Đak.
+    Spellings of one name have one key: hoà and hòa, Mỹ and Mĩ, Qui and Quy, Đắk and Đăk and Đak.
     """
     words = []
     for word in name.lower().split():
@@ -365,9 +393,9 @@ def _key(name: str) -> str:
 
 
 def _same_letters(read: str, name: str) -> bool:
-    """Return whether both are one name but for its spaces and apostrophes (Krông Ana, Krông A Na), as people write it.
+    """Return whether both are one name but for spaces and apostrophes, which people write in several ways (Krông A Na).
 
-    A capital within a word says that a space was lost, which is mended.
+    A capital within a word is the sign of a lost space: then spaces and apostrophes count.
     """
     if any(word[1:] != word[1:].lower() for word in read.split()) and not read.isupper():
         return _key(read) == _key(name)
@@ -376,7 +404,7 @@ def _same_letters(read: str, name: str) -> bool:
 
 
 def _in_case_of(read: str, name: str) -> str:
-    """Return the name in capitals or small letters where all of what was read is."""
+    """Return the name in upper or lower case if all of what was read is."""
     if len(read) > 1 and read.isupper():
         return name.upper()
     return name.lower() if read.islower() else name

@@ -1,6 +1,6 @@
-"""The place names that ship with the runtime: provinces, their districts, their wards.
+"""Place names that ship with the runtime: provinces, their districts, their wards.
 
-`place_names.txt.gz` is made by `tools/make_place_names.py` from the table that the synthetic addresses use (PyPI
+`tools/make_place_names.py` writes `place_names.txt.gz` from the table that the synthetic addresses use (PyPI
 `vietnamadminunits`, MIT), so that reading needs neither that package nor a database. It is UTF-8 text: a province is
 a line, its districts follow with one TAB before them, a district's wards with two. Names are in label form, without
 their kinds (Phường, Huyện) and without numbers.
@@ -12,14 +12,14 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from ppocr_slim.errors import SlimError
 
 PLACE_NAMES = Path(__file__).with_name("place_names.txt.gz")
-# Words of address forms that are no names. The abbreviations are written so in the labels, in title case.
+# Words of addresses that are no names. The labels write the abbreviations in title case.
 ABBREVIATIONS = frozenset(
     "tp tt tx tdp kp kdc ktt kcn ql tl đt hcm hn cc brvt br vt p q h x t n b l k f d đ ttđt kđt tphcm".split()
 )
@@ -28,17 +28,18 @@ KIND_WORDS = frozenset(
 )
 
 PlaceTree = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Province -> district -> wards."""
 
 
 def names_text(places: Iterable[tuple[str, str, str]]) -> str:
-    """Return the text form of (province, district, ward) names. Sorted; words with digits are left out.
+    """Return (province, district, ward) names in the format of the file, sorted, without words that have digits.
 
     Of names of digits alone (Quận 1, Phường 12) nothing is left that could be corrected: such wards are left out, and
-    the wards of all such districts of a province stand under the district "".
+    the wards of all such districts of a province are under the district "".
     """
     tree: dict[str, dict[str, set]] = {}
-    for row in places:
-        province, district, ward = (_without_numbers(name) for name in row)
+    for names in places:
+        province, district, ward = (_without_numbers(name) for name in names)
         wards = tree.setdefault(province, {}).setdefault(district, set())
         if ward:
             wards.add(ward)
@@ -56,19 +57,22 @@ def _without_numbers(name: str) -> str:
 
 
 def save_place_names(places: Iterable[tuple[str, str, str]], path: Path = PLACE_NAMES) -> int:
-    """Write the names to `path`; its size in bytes. The same names give the same file: it carries no date."""
+    """Write (province, district, ward) names to a file and return its size in bytes.
+
+    The same names have the same bytes: the file carries no date.
+    """
     path.write_bytes(gzip.compress(names_text(places).encode("utf-8"), mtime=0))
     return path.stat().st_size
 
 
 @lru_cache(maxsize=1)
 def shipped_place_names() -> PlaceTree:
-    """province -> district -> wards, read once a process."""
+    """Return the place names that ship with the package; the file is read once a process."""
     return read_place_names(PLACE_NAMES)
 
 
 def read_place_names(path: Path) -> PlaceTree:
-    """province -> district -> wards.
+    """Read place names from a file that `save_place_names` wrote.
 
     Raises:
         SlimError: the file is missing or damaged.
@@ -95,25 +99,28 @@ def read_place_names(path: Path) -> PlaceTree:
     }
 
 
-def word_counts(tree: PlaceTree) -> Mapping[str, int]:
-    """Return how many names have each word, in lower case."""
-    counts: Counter = Counter()
+def _all_names(tree: PlaceTree) -> Iterator[str]:
+    """Yield every name of the tree; one that several places have comes several times."""
     for province, districts in tree.items():
-        counts.update(province.lower().split())
+        yield province
         for district, wards in districts.items():
-            counts.update(district.lower().split())
-            for ward in wards:
-                counts.update(ward.lower().split())
+            yield district
+            yield from wards
+
+
+def word_counts(tree: PlaceTree) -> Mapping[str, int]:
+    """Return the number of places that have each word, in lower case, in their name."""
+    counts: Counter = Counter()
+    for name in _all_names(tree):
+        counts.update(name.lower().split())
     return counts
 
 
 def known_words(tree: PlaceTree) -> frozenset[str]:
-    """Words that are no mistakes, however they look: those of the names, kinds of places and abbreviations.
+    """Return the words, in lower case, that are never corrected: those of names, kinds of places and abbreviations.
 
-    Two words of a name that are written as one (Krông Ana) count as known, too.
+    Two words of a name that are written as one (Krông Ana) are among them.
     """
-    names = {*tree, *(district for districts in tree.values() for district in districts)}
-    names.update(ward for districts in tree.values() for wards in districts.values() for ward in wards)
-    split = [name.lower().split() for name in names]
+    split = [name.lower().split() for name in set(_all_names(tree))]
     glued = {first + second for words in split for first, second in zip(words, words[1:])}
     return frozenset(word for words in split for word in words) | glued | ABBREVIATIONS | KIND_WORDS

@@ -1,9 +1,8 @@
-"""The spelling of Vietnamese syllables: which are possible, where the tone mark stands, and what an impossible one
-was meant to be.
+"""The spelling of Vietnamese syllables: possible ones, the place of the tone mark, and the nearest possible one.
 
 A syllable is an onset, a rhyme and one of six tones. The tables follow the rules of the orthography (chữ quốc ngữ)
 as grammars give them, for instance L. C. Thompson, A Vietnamese Reference Grammar (1965), chapter 3. Names from other
-languages of the country (Đắk, Kon, Pleiku) do not obey them; what is known from the map is therefore never mended.
+languages of the country (Đắk, Kon, Pleiku) do not follow them; words of the map are therefore never corrected.
 """
 
 from __future__ import annotations
@@ -54,10 +53,10 @@ _QUALITY_VOWELS = "ăâêôơư"
 
 
 def split_tone(word: str) -> tuple[str, str]:
-    """Return (the word without its tone mark, the mark): "Hoà" gives "Hoa" and U+0300; "" where it has none.
+    """Return (word without its tone mark, the mark or ""): ("Hoa", U+0300) for "Hoà".
 
     Raises:
-        ValueError: it has two tone marks.
+        ValueError: the word has two tone marks.
     """
     letters: list[str] = []
     tone = ""
@@ -86,6 +85,7 @@ def _parts(letters: str) -> tuple[str, str] | None:
 
 
 def _fits(onset: str, rhyme: str) -> bool:
+    """Return whether the orthography allows a toneless rhyme after an onset."""
     if onset == "qu":
         return rhyme in _AFTER_QU
     if onset == "gi":
@@ -105,7 +105,7 @@ def _fits(onset: str, rhyme: str) -> bool:
 
 
 def _tone_position(onset: str, rhyme: str, style: str) -> int:
-    """Return which letter of onset + rhyme carries the tone mark."""
+    """Return the index of the letter of onset + rhyme that carries the tone mark."""
     start = len(onset)
     if onset == "gi" and (not rhyme or rhyme[0] not in _VOWELS):
         return 1  # gì, gìn
@@ -122,7 +122,7 @@ def _tone_position(onset: str, rhyme: str, style: str) -> int:
 
 
 def _with_tone(letters: str, parts: tuple[str, str], tone: str, style: str) -> str:
-    """Return `letters` (of any case) with the mark where the style puts it."""
+    """Return a syllable's letters, of any case, with the tone mark where the style has it."""
     if not tone:
         return letters
     at = _tone_position(*parts, style)
@@ -146,17 +146,17 @@ def is_syllable(word: str) -> bool:
 
 
 def place_tone_mark(word: str, style: str = "new") -> str:
-    """Return the word with its tone mark where the style puts it: "new" is hoà, khoẻ, thuỷ, "old" is hòa, khỏe, thủy.
+    """Return the word with its tone mark where the style has it: "new" is hoà, khoẻ, thuỷ, "old" is hòa, khỏe, thủy.
 
-    The new style is the default, because the labels of the Kalapa rows have it (469 of 471 such syllables in
-    the training rows). Both styles agree on all other syllables, and a mark that stands on a wrong letter (Hòang)
-    is moved there, too. What is no syllable, or has two tone marks, comes back as it was.
+    The new style is the default, because the labels of the Kalapa lines have it (469 of 471 such syllables in
+    the training lines). Both styles agree on all other syllables, and there a mark on a wrong letter (Hòang) is moved,
+    too. A word that is no syllable, or has two tone marks, is returned as it is.
 
     Raises:
         SlimError: an unknown style.
     """
     if style not in STYLES:
-        raise SlimError(f"tone marks have the style new (hoà) or old (hòa), not {style!r}")
+        raise SlimError(f"the style of tone marks is new (hoà) or old (hòa), not {style!r}")
     composed = unicodedata.normalize("NFC", word)
     try:
         letters, tone = split_tone(composed)
@@ -168,17 +168,23 @@ def place_tone_mark(word: str, style: str = "new") -> str:
 
 
 def spellings(words: Iterable[str]) -> dict[str, str]:
-    """Possible syllables among lower-case words, in either style of tone marks, each with its new-style spelling."""
+    """Return the possible syllables among lower-case words: spelling in either style -> spelling in the new style."""
     possible = [unicodedata.normalize("NFC", word) for word in words if is_syllable(word)]
     return {place_tone_mark(word, style): place_tone_mark(word) for word in possible for style in STYLES}
 
 
 def nearest_syllable(word: str, choices: Mapping[str, str]) -> str | None:
-    """Return the one of `choices` (see `spellings`) that is nearest to an impossible word, in lower case and the new
-    style; None where none is near, or several are equally near.
+    """Find the syllable that is nearest to an impossible word.
 
-    Nearest is a tone mark that has only moved, then one letter with another mark (a tone, or â for a), then one letter
-    with both others, then one other letter, one more or one less. Nothing further is looked at.
+    Nearest is one whose tone mark is elsewhere, then one with another mark on one letter (a tone, or â for a), then one
+    with two other marks on one letter, then one with another letter, one more or one less. None further is near.
+
+    Args:
+        word: of any case.
+        choices: of `spellings`.
+
+    Returns:
+        The syllable, in lower case and the new style; None where none is near, or several are equally near.
     """
     word = unicodedata.normalize("NFC", word).lower()
     moved = choices.get(place_tone_mark(word))
@@ -192,9 +198,7 @@ def nearest_syllable(word: str, choices: Mapping[str, str]) -> str | None:
 
 
 def _unlikeness(word: str, other: str) -> int:
-    """Return how bad the one error between two words is: 1 another mark, 2 another tone and another quality, 3 a
-    letter.
-    """
+    """Return the cost of the one error between two words: 1 another mark, 2 another tone and quality, 3 a letter."""
     if len(word) != len(other):
         return 3
     (letter, tone), (other_letter, other_tone) = next(
@@ -211,10 +215,18 @@ def _plain(letter: str) -> str:
 
 
 def correct_syllable(word: str, known: frozenset[str], choices: Mapping[str, str]) -> str:
-    """Return the word, or what `nearest_syllable` finds where it is impossible and not `known`, written in its case.
+    """Correct a word that is no possible syllable.
 
-    Words of one or two letters (house numbers and abbreviations), words without a vowel and words in which capitals
-    stand inside stay.
+    Words of one or two letters (house numbers and abbreviations), words without a vowel and words with capitals inside
+    stay.
+
+    Args:
+        word: of any case.
+        known: words, in lower case, that stay.
+        choices: of `spellings`.
+
+    Returns:
+        The syllable of `nearest_syllable` in the case of the word, or the word where it stays.
     """
     lower = unicodedata.normalize("NFC", word).lower()
     in_case = _case_of(word)
@@ -229,6 +241,7 @@ def _has_vowel(word: str) -> bool:
 
 
 def _case_of(word: str) -> Callable[[str], str] | None:
+    """Return the function that puts a text into the case of the word; None for a mixed case."""
     for change in (str.lower, str.capitalize, str.upper):
         if word == change(word):
             return change
