@@ -295,7 +295,7 @@ def test_a_block_left_in_float_is_all_that_is_in_it(tmp_path):
 
 
 def quantization_of(model):
-    """Arguments for `fake_quantize`: all convolutions, additions and the head, with the block's input quantized once."""
+    """Arguments for `fake_quantize`: all convolutions, additions and the head, the block's input quantized once."""
     positive, signed = {"bits": 8, "zero_point": 0}, {"bits": 8, "zero_point": 128}
     layers = {"backbone.stem.0": {"inputs": [{**signed, "fixed": True}], "weight_bits": 8}}
     after_relu = True

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from drawing import draw_row, write_rows
 from tensorboardX.event_file_writer import EventsWriter
-from trainings import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_dict, run, train_command, wait_for
+from trainings import TEXTS, TINY, FixedBatches, Poisoned, assert_same, config_dict, run, train_command, wait_for
 
 from ppocr_slim.config.schema import Config, Optimizer
 from ppocr_slim.data.batches import LoaderSettings
@@ -179,15 +179,15 @@ def test_when_one_process_dies_all_stop_within_half_a_minute(data):
     load_model(data / "run" / "train" / "last")
 
 
-def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
-    """Lost otherwise: two processes would train on the same rows, or leave some out."""
+def test_parts_of_an_epoch_are_its_lines_divided(data):
+    """Lost otherwise: two processes would train on the same lines, or leave some out."""
     samples, _ = read_label_file(data / "train.txt")
     charset = Charset.from_texts(TEXTS)
 
     def sources(part):
         checked = [CheckedSample(sample) for sample in samples]
-        rows = TrainingLines(checked, charset, 32, lambda width: width, LoaderSettings(2, part=part))
-        return [batch.sources for batch in islice(rows.batches(0), len(rows))]
+        lines = TrainingLines(checked, charset, 32, lambda width: width, LoaderSettings(2, part=part))
+        return [batch.sources for batch in islice(lines.batches(0), len(lines))]
 
     dealt = [source for rank in range(2) for batch in sources((rank, 2)) for source in batch]
     assert sorted(dealt) == sorted(sample.where for sample in samples)
@@ -195,15 +195,15 @@ def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
     assert set(padded) == {sample.where for sample in samples} and len(padded) == 9
 
 
-def small_fit(folder, task, epochs=4, characters=("a", "b"), rows=None, evaluate=None):
-    """Train the tiny network on `FixedRows` by `task`, in folder/run/train."""
+def small_fit(folder, task, epochs=4, characters=("a", "b"), data=None, evaluate=None):
+    """Train the tiny network on `FixedBatches` by `task`, in folder/run/train."""
     config = check_config(Config.model_validate(config_dict(folder)))
     charset = Charset(characters)
     model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
     card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], charset.classes))
     evaluate = evaluate or (lambda model: score_lines(["a"], ["b"]))
     stage = folder / "run" / "train"
-    return fit(Job(stage, config, epochs * 2, model, card, task, rows or FixedRows(), evaluate, Processes()))
+    return fit(Job(stage, config, epochs * 2, model, card, task, data or FixedBatches(), evaluate, Processes()))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -242,7 +242,7 @@ def test_a_disk_that_fills_up_with_the_log_stops_the_run(tmp_path, monkeypatch):
         small_fit(tmp_path, Poisoned(at=100))
 
 
-@pytest.mark.parametrize("changed", [{"characters": ("c", "d")}, {"rows": FixedRows("other data")}])
+@pytest.mark.parametrize("changed", [{"characters": ("c", "d")}, {"data": FixedBatches("other data")}])
 def test_other_characters_or_data_cannot_continue_a_checkpoint(tmp_path, changed):
     """Lost otherwise: training would go on with permuted classes, or silently be another experiment."""
     small_fit(tmp_path, Poisoned(at=100), epochs=2)
