@@ -125,7 +125,7 @@ def test_lines_of_the_networks_own_height_are_evaluated(tmp_path, runs):
 
 
 def test_a_detectors_bundle_starts_a_training(runs):
-    """Lost otherwise: fine-tuning a shipped detector would be refused, since it lacks the layers that only training uses."""
+    """Lost otherwise: fine-tuning a shipped detector would be refused, lacking the layers that only training uses."""
     run = runs["det"] / "run"
     start = read_starting_weights(run / "export")
     best = read_arrays(run / "train" / "best" / "model.pdparams")
