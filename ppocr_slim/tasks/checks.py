@@ -80,6 +80,9 @@ def prepare_data(config: Config) -> Data:
     Args:
         config: As `check_config` returned it.
 
+    Returns:
+        The network's spec and the diagnoses of the data.
+
     Raises:
         SlimError: A label file, the dictionary or Global.pretrained cannot be used.
     """

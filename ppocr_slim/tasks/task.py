@@ -67,6 +67,9 @@ class Task(ABC, Generic[SpecT]):
             pretrained: Returns the spec of Global.pretrained; None without it.
             progress: Whether to show a progress bar.
 
+        Returns:
+            The network's spec and the diagnoses of the data.
+
         Raises:
             SlimError: A label file or the dictionary cannot be used.
         """
@@ -91,9 +94,16 @@ class Task(ABC, Generic[SpecT]):
 
     @abstractmethod
     def predict_and_score(self, model: nn.Layer, samples: Sequence[Any], batch_size: int) -> list[Any]:
-        """Run the network on samples and return the result of each, or of several for each.
+        """Run the network on samples and score each prediction.
 
-        The results are plain values, so that they can be collected from several processes; `scores` adds them up.
+        Args:
+            model: The network.
+            samples: Evaluation samples of the task.
+            batch_size: How many are run at once.
+
+        Returns:
+            One or more results for each sample: plain values, which can be collected from several processes, and which
+            `scores` adds up.
         """
 
     @abstractmethod
