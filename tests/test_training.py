@@ -29,6 +29,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models import build_model
+from ppocr_slim.reports.provenance import PROGRAM
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
@@ -103,20 +104,20 @@ def test_a_signal_saves_and_leaves_with_a_message(data, number):
 
 
 def trainers_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The processes that train for a command; the launcher also starts short-lived ones that end while one looks."""
+    """Return the processes that train for a command, without the short-lived ones that the launcher starts."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             line = " ".join(child.cmdline())
         except psutil.NoSuchProcess:
             continue
-        if "train.py" in line and "distributed.launch" not in line:
+        if f"{PROGRAM} train" in line and "distributed.launch" not in line:
             found.append(child)
     return found
 
 
 def start_two_processes(data) -> subprocess.Popen:
-    """A training by two processes without end, that has saved once."""
+    """Start an endless training by two processes, and wait until it has saved once."""
     settings = {"processes": 2, "save_every_steps": 5, "log_every_steps": 1}
     raw = config_dict(data, Global=settings, Recipe=[{"stage": "train", "epochs": 100_000}])
     process = subprocess.Popen(train_command(data, raw), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
