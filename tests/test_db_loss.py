@@ -1,4 +1,4 @@
-"""DB's loss: its terms by hand, finite everywhere, and going down."""
+"""The DB loss: its terms by hand, finite everywhere, and decreasing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SIZE = (64, 96)
 
 
 def targets(*pages):
-    """Lists of (outline, ignored) -> the four targets [N, H, W] as tensors."""
-    made = [db_maps([outline for outline, _ in page], [flag for _, flag in page], SIZE) for page in pages]
+    """Turn lists of (outline, ignored) into the four targets [N, H, W], as tensors."""
+    targets = [db_maps([outline for outline, _ in page], [flag for _, flag in page], SIZE) for page in pages]
     names = ("shrink", "shrink_mask", "threshold", "threshold_mask")
-    return [paddle.to_tensor(np.stack([getattr(maps, name) for maps in made])) for name in names]
+    return [paddle.to_tensor(np.stack([getattr(maps, name) for maps in targets])) for name in names]
 
 
-def answer(probability, threshold, binary):
+def outputs_of(probability, threshold, binary):
     maps = [np.broadcast_to(plane, (1, *SIZE)) for plane in (probability, threshold, binary)]
     return paddle.to_tensor(np.stack(maps, axis=1).astype(np.float32), stop_gradient=False)
 
@@ -28,20 +28,20 @@ def answer(probability, threshold, binary):
 TEXT = [(rectangle(10, 10, 70, 30), False)]
 
 
-def test_a_perfect_answer_costs_nothing():
+def test_a_perfect_output_has_no_loss():
     """Otherwise the loss pulls the network away from the truth."""
     maps = targets(TEXT)
     shrink, threshold = maps[0].numpy(), maps[2].numpy()
-    losses = DBLoss()(answer(shrink, threshold, shrink), *maps)
+    losses = DBLoss()(outputs_of(shrink, threshold, shrink), *maps)
     assert set(losses) == {"probability", "binary", "threshold"}
     assert all(float(loss) == pytest.approx(0, abs=1e-5) for loss in losses.values())
 
 
 def test_the_terms_by_hand():
-    """Weights and means decide what a network learns first; a wrong one only shows in a worse figure, days later."""
+    """Weights and means decide what a network learns first; a wrong one only shows in a worse metric, days later."""
     maps = targets(TEXT)
     shrink, _, threshold, near = (plane.numpy() for plane in maps)
-    losses = DBLoss(alpha=2, beta=3)(answer(0.25, 0.5, 0.5), *maps)
+    losses = DBLoss(alpha=2, beta=3)(outputs_of(0.25, 0.5, 0.5), *maps)
     text = shrink.sum()
     hard = min(3 * text, shrink.size - text)
     assert float(losses["probability"]) == pytest.approx(
@@ -51,13 +51,13 @@ def test_the_terms_by_hand():
     assert float(losses["binary"]) == pytest.approx(1 - (text + 1) / (0.5 * shrink.size + text + 1), rel=1e-4)
 
 
-def test_the_hardest_paper_counts():
-    """A page is nearly all paper: its mean would drown the one line that was invented."""
+def test_the_hardest_background_counts():
+    """A page is nearly all background: its mean would drown the one line that was invented."""
     maps = targets(TEXT)
     wrong = maps[0].numpy().copy()
     wrong[0, 50:60, 10:90] = 0.9  # 800 pixels
     text = float(maps[0].sum())
-    losses = DBLoss(alpha=1)(answer(wrong, 0.3, 0), *maps)
+    losses = DBLoss(alpha=1)(outputs_of(wrong, 0.3, 0), *maps)
     hard = 3 * text
     assert float(losses["probability"]) == pytest.approx(-min(800, hard) * np.log(0.1) / (text + hard), rel=1e-3)
 
@@ -65,7 +65,7 @@ def test_the_hardest_paper_counts():
 def test_what_is_masked_has_no_gradient():
     """Ignored text is neither right nor wrong."""
     maps = targets([*TEXT, (rectangle(10, 45, 70, 15), True)])
-    outputs = answer(0.5, 0.5, 0.5)
+    outputs = outputs_of(0.5, 0.5, 0.5)
     sum(DBLoss()(outputs, *maps).values()).backward()
     gradient = outputs.grad.numpy()[0]
     masked = maps[1].numpy()[0] == 0
@@ -82,7 +82,7 @@ def test_what_is_masked_has_no_gradient():
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_every_page_has_a_finite_loss(page, value):
     """One crop without text in an epoch, or a saturated sigmoid, must not turn the weights into NaN."""
-    outputs = answer(value, value, value)
+    outputs = outputs_of(value, value, value)
     losses = DBLoss()(outputs, *targets(page))
     total = sum(losses.values())
     total.backward()
@@ -92,7 +92,7 @@ def test_every_page_has_a_finite_loss(page, value):
 
 def test_a_page_without_text_teaches_to_find_none():
     """With no text there is nothing to take three times as many pixels of: the page would be wasted."""
-    outputs = answer(0.5, 0.5, 0.5)
+    outputs = outputs_of(0.5, 0.5, 0.5)
     sum(DBLoss()(outputs, *targets([])).values()).backward()
     gradient = outputs.grad.numpy()[0]
     assert (gradient[0] >= 0).all() and gradient[0].any()  # down with the probability of some

@@ -94,7 +94,7 @@ def test_calibrated_at_8_bits_it_reads_nearly_as_before(stage, kind, section):
 
 
 def test_the_plan_follows_what_layers_read(stage):
-    """Lost otherwise: half of the integers unused behind a ReLU, values clipped, two scales for a shortcut."""
+    """Lost otherwise: half the integers unused behind a ReLU, values clipped elsewhere, a shortcut with two scales."""
     model, context = stage
     (transform,) = pact(weight_bits=4, activation_bits=3).prepare(model, context)
     layers = transform["layers"]

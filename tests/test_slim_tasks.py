@@ -1,4 +1,4 @@
-"""Slimming detectors and direction classifiers: the same steps as for recognizers, on other networks."""
+"""Slimming detectors and direction classifiers: the same techniques as for recognizers, on other networks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHAPES = {"db_mv3_slim": [2, 3, 64, 96], "dir_cls_mv3_slim": [2, 3, 48, 192]}
 
 
 def lively(name: str, args: dict):
-    """A network whose norms have seen something, so that no channel is like another."""
+    """Return a network whose batch norms have statistics, so that no channel is like another."""
     paddle.seed(1)
     model = build_model(name, args)
     for key, tensor in model_state(model).items():
@@ -58,40 +58,40 @@ def save(folder: Path, name: str, args: dict, spec) -> Path:
 
 
 @pytest.mark.parametrize(("name", "args", "spec"), [DET, CLS])
-def test_a_pruned_network_computes_what_the_silenced_one_does(name, args, spec):
+def test_a_pruned_network_computes_what_the_masked_one_does(name, args, spec):
     """Lost otherwise: channels would be cut out of one layer and stay in those that read it."""
     model = lively(name, args)
     x = paddle.randn(SHAPES[name])
     groups = find_groups(model)
     cut = merge_cuts(group.cut(group.size // 4) for group in groups)
-    silenced, small = copy.deepcopy(model), copy.deepcopy(model)
-    apply_mask(silenced, cut)
+    masked, small = copy.deepcopy(model), copy.deepcopy(model)
+    apply_mask(masked, cut)
     remove(small, cut)
-    for key, expected in silenced.outputs(x).items():
+    for key, expected in masked.outputs(x).items():
         found = small.outputs(x)[key]
         if found.shape == expected.shape:  # pruned features have other channels
             assert np.abs(found.numpy() - expected.numpy()).max() < 1e-4
-    last = list(silenced.outputs(x))[-1]
+    last = list(masked.outputs(x))[-1]
     assert small.outputs(x)[last].shape == model.outputs(x)[last].shape
     before, after = (measure_cost(one, model.typical_input).flops for one in (model, small))
     assert after < 0.85 * before
 
 
 def test_a_detectors_pruning_reaches_neck_and_heads():
-    """Lost otherwise: half of a detector's multiply-adds, those of its neck, could not be pruned."""
+    """Lost otherwise: half of a detector's FLOPs, those of its neck, could not be pruned."""
     names = {group.name for group in find_groups(lively(*DET[:2]))}
     assert {"neck.lateral.0", "probability.0.0", "threshold.0.0"} <= names
 
 
-def test_what_training_alone_uses_is_not_quantized():
-    """Lost otherwise: the INT8 file would be refused, for grids of layers that no bundle has."""
+def test_layers_that_only_training_uses_are_not_quantized():
+    """Lost otherwise: the INT8 file would be refused, for quantization parameters of layers that no bundle has."""
     paths = quantizable(lively(*DET[:2]), [])
     assert any(path.startswith("probability.") for path in paths)
     assert not any(path.startswith("threshold.") for path in paths)
 
 
 @pytest.mark.parametrize(("name", "args", "spec"), [DET, CLS])
-def test_a_teacher_says_what_its_network_says(tmp_path, name, args, spec):
+def test_a_teacher_outputs_what_its_network_does(tmp_path, name, args, spec):
     """Lost otherwise: a student would learn from something else than the teacher that it was given."""
     folder = save(tmp_path / "teacher", name, args, spec)
     image = np.random.default_rng(1).standard_normal(SHAPES[name]).astype(np.float32)
@@ -101,7 +101,7 @@ def test_a_teacher_says_what_its_network_says(tmp_path, name, args, spec):
     teacher = open_plain_teacher(folder, spec)
     assert np.abs(teacher(image).logits - expected).max() < 1e-3 * max(1, np.abs(expected).max())
     other = CLS[2] if spec is DET[2] else DET[2]
-    with pytest.raises(SlimError, match=f"must be one of task {other.task}"):
+    with pytest.raises(SlimError, match=f"choose one of task {other.task}"):
         open_plain_teacher(folder, other)
     with pytest.raises(SlimError, match="no teacher"):
         open_plain_teacher(tmp_path / "nowhere", spec)
@@ -115,9 +115,9 @@ def test_a_loss_of_another_task_is_refused(tmp_path):
         task = task_for(DET[2])
         augmented = False
 
-    step = Distillation(Distill(teacher=folder, losses=[{"name": "frames"}]))
+    technique = Distillation(Distill(teacher=folder, losses=[{"name": "frames"}]))
     with pytest.raises(SlimError, match="the loss frames is for networks of task rec"):
-        step.attach(lively(*DET[:2]), Context())
+        technique.attach(lively(*DET[:2]), Context())
 
 
 def test_a_direction_classifier_goes_through_all_stages(tmp_path):
@@ -143,8 +143,8 @@ def test_a_direction_classifier_goes_through_all_stages(tmp_path):
     run = tmp_path / "run"
     model, card = load_model(run / "quantize" / "best")
     assert quantized_layers(model) and card.spec == CLS[2]
-    figures = json.loads((run / "prune" / "fpgm.json").read_text(encoding="utf-8"))
-    assert figures["flops"]["ratio"] <= 0.8
+    report = json.loads((run / "prune" / "fpgm.json").read_text(encoding="utf-8"))
+    assert report["flops"]["ratio"] <= 0.8
     samples, _ = read_label_file(tmp_path / "val.txt")
     images = [load_image(sample.path) for sample in samples]
     trained = DirectionClassifier(task_for(card.spec).session(model), card.spec).classify(images)

@@ -1,4 +1,4 @@
-"""Slimming steps in the training loop: what they add is trained and resumed, and none of it ships."""
+"""Slimming techniques in the training loop: what they add is trained and resumed, and none of it is exported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from drawing import write_rows
 from paddle import nn
 from pydantic import ValidationError
-from trainings import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_dict
+from trainings import TEXTS, TINY, FixedBatches, Poisoned, assert_same, config_dict
 
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, DistillLoss
@@ -34,7 +34,7 @@ CHARSET = Charset(("a", "b"))
 
 
 class Probe(Technique):
-    """A step with a layer of its own that learns to give the mean logit; it writes down when it was called."""
+    """A technique with a layer of its own that learns to output 1; it records when it is called."""
 
     supervised_weight = 0.5
 
@@ -55,32 +55,33 @@ class Probe(Technique):
         self.called.append("gradients" if self.layer.weight.grad is not None else "no gradients")
 
 
-def fit_with(step, folder, epochs):
-    """`fit` on two batches an epoch, with `step` attached; gives the state of the step's layer at the end."""
+def fit_with(technique, folder, epochs):
+    """Fit two batches an epoch, with a technique attached; return the state of the technique's layer at the end."""
     raw = config_dict(folder, Global={"log_every_steps": 1, "save_every_steps": 1})
     config = check_config(Config.model_validate(raw))
     paddle.seed(5)
     model = build_model("crnn_mv3_slim", TINY, len(CHARSET.classes))
-    step.attach(model, None)
+    technique.attach(model, None)
     card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], CHARSET.classes))
 
     def evaluate(network):
         return score_lines(["a"], ["b"])
 
     stage = folder / "run" / "train"
-    job = Job(stage, config, epochs * 2, model, card, Poisoned(at=1000), FixedRows(), evaluate, Processes(), [step])
+    task, data = Poisoned(at=1000), FixedBatches()
+    job = Job(stage, config, epochs * 2, model, card, task, data, evaluate, Processes(), [technique])
     fit(job)
-    return {name: tensor.numpy().copy() for name, tensor in step.layer.state_dict().items()}
+    return {name: tensor.numpy().copy() for name, tensor in technique.layer.state_dict().items()}
 
 
-def test_what_a_step_adds_is_trained_and_resumed_and_does_not_ship(tmp_path):
-    """Lost otherwise: a resumed distillation would go on with a fresh adapter, or ship the peer's weights."""
-    step = Probe()
+def test_what_a_technique_adds_is_trained_and_resumed_and_not_exported(tmp_path):
+    """Lost otherwise: a resumed distillation would go on with a fresh adapter, or export the peer's weights."""
+    technique = Probe()
     paddle.seed(11)
     before = nn.Linear(len(CHARSET.classes), 1).weight.numpy()
-    whole = fit_with(step, tmp_path / "whole", epochs=4)
+    whole = fit_with(technique, tmp_path / "whole", epochs=4)
     assert not np.array_equal(whole["weight"], before)
-    assert step.called == ["gradients"] * 8
+    assert technique.called == ["gradients"] * 8
 
     folder = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
@@ -131,13 +132,13 @@ def test_losses_are_weighted_and_logged_by_name(tmp_path):
         ),
     ],
 )
-def test_a_stage_whose_steps_do_not_fit_is_refused(tmp_path, stage, problem):
+def test_a_stage_whose_techniques_do_not_fit_is_refused(tmp_path, stage, problem):
     """Lost otherwise: a run called "prune" would train for hours and prune nothing."""
     with pytest.raises(ValidationError, match=problem):
         Config.model_validate(config_dict(tmp_path, Recipe=[stage]))
 
 
-def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
+def test_calibration_lines_are_plain_and_the_same_for_every_process(tmp_path):
     """Lost otherwise: each process would choose other ranges, and the networks would drift apart."""
     write_rows(tmp_path, TEXTS, "train.txt")
     samples, _ = read_label_file(tmp_path / "train.txt")
@@ -146,8 +147,8 @@ def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
     def plain(part):
         checked = [CheckedSample(sample) for sample in samples]
         loader = LoaderSettings(2, config.train.augment, part=part)
-        rows = TrainingLines(checked, Charset.from_texts(TEXTS), 32, time_steps_for_width, loader)
-        return rows.plain(5)
+        lines = TrainingLines(checked, Charset.from_texts(TEXTS), 32, time_steps_for_width, loader)
+        return lines.plain(5)
 
     first, second = plain((0, 2)), plain((1, 2))
     assert [len(batch.sources) for batch in first] == [2, 2, 1]
@@ -156,18 +157,18 @@ def test_calibration_rows_are_plain_and_the_same_for_every_process(tmp_path):
     assert sum(len(batch.sources) for batch in plain((0, 1))) == 5
 
 
-def test_a_saved_config_with_every_step_reads_back_equal(tmp_path):
+def test_a_saved_config_with_every_technique_reads_back_equal(tmp_path):
     """Lost otherwise: a run could not be continued, its own saved config being refused."""
     losses = [{"name": name} for name in get_args(DistillLoss.model_fields["name"].annotation)]
-    steps = {
+    techniques = {
         "train": [{"distill": {"teacher": "t", "losses": losses}}, {"mutual": {}}, {"guide": {}}, {"tones": {}}],
         "prune": [{"fpgm": {"max_flops": 0.7}}],
         "quantize": [{"pact": {}}],
         "share": [{"share": {}}],
     }
-    recipe = [{"stage": name, "epochs": 1, "techniques": given} for name, given in steps.items()]
+    recipe = [{"stage": name, "epochs": 1, "techniques": given} for name, given in techniques.items()]
     recipe.append({"stage": "quantize", "epochs": 1, "techniques": [{"lsq": {}}]})
     config = Config.model_validate(config_dict(tmp_path, Recipe=recipe))
-    assert {step.name for stage in config.recipe for step in stage.techniques} == set(TECHNIQUES)
+    assert {one.name for stage in config.recipe for one in stage.techniques} == set(TECHNIQUES)
     dump_config(config, tmp_path / "saved.yml")
     assert load_config(tmp_path / "saved.yml") == config

@@ -32,7 +32,7 @@ from ppocr_slim.tasks.table import TASKS, task_for
 from ppocr_slim.training.recipe import run_recipe
 from ppocr_slim.training.starting import load_starting_weights, read_starting_weights
 
-ROWS = ["Hà Nội", "Thôn Ba", "Quận 1", "Huế"]
+LINES = ["Hà Nội", "Thôn Ba", "Quận 1", "Huế"]
 SECTIONS = {
     "det": {
         "Architecture": {"name": "db_mv3_slim", "args": {"backbone": "small", "scale": 0.35, "channels": 16}},
@@ -75,7 +75,7 @@ def runs(tmp_path_factory):
     for name in ("train.txt", "val.txt"):
         write_pages(folders["det"], PAGES[:4], name)
         for task in ("cls", "rec"):
-            write_rows(folders[task], ROWS, name)
+            write_rows(folders[task], LINES, name)
     for task in ("det", "cls"):
         run_recipe(Config.model_validate(raw_config(folders[task], task)))
     save_lively_checkpoint(folders["rec"] / "run" / "train" / "best")
@@ -101,31 +101,31 @@ def test_a_detector_is_trained_exported_and_found_again(runs):
 
 
 def test_a_direction_classifier_is_trained_exported_and_found_again(runs):
-    """Lost otherwise: the one command that a classifier is made by, or answers of another network."""
+    """Lost otherwise: the one command that a classifier is made by, or predictions of another network."""
     run = runs["cls"] / "run"
     model, card = load_model(run / "train" / "best")
     assert read_bundle(run / "export").spec == card.spec == ClsSpec(32, 96, 0.7)
     assert load_config(run / "config.yml").metric.name == "accuracy"  # the task's own, where none is named
-    rows = [draw_row(text, height=height) for text in ROWS for height in (32, 60)]
-    ours = DirectionClassifier(task_for(card.spec).session(model), card.spec).classify(rows)
+    images = [draw_row(text, height=height) for text in LINES for height in (32, 60)]
+    ours = DirectionClassifier(task_for(card.spec).session(model), card.spec).classify(images)
     for engine in ("onnxruntime", "paddle"):
-        theirs = DirectionClassifier.from_bundle(run / "export", engine).classify(rows)
+        theirs = DirectionClassifier.from_bundle(run / "export", engine).classify(images)
         assert [one.score for one in theirs] == pytest.approx([one.score for one in ours], abs=1e-3)
         assert [one.angle for one in theirs] == [one.angle for one in ours]
 
 
-def test_rows_of_the_networks_own_height_are_judged(tmp_path, runs):
-    """Lost otherwise: an evaluation would end in a stack trace on rows that need no scaling."""
+def test_lines_of_the_networks_own_height_are_evaluated(tmp_path, runs):
+    """Lost otherwise: an evaluation would end in a stack trace on lines that need no resizing."""
     model, card = load_model(runs["cls"] / "run" / "train" / "best")
     (tmp_path / "val.txt").write_text("a.png\tHuế\n", encoding="utf-8")
     Image.fromarray(draw_row("a", height=32)).save(tmp_path / "a.png")
     task = task_for(card.spec)
-    judged = task.predict_and_score(model, read_label_file(tmp_path / "val.txt")[0], 4)
-    assert [one[0] for one in judged] == [False, True] and task.scores(judged).pictures == 2
+    results = task.predict_and_score(model, read_label_file(tmp_path / "val.txt")[0], 4)
+    assert [one[0] for one in results] == [False, True] and task.scores(results).pictures == 2
 
 
 def test_a_detectors_bundle_starts_a_training(runs):
-    """Lost otherwise: fine-tuning a shipped detector would be refused, since it lacks what training alone uses."""
+    """Lost otherwise: fine-tuning a shipped detector would be refused, lacking the layers that only training uses."""
     run = runs["det"] / "run"
     start = read_starting_weights(run / "export")
     best = read_arrays(run / "train" / "best" / "model.pdparams")
@@ -146,20 +146,20 @@ WRONG = [
     ("cls", "Metric={name: hmean}", "Metric.name: 'hmean' is not for dir_cls_mv3_slim"),
     ("det", "Train.augment=[{name: squeeze}]", "Train.augment.0.name"),
     ("cls", "Train.augment=[{name: blur}, {name: glue_words}]", "Train.augment.1.name"),
-    ("rec", "Train.crop=64", "Train.crop: crnn_mv3_slim trains on whole rows"),
-    ("cls", "Train.crop=64", "Train.crop: dir_cls_mv3_slim trains on whole rows"),
+    ("rec", "Train.crop=64", "Train.crop: crnn_mv3_slim trains on whole text lines"),
+    ("cls", "Train.crop=64", "Train.crop: dir_cls_mv3_slim trains on whole text lines"),
 ]
 
 
-@pytest.mark.parametrize(("task", "override", "told"), WRONG)
-def test_what_belongs_to_another_task_is_blamed_on_who_set_it(tmp_path, task, override, told):
-    """Lost otherwise: a setting would be ignored without a word, or end in a stack trace after hours."""
+@pytest.mark.parametrize(("task", "override", "message"), WRONG)
+def test_what_belongs_to_another_task_is_blamed_on_who_set_it(tmp_path, task, override, message):
+    """Lost otherwise: a setting would be ignored silently, or end in a stack trace after hours."""
     path = tmp_path / "config.yml"
     path.write_text(yaml.safe_dump(raw_config(tmp_path, task)), encoding="utf-8")
     check_config(load_config(path))
     with pytest.raises(SlimError) as caught:
         check_config(load_config(path, [override]))
-    assert str(caught.value).startswith(f"-o {override}: {told}") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"-o {override}: {message}") and "\n" not in str(caught.value)
     key, _, value = override.partition("=")
     section, *inner = key.split(".")
     change = yaml.safe_load(value)
@@ -168,14 +168,14 @@ def test_what_belongs_to_another_task_is_blamed_on_who_set_it(tmp_path, task, ov
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.raises(SlimError) as caught:
         check_config(load_config(path))
-    assert str(caught.value).startswith(f"{path}: {told}")
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
 @pytest.mark.parametrize("task", ["det", "cls"])
 def test_a_network_of_another_task_cannot_read(runs, task):
     """Lost otherwise: a mistyped folder would be a stack trace, or nonsense that looks like a reading."""
     best, export = runs[task] / "run" / "train" / "best", runs[task] / "run" / "export"
-    with pytest.raises(SlimError, match=f"holds a {task} network: rows are read with a rec one"):
+    with pytest.raises(SlimError, match=f"holds a network of task {task}: reading text lines needs one of task rec"):
         open_recognizer(best)
     for reader in (Recognizer, Detector, DirectionClassifier):
         if reader is not (Detector if task == "det" else DirectionClassifier):

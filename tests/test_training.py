@@ -18,7 +18,7 @@ import pytest
 import yaml
 from drawing import draw_row, write_rows
 from tensorboardX.event_file_writer import EventsWriter
-from trainings import TEXTS, TINY, FixedRows, Poisoned, assert_same, config_dict, run, train_command, wait_for
+from trainings import TEXTS, TINY, FixedBatches, Poisoned, assert_same, config_dict, run, train_command, wait_for
 
 from ppocr_slim.config.schema import Config, Optimizer
 from ppocr_slim.data.batches import LoaderSettings
@@ -29,6 +29,7 @@ from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.metrics import score_lines
 from ppocr_slim.models import build_model
+from ppocr_slim.reports.provenance import PROGRAM
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
@@ -103,20 +104,20 @@ def test_a_signal_saves_and_leaves_with_a_message(data, number):
 
 
 def trainers_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The processes that train for a command; the launcher also starts short-lived ones that end while one looks."""
+    """Return the processes that train for a command, without the short-lived ones that the launcher starts."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             line = " ".join(child.cmdline())
         except psutil.NoSuchProcess:
             continue
-        if "train.py" in line and "distributed.launch" not in line:
+        if f"{PROGRAM} train" in line and "distributed.launch" not in line:
             found.append(child)
     return found
 
 
 def start_two_processes(data) -> subprocess.Popen:
-    """A training by two processes without end, that has saved once."""
+    """Start an endless training by two processes, and wait until it has saved once."""
     settings = {"processes": 2, "save_every_steps": 5, "log_every_steps": 1}
     raw = config_dict(data, Global=settings, Recipe=[{"stage": "train", "epochs": 100_000}])
     process = subprocess.Popen(train_command(data, raw), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -179,15 +180,15 @@ def test_when_one_process_dies_all_stop_within_half_a_minute(data):
     load_model(data / "run" / "train" / "last")
 
 
-def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
-    """Lost otherwise: two processes would train on the same rows, or leave some out."""
+def test_parts_of_an_epoch_are_its_lines_divided(data):
+    """Lost otherwise: two processes would train on the same lines, or leave some out."""
     samples, _ = read_label_file(data / "train.txt")
     charset = Charset.from_texts(TEXTS)
 
     def sources(part):
         checked = [CheckedSample(sample) for sample in samples]
-        rows = TrainingLines(checked, charset, 32, lambda width: width, LoaderSettings(2, part=part))
-        return [batch.sources for batch in islice(rows.batches(0), len(rows))]
+        lines = TrainingLines(checked, charset, 32, lambda width: width, LoaderSettings(2, part=part))
+        return [batch.sources for batch in islice(lines.batches(0), len(lines))]
 
     dealt = [source for rank in range(2) for batch in sources((rank, 2)) for source in batch]
     assert sorted(dealt) == sorted(sample.where for sample in samples)
@@ -195,15 +196,15 @@ def test_parts_of_an_epoch_are_its_rows_dealt_out(data):
     assert set(padded) == {sample.where for sample in samples} and len(padded) == 9
 
 
-def small_fit(folder, task, epochs=4, characters=("a", "b"), rows=None, evaluate=None):
-    """Train the tiny network on `FixedRows` by `task`, in folder/run/train."""
+def small_fit(folder, task, epochs=4, characters=("a", "b"), data=None, evaluate=None):
+    """Train the tiny network on `FixedBatches` by `task`, in folder/run/train."""
     config = check_config(Config.model_validate(config_dict(folder)))
     charset = Charset(characters)
     model = build_model("crnn_mv3_slim", TINY, len(charset.classes))
     card = ModelCard("crnn_mv3_slim", TINY, RecSpec(TINY["height"], charset.classes))
     evaluate = evaluate or (lambda model: score_lines(["a"], ["b"]))
     stage = folder / "run" / "train"
-    return fit(Job(stage, config, epochs * 2, model, card, task, rows or FixedRows(), evaluate, Processes()))
+    return fit(Job(stage, config, epochs * 2, model, card, task, data or FixedBatches(), evaluate, Processes()))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -242,7 +243,7 @@ def test_a_disk_that_fills_up_with_the_log_stops_the_run(tmp_path, monkeypatch):
         small_fit(tmp_path, Poisoned(at=100))
 
 
-@pytest.mark.parametrize("changed", [{"characters": ("c", "d")}, {"rows": FixedRows("other data")}])
+@pytest.mark.parametrize("changed", [{"characters": ("c", "d")}, {"data": FixedBatches("other data")}])
 def test_other_characters_or_data_cannot_continue_a_checkpoint(tmp_path, changed):
     """Lost otherwise: training would go on with permuted classes, or silently be another experiment."""
     small_fit(tmp_path, Poisoned(at=100), epochs=2)

@@ -1,4 +1,4 @@
-"""Small trainings for tests: a config, a command, rows that are always the same, and what to compare."""
+"""Small trainings for tests: a config, a command, batches that are always the same, and what to compare."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(command: list) -> subprocess.CompletedProcess:
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    """Until `path` exists; the process must live that long."""
+    """Wait until `path` exists; the process must live that long."""
     until = time.monotonic() + 120
     while not path.exists():
         assert process.poll() is None, process.communicate()[1]
@@ -85,7 +85,7 @@ class Poisoned:
         return {"squares": value * float("nan") if self.calls > self.at else value}
 
 
-class FixedRows:
+class FixedBatches:
     """Two identical batches an epoch."""
 
     def __init__(self, digest: str = "the data"):

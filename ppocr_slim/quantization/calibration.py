@@ -108,7 +108,7 @@ def _weight_params(graph: Graph, node: NodeProto) -> QuantParams | None:
 
 
 def _collect(graph: Graph, tensors: Sequence[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Run the network and return values of each tensor [V] float32.
+    """Return values of each tensor [V] float32, by running the network.
 
     For each input they are some drawn at random, the smallest and the largest.
     """

@@ -30,6 +30,10 @@ class _Branch(Technique):
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Build the branch.
 
+        Args:
+            model: The recognizer.
+            context: The stage's.
+
         Raises:
             SlimError: The network is no recognizer.
         """

@@ -205,6 +205,10 @@ def apply_mask(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
     The network then computes what the pruned one would: batch norms without scale and offset, and LSTM units without
     weights, output zeros.
 
+    Args:
+        model: The network.
+        cut: Slices of its tensors.
+
     Returns:
         Tensor's name -> its values before, of all tensors that the cut changes.
     """
@@ -231,6 +235,10 @@ def widths_after(model: nn.Layer, cut: Cut) -> Widths:
 
 def remove(model: nn.Layer, cut: Cut) -> Widths:
     """Remove channels from a network in place.
+
+    Args:
+        model: The network.
+        cut: Slices of its tensors.
 
     Returns:
         The widths of the layers that changed, for the transform "widths".

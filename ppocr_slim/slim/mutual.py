@@ -41,6 +41,10 @@ class MutualLearning(Technique):
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Build the peer.
 
+        Args:
+            model: The student.
+            context: The stage's.
+
         Raises:
             SlimError: The student is no recognizer, or the config's peer cannot be built or has another input size.
         """

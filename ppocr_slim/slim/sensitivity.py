@@ -74,6 +74,9 @@ def measure_sensitivity(
         batches: The samples.
         path: JSON file of the measurements.
 
+    Returns:
+        The losses of every group, with and without some of its channels.
+
     Raises:
         SlimError: The unpruned network's loss is not finite, or the file cannot be written.
     """

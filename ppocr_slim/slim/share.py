@@ -63,6 +63,9 @@ def _without_empty(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
     Args:
         ordered: The numbers, ascending.
         edges: Indexes where the clusters begin, and the end of the last.
+
+    Returns:
+        The new edges.
     """
     clusters = edges.size - 1
     edges = np.unique(edges)

@@ -91,7 +91,7 @@ class Teacher:
         self._outputs_probabilities = self._test(len(classes))
 
     def _test(self, classes: int) -> bool:
-        """Run the network on noise and return whether it outputs probabilities rather than logits.
+        """Return whether the network outputs probabilities rather than logits, by running it on noise.
 
         Raises:
             SlimError: The shape of the outputs does not fit.
@@ -143,7 +143,7 @@ class Teacher:
 
 
 def resample(output: TeacherOutput, time_steps: int) -> TeacherOutput:
-    """Resample a teacher's output over T' time steps to T.
+    """Return a teacher's output over T' time steps resampled to T.
 
     Of the T' time steps that one of the T covers, the logits are those of the least blank one, and the features are
     averaged. A mean of the logits would flatten a character that stands on one time step alone.

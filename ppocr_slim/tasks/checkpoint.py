@@ -1,9 +1,9 @@
-"""Checkpoint folders that describe themselves, written whole or not at all, and read without executing anything.
+"""Checkpoint folders: self-describing, written atomically, and read without executing anything.
 
-model.yml        architecture, transforms of its structure, what it takes and gives: enough to build the network
-model.pdparams   its weights (the averaged ones where averaging is on), readable by `paddle.load`
-model.pdopt      the optimizer's state and, where averaging is on, the raw weights: only resuming needs it
-model.states     step, best score and what else training keeps of itself, as JSON
+model.yml        the card: architecture, transforms of its structure, input and output; enough to build the network
+model.pdparams   the weights (the averaged ones where averaging is on), readable by `paddle.load`
+model.pdopt      the optimizer's state and, where averaging is on, the raw weights; only needed to resume
+model.states     step, best score and other state of the training, as JSON
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ CARD, WEIGHTS, OPTIMIZER, STATES = "model.yml", "model.pdparams", "model.pdopt",
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a checkpoint folder says of its network.
+    """The description of a checkpoint's network.
 
     Attributes:
-        spec: what the network takes and gives.
-        transforms: how its structure differs from what the builder `name` makes with `args` (`models.transforms`).
+        name: Of the builder in `models.MODELS`.
+        args: Of the builder.
+        spec: Input and output of the network.
+        transforms: Changes of the structure after it was built, see `models.transforms`.
     """
 
     name: str
@@ -50,32 +52,50 @@ class ModelCard:
 
     @property
     def charset(self) -> Charset:
-        """A recognizer's characters."""
+        """The characters of a recognizer."""
         return Charset(self.spec.characters)
 
     @property
     def architecture(self) -> dict[str, Any]:
+        """Name, arguments and transforms, as cards and bundles store them."""
         return {"name": self.name, "args": dict(self.args), "transforms": list(self.transforms)}
 
     def build(self, where: str) -> nn.Layer:
-        """The network with its initial weights; SlimError naming `where` if that cannot be."""
+        """Build the network with initial weights.
+
+        Args:
+            where: Name of the card's origin in messages.
+
+        Raises:
+            SlimError: The architecture or a transform is wrong.
+        """
         model = build_model(self.name, self.args, len(getattr(self.spec, "classes", ())), where)
         apply_transforms(model, self.transforms, where)
         return model
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any], spec: Spec) -> ModelCard:
-        """The card of what `architecture` says; a folder written before there were transforms has none."""
+        """Make a card from a stored architecture; those written before there were transforms have none.
+
+        Args:
+            architecture: Name, arguments and transforms.
+            spec: Input and output of the network.
+
+        Raises:
+            KeyError: The architecture is damaged.
+            TypeError: The architecture is damaged, or of another task than `spec`.
+        """
         name, args, transforms = architecture["name"], architecture["args"], architecture.get("transforms", [])
         if not isinstance(name, str) or not isinstance(args, dict):
             raise TypeError("unusable architecture")
         if not isinstance(transforms, list) or not all(isinstance(transform, dict) for transform in transforms):
             raise TypeError("unusable transforms")
         if name in MODELS and MODELS[name].task != spec.task:
-            raise TypeError(f"{name} is no network of task {spec.task}")
+            raise TypeError(f"{name} is not a network of task {spec.task}")
         return cls(name, args, spec, transforms)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the card as plain values, for model.yml."""
         return {
             "format": FORMAT,
             "task": self.spec.task,
@@ -85,11 +105,22 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: Path) -> ModelCard:
-        """What `to_dict` gave. Raises SlimError naming `where` for another format or task; KeyError, TypeError or
-        ValueError where it is damaged.
+        """Make a card from the result of `to_dict`.
+
+        Args:
+            raw: Plain values.
+            where: Name of their origin in messages.
+
+        Raises:
+            SlimError: It is of an unknown format or task.
+            KeyError: It is damaged.
+            TypeError: It is damaged.
+            ValueError: It is damaged.
         """
         if raw["format"] != FORMAT or raw["task"] not in SPECS:
-            raise SlimError(f"{where}: format {raw['format']} of task {raw['task']!r} is not known to this version")
+            raise SlimError(
+                f"{where} has format {raw['format']} and task {raw['task']!r}, which this version cannot read"
+            )
         own = {key: value for key, value in raw.items() if key not in ("format", "task", "architecture")}
         try:
             spec = SPECS[raw["task"]].from_dict(own)
@@ -99,17 +130,21 @@ class ModelCard:
 
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
-        """The card of a checkpoint folder. Raises SlimError if there is none or it is damaged."""
+        """Read the card of a checkpoint folder.
+
+        Raises:
+            SlimError: There is none, or it is damaged.
+        """
         path = Path(folder) / CARD
         try:
             return cls.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")), path)
         except OSError as error:
             raise SlimError(f"{folder} is not a checkpoint folder: cannot read {CARD} ({error.strerror})") from error
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
+            raise SlimError(f"{path} is damaged ({error!r}): use another checkpoint") from error
 
 
-# What paddle.save writes for a state of tensors: containers, tuples and numpy arrays. Nothing here runs code.
+# All that paddle.save writes for a state of tensors: containers, tuples and numpy arrays. None of them runs code.
 _HARMLESS = {
     ("builtins", "tuple"),
     ("collections", "OrderedDict"),
@@ -124,6 +159,8 @@ _HARMLESS = {
 
 
 class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that refuses everything but containers and arrays."""
+
     def find_class(self, module, name):
         if (module, name) not in _HARMLESS:
             raise SlimError(f"it would run {module}.{name}")
@@ -131,9 +168,16 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """A file of `paddle.save` as a dict of numpy arrays (and of plain numbers), executing nothing from it.
+    """Read a file of `paddle.save` without executing anything from it.
 
-    Raises SlimError if the file is missing, damaged or holds anything that would run code.
+    Args:
+        path: model.pdparams or model.pdopt.
+
+    Returns:
+        Name -> numpy array, plain number, or a dict of them.
+
+    Raises:
+        SlimError: The file is missing or damaged, or contains anything that would run code.
     """
     try:
         state = _ArraysOnly(io.BytesIO(Path(path).read_bytes())).load()
@@ -142,38 +186,54 @@ def read_arrays(path: Path) -> dict[str, Any]:
     except SlimError as error:
         raise SlimError(f"{path} is refused: {error}; it was not written by this project's training") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise SlimError(f"{path} is damaged ({type(error).__name__}): take another checkpoint") from error
+        raise SlimError(f"{path} is damaged ({type(error).__name__}): use another checkpoint") from error
     if not isinstance(state, dict):
-        raise SlimError(f"{path} holds a {type(state).__name__}, not a state of named arrays")
+        raise SlimError(f"{path} contains a {type(state).__name__}, not named arrays")
     return {name: _plain(value) for name, value in state.items() if name != "StructuredToParameterName@@"}
 
 
 def _plain(value):
-    """paddle.save keeps a tensor inside a nested dict as (name, array)."""
+    """Return the array of a (name, array) pair, as which paddle.save stores a tensor in a nested dict."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
         return value[1]
     return {name: _plain(v) for name, v in value.items()} if isinstance(value, dict) else value
 
 
 def read_states(folder: Path) -> dict[str, Any]:
-    """step, best, best_step and what else `save_checkpoint` was given. SlimError if missing or damaged."""
+    """Read model.states: step, best, best_step and whatever else `save_checkpoint` was given.
+
+    Args:
+        folder: Of the checkpoint.
+
+    Raises:
+        SlimError: The file is missing or damaged.
+    """
     path = Path(folder) / STATES
     try:
         states = json.loads(path.read_text(encoding="utf-8"))
         numbers = (states["step"], states["best_step"], 0 if states["best"] is None else states["best"])
         if not all(isinstance(number, (int, float)) for number in numbers):
-            raise TypeError("a number is none")
+            raise TypeError("not a number")
         return states
     except OSError as error:
         raise SlimError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise SlimError(f"{path} is damaged ({error!r}): take another checkpoint") from error
+        raise SlimError(f"{path} is damaged ({error!r}): use another checkpoint") from error
 
 
 def load_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], where) -> None:
-    """Set every parameter and buffer of `model`. SlimError unless all are float arrays whose names and shapes agree."""
+    """Set every parameter and buffer of a network.
+
+    Args:
+        model: The network.
+        weights: Float arrays by name, neither more nor less than the network has.
+        where: Name of their origin in messages.
+
+    Raises:
+        SlimError: Names or shapes do not match, or a value is no float array.
+    """
     if not isinstance(weights, Mapping):
-        raise SlimError(f"the weights in {where} are damaged: no named arrays; take another checkpoint")
+        raise SlimError(f"the weights in {where} are damaged: they are not named arrays; use another checkpoint")
     own = model_state(model)
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unknown:
@@ -181,7 +241,7 @@ def load_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], where) -> N
         raise SlimError(f"the weights in {where} do not fit the architecture: {' and '.join(parts)}")
     for name, tensor in own.items():
         if not isinstance(weights[name], np.ndarray) or weights[name].dtype.kind != "f":
-            raise SlimError(f"the weights in {where} are damaged: {name} is no float array; take another checkpoint")
+            raise SlimError(f"the weights in {where} are damaged: {name} is not a float array; use another checkpoint")
         found = list(weights[name].shape)
         if found != list(tensor.shape):
             raise SlimError(f"the weights in {where} do not fit: {name} is {found}, the network has {tensor.shape}")
@@ -189,7 +249,14 @@ def load_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], where) -> N
 
 
 def require_finite(state: dict[str, np.ndarray]) -> None:
-    """SlimError where a weight is NaN or infinite: such a state must never replace a good checkpoint."""
+    """Check that no weight is NaN or infinite: such a state must never replace a good checkpoint.
+
+    Args:
+        state: Weights by name.
+
+    Raises:
+        SlimError: A weight is not finite.
+    """
     for name, value in state.items():
         if not np.isfinite(value).all():
             raise SlimError(f"{name} is not finite; the last good checkpoint is kept")
@@ -204,7 +271,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder atomically.
 
-    Raises SlimError where a weight is not finite or the disk is full; the folder that was there before stays whole.
+    Args:
+        folder: To write, or to replace.
+        card: The network's.
+        weights: By name.
+        optimizer: Content of model.pdopt.
+        states: Content of model.states.
+
+    Raises:
+        SlimError: A weight is not finite, or the disk is full; the previous checkpoint stays whole.
     """
     require_finite(weights)
     new = folder.with_name(folder.name + ".new")
@@ -222,7 +297,17 @@ def save_checkpoint(
 
 
 def load_model(folder) -> tuple[nn.Layer, ModelCard]:
-    """The network of a checkpoint folder, in evaluation mode; and its card."""
+    """Load the network of a checkpoint folder.
+
+    Args:
+        folder: Of the checkpoint.
+
+    Returns:
+        The network in evaluation mode, and its card.
+
+    Raises:
+        SlimError: The folder is no checkpoint, or it is damaged.
+    """
     folder = readable_folder(Path(folder))
     card = ModelCard.read(folder)
     model = card.build(str(folder / CARD))

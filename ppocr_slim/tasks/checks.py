@@ -1,4 +1,4 @@
-"""What must be right before a training starts: the names in its config, and its data. The doctor asks the same."""
+"""Checks before a training starts, also used by the doctor: the names in its config, and its data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from ppocr_slim.config.loading import locate
-from ppocr_slim.config.schema import Config, ExportStage, Metric, TrainStage
+from ppocr_slim.config.schema import Config, ExportStage, Metric, Stage, TrainStage
 from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, WrongKeyError
 from ppocr_slim.models import MODELS, bind_model
@@ -19,9 +19,16 @@ from ppocr_slim.text.language_model import LanguageModel
 
 
 def check_config(config: Config) -> Config:
-    """Check what the schema leaves to the tables of models, tasks and augmentations; the config with its Metric.
+    """Check the names that the schema leaves to the tables of models, tasks and augmentations.
 
-    Raises SlimError naming the file or override that has the wrong name or value.
+    Args:
+        config: Valid by the schema.
+
+    Returns:
+        The config with its Metric.
+
+    Raises:
+        SlimError: A name or value is wrong; the message names the file or override that sets it.
     """
     try:
         bind_model(config.architecture.name, config.architecture.args)
@@ -29,23 +36,29 @@ def check_config(config: Config) -> Config:
         _check_sections(config, task)
         check_names(config.train.augment, task.augmentations)
         if config.run.pretrained_layers and config.run.pretrained is None:
-            raise WrongKeyError("Global.pretrained_layers", "of which network? name it in Global.pretrained")
+            raise WrongKeyError(
+                "Global.pretrained_layers", "Global.pretrained must name the network that they are taken from"
+            )
         for number, stage in enumerate(config.recipe):
-            if isinstance(stage, ExportStage) and stage.language_model:
-                if task is not TASKS["rec"]:
-                    raise WrongKeyError(f"Recipe.{number}.language_model", "a language model belongs to a recognizer")
-                LanguageModel.load(stage.language_model)  # now, not after days of training
-            for place, entry in enumerate(stage.techniques if isinstance(stage, TrainStage) else ()):
-                if entry.mutual and entry.mutual.peer:
-                    where = f"Recipe.{number}.techniques.{place}.mutual.peer"
-                    bind_model(entry.mutual.peer.name, entry.mutual.peer.args, where)
+            _check_stage(stage, f"Recipe.{number}", task)
         return config.model_copy(update={"metric": config.metric or Metric(name=task.metrics[0])})
     except WrongKeyError as error:
         raise SlimError(f"{locate(config, error.key)}: {error}") from error
 
 
+def _check_stage(stage: Stage, where: str, task: type[Task]) -> None:
+    if isinstance(stage, ExportStage) and stage.language_model:
+        if task is not TASKS["rec"]:
+            raise WrongKeyError(f"{where}.language_model", "only a recognizer can have a language model")
+        LanguageModel.load(stage.language_model)  # now, not after days of training
+    for place, entry in enumerate(stage.techniques if isinstance(stage, TrainStage) else ()):
+        if entry.mutual and entry.mutual.peer:
+            peer = entry.mutual.peer
+            bind_model(peer.name, peer.args, f"{where}.techniques.{place}.mutual.peer")
+
+
 def _check_sections(config: Config, task: type[Task]) -> None:
-    """WrongKeyError for a Loss, PostProcess or Metric that belongs to another task than the network."""
+    """Raise WrongKeyError for a Loss, PostProcess or Metric of another task than the network's."""
     for section, given, allowed in (
         ("Loss", config.loss, (task.loss_name,)),
         ("PostProcess", config.post_process, (task.post_process,)),
@@ -53,26 +66,39 @@ def _check_sections(config: Config, task: type[Task]) -> None:
     ):
         if given is not None and given.name not in allowed:
             near = difflib.get_close_matches(given.name, allowed, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(allowed)}"
+            hint = f"did you mean {near[0]}?" if near else f"choose {' or '.join(allowed)}"
             name = config.architecture.name
             problem = f"{given.name!r} is not for {name}, a network of task {MODELS[name].task}; {hint}"
             raise WrongKeyError(f"{section}.name", problem)
     if config.train.crop is not None and task is not TASKS["det"]:
-        raise WrongKeyError("Train.crop", f"{config.architecture.name} trains on whole rows: leave it out")
+        raise WrongKeyError("Train.crop", f"{config.architecture.name} trains on whole text lines: leave it out")
 
 
 def prepare_data(config: Config) -> Data:
-    """Check the data of a config that `check_config` returned; every image is decoded.
+    """Check the data of a config; every image is decoded.
+
+    Args:
+        config: As `check_config` returned it.
+
+    Returns:
+        The network's spec and the diagnoses of the data.
 
     Raises:
-        SlimError: a label file, the dictionary or Global.pretrained cannot be used.
+        SlimError: A label file, the dictionary or Global.pretrained cannot be used.
     """
     start = config.run.pretrained
     return task_class(config.architecture.name).prepare_data(config, start and (lambda: folder_card(start).spec))
 
 
 def folder_card(folder: Path) -> ModelCard:
-    """What network lies in a checkpoint folder or an exported bundle. SlimError if `folder` is neither."""
+    """Return the card of the network in a checkpoint folder or an exported bundle.
+
+    Args:
+        folder: Of the checkpoint or bundle.
+
+    Raises:
+        SlimError: The folder is neither.
+    """
     if is_bundle(folder):
         bundle = read_bundle(folder)
         return ModelCard.from_architecture(bundle.architecture, bundle.spec)
@@ -82,5 +108,5 @@ def folder_card(folder: Path) -> ModelCard:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether an exported bundle lies in `folder`, and not a checkpoint."""
+    """Return whether the folder is an exported bundle rather than a checkpoint."""
     return (folder / BUNDLE_CARD).is_file()

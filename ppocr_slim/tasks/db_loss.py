@@ -1,4 +1,4 @@
-"""What DB's maps cost (Liao et al. 2020, arXiv:1911.08947, section 3.5)."""
+"""The DB loss (Liao et al. 2020, arXiv:1911.08947, section 3.5)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import paddle
 from paddle import nn
 from paddle.nn import functional
 
-FEWEST = 0.01  # share of a textless batch's pixels that count, the hardest: else nothing would be learnt from it
+TEXTLESS_FRACTION = 0.01  # of the pixels of a batch without text, the hardest: else nothing would be learnt from it
 
 
 class DBLoss(nn.Layer):
     """alpha * cross-entropy of the probability map + Dice loss of the binary map + beta * L1 of the threshold map.
 
     Args:
-        alpha: 5 as in PP-OCR; the paper weights the maps 1 (probability), 1 (binary), 10 (threshold).
-        beta: the paper's 10.
-        negatives: at most so many pixels without text count for one with text, those that cost most.
+        alpha: Weight of the probability map: 5 as in PP-OCR; the paper has 1.
+        beta: Weight of the threshold map: 10 as in the paper.
+        negatives: How many pixels without text count at most for each with text: those with the largest loss (online
+            hard example mining).
     """
 
     def __init__(self, alpha: float = 5.0, beta: float = 10.0, negatives: float = 3.0):
@@ -32,9 +33,17 @@ class DBLoss(nn.Layer):
         threshold: paddle.Tensor,
         threshold_mask: paddle.Tensor,
     ) -> dict[str, paddle.Tensor]:
-        """Outputs [N, 3, H, W] of `DB` in training and the targets of `data.maps`, [N, H, W] float32 each -> the three
-        weighted terms, scalars: {"probability", "binary", "threshold"}. Finite whatever the page holds, all of it
-        masked or without text.
+        """Return the three weighted terms, which are finite even for pages that are masked or have no text.
+
+        Args:
+            outputs: Of `DB` in training mode, [N, 3, H, W].
+            shrink: Target of the probability and the binary map, [N, H, W] float32, see `data.maps`.
+            shrink_mask: 1 where `shrink` counts, [N, H, W] float32.
+            threshold: Target of the threshold map, [N, H, W] float32.
+            threshold_mask: 1 where `threshold` counts, [N, H, W] float32.
+
+        Returns:
+            "probability", "binary" and "threshold", scalars.
         """
         probability, learned, binary = outputs.unbind(axis=1)
         return {
@@ -44,24 +53,35 @@ class DBLoss(nn.Layer):
         }
 
     def cross_entropy(self, probability: paddle.Tensor, shrink: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
-        """Mean over the batch's pixels with text and the hardest of those without (Shrivastava et al. 2016,
-        arXiv:1604.03540): [N, H, W] each -> scalar.
+        """Return the mean over the pixels with text and the hardest ones without (Shrivastava et al. 2016).
+
+        Online hard example mining, arXiv:1604.03540, over the whole batch.
+
+        Args:
+            probability: [N, H, W].
+            shrink: Target, [N, H, W].
+            mask: 1 where the target counts, [N, H, W].
         """
         losses = functional.binary_cross_entropy(probability, shrink, reduction="none")
-        text, paper = shrink * mask, (1 - shrink) * mask
+        text, background = shrink * mask, (1 - shrink) * mask
         positives = int(text.sum())
-        wanted = int(self.negatives * positives) if positives else int(FEWEST * losses.size) + 1
-        count = min(int(paper.sum()), wanted)
+        wanted = int(self.negatives * positives) if positives else int(TEXTLESS_FRACTION * losses.size) + 1
+        count = min(int(background.sum()), wanted)
         total = (losses * text).sum()
         if count:
-            total = total + (losses * paper).flatten().topk(count, sorted=False)[0].sum()
+            total = total + (losses * background).flatten().topk(count, sorted=False)[0].sum()
         return total / max(positives + count, 1)
 
 
 def dice(binary: paddle.Tensor, shrink: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
-    """1 - 2 |A and B| / (|A| + |B|) over the batch (Milletari et al. 2016, arXiv:1606.04797): [N, H, W] each -> scalar.
+    """Return the Dice loss 1 - 2 |A and B| / (|A| + |B|) over the batch (Milletari et al. 2016, arXiv:1606.04797).
 
-    One pixel is added to both, so that a batch without text asks for an empty map, too.
+    One pixel is added to both, so that a batch without text is taught an empty map, too.
+
+    Args:
+        binary: [N, H, W].
+        shrink: Target, [N, H, W].
+        mask: 1 where the target counts, [N, H, W].
     """
     binary = binary * mask
     common = (binary * shrink).sum()
@@ -69,5 +89,5 @@ def dice(binary: paddle.Tensor, shrink: paddle.Tensor, mask: paddle.Tensor) -> p
 
 
 def mean_within(values: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
-    """Mean of the values where the mask is 1, 0 where it nowhere is: [N, H, W] each -> scalar."""
+    """Return the mean of the values [N, H, W] where the mask [N, H, W] is 1; 0 for an empty mask."""
     return (values * mask).sum() / mask.sum().clip(min=1)

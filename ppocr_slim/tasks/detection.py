@@ -1,4 +1,4 @@
-"""The detection task: what DB's maps of a batch of pages cost, and how a network finds lines."""
+"""The detection task: finding text lines on pages by differentiable binarization."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ppocr_slim.runtime.specs import DetSpec, Spec
 from ppocr_slim.tasks.db_loss import DBLoss
 from ppocr_slim.tasks.task import Data, Outputs, Task
 
-CROP = 640  # pixels; the side of what is trained on, unless the config says another
+CROP = 640  # pixels; side of the training crops, unless the config says otherwise
 
 
 class DetectionTask(Task[DetSpec]):
-    """Differentiable binarization (Liao et al. 2020, arXiv:1911.08947)."""
+    """Text detection by differentiable binarization (DB, Liao et al. 2020, arXiv:1911.08947)."""
 
     loss_name, post_process = "db", "db"
     metrics = ("hmean", "precision", "recall")
@@ -38,6 +38,7 @@ class DetectionTask(Task[DetSpec]):
 
     @staticmethod
     def prepare_data(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
+        """Check the pages of a config."""
         boxes = config.post_process or DbBoxes(name="db")
         settings = BoxSettings(
             threshold=boxes.thresh,
@@ -51,29 +52,31 @@ class DetectionTask(Task[DetSpec]):
         return Data(DetSpec(boxes.longer_side, settings), *diagnose_pages(config, progress))
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingPages:
+        """Return the training crops of one process, in batches."""
         loader = LoaderSettings.from_config(config, part)
         return TrainingPages(train.samples, self.spec, config.train.crop or CROP, loader)
 
     def outputs(self, model: nn.Layer, batch: PageBatch) -> Outputs:
-        """ "maps" [N, 3, H, W] and what they were made from (`DB.outputs`)."""
+        """Return "maps" [N, 3, H, W] and the features that they are computed from (`DB.outputs`)."""
         return model.outputs(paddle.to_tensor(batch.image))
 
     def loss(self, outputs: Outputs, batch: PageBatch) -> dict[str, paddle.Tensor]:
-        """The three terms of `DBLoss`."""
+        """Return the three terms of `DBLoss`."""
         maps = (batch.shrink, batch.shrink_mask, batch.threshold, batch.threshold_mask)
         return self.criterion(outputs["maps"], *map(paddle.to_tensor, maps))
 
     def predict_and_score(
         self, model: nn.Layer, samples: Sequence[PageSample], batch_size: int
     ) -> list[tuple[int, int, int]]:
-        """The numbers of `Found` of each page; pages have sizes of their own, so they come one by one."""
+        """Return the counts of `Found` of each page; pages differ in size, so they are run one by one."""
         detector = Detector(self.session(model), self.spec)
-        judged = []
+        results = []
         for sample in samples:
             found = [box.points for box in detector.detect(load_image(sample.path))]
             page = score_page(sample.outlines, sample.ignored, found)
-            judged.append((page.matched, page.truths, page.detections))
-        return judged
+            results.append((page.matched, page.truths, page.detections))
+        return results
 
-    def scores(self, judged: Sequence[tuple[int, int, int]]) -> PageScores:
-        return PageScores.of(sum((Found(*page) for page in judged), Found()), len(judged))
+    def scores(self, results: Sequence[tuple[int, int, int]]) -> PageScores:
+        """Return precision, recall and H-mean of the pages."""
+        return PageScores.of(sum((Found(*page) for page in results), Found()), len(results))

@@ -1,4 +1,4 @@
-"""Networks by their folders: exported bundles and checkpoints alike."""
+"""Opening networks for inference from their folders: exported bundles and checkpoints alike."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ NETWORKS = {"det": Detector, "cls": DirectionClassifier, "rec": Recognizer}
 
 
 def open_network(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Network:
-    """Open the network of a bundle or a checkpoint, whichever lies in the folder.
+    """Open the network of a bundle or a checkpoint.
 
     Args:
-        engine, precision: of a bundle; see `open_bundle_session`.
+        folder: Folder of a bundle or a checkpoint.
+        engine: Runs a bundle, see `open_bundle_session`.
+        precision: Of a bundle, see `open_bundle_session`.
 
     Raises:
-        SlimError: the folder is neither, or damaged.
+        SlimError: The folder is neither, or it is damaged.
     """
     place = readable_folder(Path(folder))
     if (place / BUNDLE_CARD).is_file():
         bundle = read_bundle(place)
         return NETWORKS[bundle.spec.task](open_bundle_session(bundle, engine, precision=precision), bundle.spec)
-    # Here, because they import paddle, which a bundle does not need.
+    # Imported here because they need Paddle, which a bundle does not.
     from ppocr_slim.tasks.checkpoint import CARD, load_model
     from ppocr_slim.tasks.table import task_for
 
@@ -41,12 +43,19 @@ def open_network(folder: str | Path, engine: str = "onnxruntime", precision: str
 
 
 def open_recognizer(folder: str | Path, engine: str = "onnxruntime", precision: str = "auto") -> Recognizer:
-    """Open a recognizer as `open_network` does.
+    """Open the recognizer of a bundle or a checkpoint.
+
+    Args:
+        folder: Folder of a bundle or a checkpoint.
+        engine: Runs a bundle, see `open_bundle_session`.
+        precision: Of a bundle, see `open_bundle_session`.
 
     Raises:
-        SlimError: as there, or the folder holds a network of another task.
+        SlimError: The folder is neither, it is damaged, or its network is of another task.
     """
     network = open_network(folder, engine, precision)
     if not isinstance(network, Recognizer):
-        raise SlimError(f"{folder} holds a {network.spec.task} network: text lines are read with a rec one")
+        raise SlimError(
+            f"{folder} holds a network of task {network.spec.task}: reading text lines needs one of task rec"
+        )
     return network

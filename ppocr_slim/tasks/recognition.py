@@ -1,4 +1,4 @@
-"""The recognition task: what a batch costs, and how a network reads rows."""
+"""The recognition task: text lines, CTC loss and error rates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ppocr_slim.tasks.task import Data, Outputs, Task, WithSoftmax
 
 
 class RecognitionTask(Task[RecSpec]):
-    """CTC (Graves et al. 2006) over the time steps of a text-line network, whose class 0 is the blank."""
+    """Text recognition with CTC (Graves et al. 2006); class 0 is the blank."""
 
     loss_name, post_process = "ctc", "ctc_greedy"
     metrics = ("cer", "wer", "line_accuracy", "edit_similarity", "kalapa_score")
@@ -38,7 +38,7 @@ class RecognitionTask(Task[RecSpec]):
 
     @staticmethod
     def prepare_data(config: Config, pretrained: Callable[[], RecSpec] | None, progress: bool = True) -> Data:
-        """The time steps are those of the config's own model."""
+        """Check the text lines of a config, whose labels must fit into the time steps of its network."""
         height = bind_model(config.architecture.name, config.architecture.args).arguments["height"]
         read = functools.cache(read_label_file)  # for the characters, and for the samples
         charset = choose_charset(config, pretrained, read)
@@ -46,46 +46,55 @@ class RecognitionTask(Task[RecSpec]):
         return Data(RecSpec(height, charset.classes), *found)
 
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingLines:
+        """Return the training lines of one process, in batches."""
         loader = LoaderSettings.from_config(config, part)
         return TrainingLines(train.samples, self.charset, self.spec.height, time_steps_for_width, loader)
 
     def outputs(self, model: nn.Layer, batch: Batch) -> Outputs:
-        """What the network makes of a batch: "logits" [N, T, K] and what it made them from (`CRNN.outputs`)."""
+        """Return "logits" [N, T, K] and the features that they are computed from (`CRNN.outputs`)."""
         return model.outputs(paddle.to_tensor(batch.image))
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, paddle.Tensor]:
-        """{"ctc": mean over rows of the CTC loss per character}, float32."""
+        """Return "ctc": the CTC loss per character, averaged over the text lines."""
         logits = outputs["logits"].transpose([1, 0, 2])  # [T, N, K]; ctc_loss applies the softmax
-        steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
+        time_steps = paddle.full([logits.shape[1]], logits.shape[0], dtype="int64")
         labels, lengths = paddle.to_tensor(batch.labels), paddle.to_tensor(batch.lengths)
-        return {"ctc": self.criterion(logits, labels, steps, lengths)}
+        return {"ctc": self.criterion(logits, labels, time_steps, lengths)}
 
     def predict_and_score(self, model: nn.Layer, samples: Sequence[Sample], batch_size: int) -> list[tuple[str, str]]:
-        """(reference, reading) of each row."""
+        """Return (reference, reading) of each text line."""
         lines = evaluate(self.recognizer(model), samples, batch_size).lines if samples else ()
         return [(line.reference, line.reading) for line in lines]
 
-    def scores(self, judged: Sequence[tuple[str, str]]) -> Scores:
-        return score_lines(*zip(*judged))
+    def scores(self, results: Sequence[tuple[str, str]]) -> Scores:
+        """Return the error rates of the readings."""
+        return score_lines(*zip(*results))
 
     @staticmethod
     def as_exported(model: nn.Layer) -> nn.Layer:
+        """Wrap the network so that it outputs probabilities, as in a bundle."""
         return WithSoftmax(model)
 
     def recognizer(self, model: nn.Layer) -> Recognizer:
-        """`model`, in evaluation mode while it reads, behind the runtime's own pre- and post-processing."""
+        """Return a recognizer that runs the network, with the runtime's own pre- and post-processing."""
         return Recognizer(self.session(model), self.spec)
 
 
 def choose_charset(
     config: Config, pretrained: Callable[[], RecSpec] | None = None, read: Read = read_label_file
 ) -> Charset:
-    """The dictionary that the config names; else that of Global.pretrained if it covers the labels; else theirs."""
+    """Choose the dictionary: the config's; else that of Global.pretrained if it covers the labels; else the labels'.
+
+    Args:
+        config: Of a training.
+        pretrained: Returns the spec of Global.pretrained; None without it.
+        read: Reads a label file.
+    """
     charset = config_charset(config, read)
     if config.run.character_dict_path is not None or pretrained is None:
         return charset
     spec = pretrained()
     if not isinstance(spec, RecSpec):
-        return charset  # the training itself says that it cannot start from there
+        return charset  # the training reports that it cannot start from there
     known = Charset(spec.characters)
     return known if set(charset.characters) <= set(known.characters) else charset

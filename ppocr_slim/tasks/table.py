@@ -1,4 +1,4 @@
-"""The tasks by the names that models, checkpoints and bundles give them."""
+"""The table of tasks, by their names in models, checkpoints and bundles."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TASKS: dict[str, type[Task]] = {"det": DetectionTask, "cls": DirectionTask, "rec
 
 
 def task_class(model: str) -> type[Task]:
-    """The task that a model of `models.MODELS` is for."""
+    """Return the task of a model in `models.MODELS`."""
     return TASKS[MODELS[model].task]
 
 
 def task_for(spec: Spec) -> Task:
-    """The task of a network that takes and gives what `spec` says."""
+    """Build the task of a network with this spec."""
     return TASKS[spec.task](spec)

@@ -1,4 +1,4 @@
-"""What a kind of network is for. The recipe, the loop and the slimming steps know tasks by these methods alone."""
+"""The interface of a task: all that the recipe, the training loop and the slimming techniques know of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 
 class Data(NamedTuple):
-    """What a config's network takes and gives, and the diagnoses of its training and evaluation data."""
+    """The data of a config.
+
+    Attributes:
+        spec: Input and output of the config's network.
+        train: Diagnosis of the training data.
+        evaluation: Diagnosis of the evaluation data.
+    """
 
     spec: Any
     train: Diagnosis
@@ -27,14 +33,19 @@ class Data(NamedTuple):
 
 
 class Task(ABC, Generic[SpecT]):
-    """Loss, data and figures of one kind of network.
+    """Loss, data and metrics of one kind of network.
+
+    Args:
+        spec: The network's.
+        loss: The config's section Loss; None for its defaults.
 
     Attributes:
-        loss_name, post_process, metrics: what a config's sections Loss, PostProcess and Metric may name; the first
-            metric is the one that best/ is kept by unless the config names another.
-        augmentations: of `data.augment.TRANSFORMS`, those that make sense here.
-        spec: what the network takes and gives.
-        criterion: the layer by which `loss` is computed.
+        loss_name: Allowed in a config's section Loss.
+        post_process: Allowed in a config's section PostProcess.
+        metrics: Allowed in a config's section Metric; the first is the one that selects best/ by default.
+        augmentations: Those of `data.augment.TRANSFORMS` that suit the task.
+        spec: Input and output of the network.
+        criterion: The layer that computes the loss.
     """
 
     loss_name: ClassVar[str]
@@ -49,33 +60,61 @@ class Task(ABC, Generic[SpecT]):
     @staticmethod
     @abstractmethod
     def prepare_data(config: Config, pretrained: Callable[[], Spec] | None, progress: bool = True) -> Data:
-        """What a training will use; every image is decoded. `pretrained` gives the spec of Global.pretrained.
+        """Check the data of a config; every image is decoded.
 
-        Raises SlimError where a label file or the dictionary cannot be used.
+        Args:
+            config: Of a training.
+            pretrained: Returns the spec of Global.pretrained; None without it.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The network's spec and the diagnoses of the data.
+
+        Raises:
+            SlimError: A label file or the dictionary cannot be used.
         """
 
     @abstractmethod
     def training_data(self, config: Config, train: Diagnosis, part: tuple[int, int]) -> TrainingData:
-        """The batches of the part (k, n) of n processes."""
+        """Return the training batches of one process.
+
+        Args:
+            config: Of a training.
+            train: Diagnosis of the training data.
+            part: The process's number and the number of processes.
+        """
 
     @abstractmethod
     def outputs(self, model: nn.Layer, batch: Any) -> Outputs:
-        """What the network makes of a batch, by name."""
+        """Run the network on a batch and return its outputs by name."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Any) -> dict[str, paddle.Tensor]:
-        """Losses by name, float32 scalars; their sum is trained."""
+        """Return the losses by name, float32 scalars; their sum is minimized."""
 
     @abstractmethod
     def predict_and_score(self, model: nn.Layer, samples: Sequence[Any], batch_size: int) -> list[Any]:
-        """How the network does on each sample: plain values, which `scores` adds up in any number of processes."""
+        """Run the network on samples and score each prediction.
+
+        Args:
+            model: The network.
+            samples: Evaluation samples of the task.
+            batch_size: How many are run at once.
+
+        Returns:
+            One or more results for each sample: plain values, which can be collected from several processes, and which
+            `scores` adds up.
+        """
 
     @abstractmethod
-    def scores(self, judged: Sequence[Any]) -> Any:
-        """The figures (a dataclass) of all that was judged; `metrics` are among its fields."""
+    def scores(self, results: Sequence[Any]) -> Any:
+        """Return the metrics, a dataclass, of the results of `predict_and_score`; `metrics` are among its fields."""
 
     def session(self, model: nn.Layer) -> Callable:
-        """The network as the runtime sees it, float32 arrays in and out, in evaluation mode while it works."""
+        """Return a function that runs the network as a bundle's engine does.
+
+        It takes and returns float32 arrays, and the network is in evaluation mode while it runs.
+        """
 
         def run(images):
             was_training = model.training
@@ -91,12 +130,12 @@ class Task(ABC, Generic[SpecT]):
 
     @staticmethod
     def as_exported(model: nn.Layer) -> nn.Layer:
-        """A layer around the network whose output is what bundles give."""
+        """Wrap the network so that its output is that of a bundle."""
         return model
 
 
 class WithSoftmax(nn.Layer):
-    """The network with probabilities as its output."""
+    """A network followed by a softmax: outputs probabilities."""
 
     def __init__(self, network: nn.Layer):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Starting a training in several processes, without importing paddle into the one that only waits."""
+"""Launcher of a training in several processes; it does not import Paddle into the process that only waits."""
 
 from __future__ import annotations
 
@@ -9,37 +9,51 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
 from ppocr_slim.errors import SlimError
 
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
-COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: the process id of the command that the processes belong to
-FIRST_LOG = "workerlog.0"  # where the launcher keeps what the first process says
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: process id of the command that started the processes
+FIRST_LOG = "workerlog.0"  # the launcher's file for the output of the first process
+PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
 
 
 def launched() -> bool:
-    """Whether `paddle.distributed.launch` started this process."""
+    """Return whether `paddle.distributed.launch` started this process."""
     return LAUNCHED in os.environ
 
 
 def end_with_parent() -> None:
-    """Get SIGTERM when the parent dies, even by SIGKILL: no trainer is left behind that nobody can stop."""
+    """Arrange for SIGTERM when the parent dies, even by SIGKILL, so that no trainer is left behind.
+
+    Raises:
+        SlimError: The command that started the processes has ended already.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     command = os.environ.get(COMMAND)
     if command and not psutil.pid_exists(int(command)):  # it died before the line above could take effect
-        raise SlimError("the command that started this process has ended")
+        raise SlimError("the command that started this process has ended, so this process stops too")
 
 
 def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
-    """Run a Python command line in `count` processes on this machine; gives the exit status, 0 or 128 + signal.
+    """Run a Python command line in several processes on this machine.
 
-    What the first process says is shown; what the others and the launcher say goes into `log_folder`. SIGINT and
-    SIGTERM are passed on to the processes, which save and leave together.
+    The output of the first process is shown; that of the others and of the launcher goes to the log folder. SIGINT and
+    SIGTERM are passed on to the processes, which save and exit together.
 
-    Raises SlimError where a process failed; the launcher has then stopped the others.
+    Args:
+        count: Number of processes.
+        command: Arguments of the Python interpreter.
+        log_folder: Folder of the processes' logs.
+
+    Returns:
+        The exit status: 0, or 128 + signal.
+
+    Raises:
+        SlimError: A process failed, after which the launcher has stopped the others; or the logs cannot be written.
     """
     try:
         log_folder.mkdir(parents=True, exist_ok=True)
@@ -47,17 +61,9 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
     except OSError as error:
         raise SlimError(f"cannot write into {log_folder}: {error.strerror}") from error
     shown = log_folder / FIRST_LOG
-    offset = shown.stat().st_size if shown.exists() else 0  # an earlier run's words are not shown again
+    offset = shown.stat().st_size if shown.exists() else 0  # the output of an earlier run is not shown again
     with launcher_log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count), "--backend", "gloo"]
-            + ["--log_dir", str(log_folder), *command],
-            stdout=launcher_log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, COMMAND: str(os.getpid())},
-            start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they saved
-            preexec_fn=end_with_parent,
-        )
+        process = _start(count, command, log_folder, launcher_log)
     received = []
     before = {
         s: signal.signal(s, lambda number, frame: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
@@ -68,7 +74,7 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
             try:
                 status = process.wait(timeout=0.3)
             except subprocess.TimeoutExpired:
-                # A signal from before the processes were there waits for them.
+                # A signal that came before the processes existed waits for them.
                 passed_on += passed_on < len(received) and _pass_on(process.pid, received[passed_on])
             offset = _show(shown, offset)
     finally:
@@ -82,8 +88,20 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
     return 128 + received[0] if received else status
 
 
+def _start(count: int, command: Sequence[str], log_folder: Path, launcher_log: IO[bytes]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count), "--backend", "gloo"]
+        + ["--log_dir", str(log_folder), *command],
+        stdout=launcher_log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, COMMAND: str(os.getpid())},
+        start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they save
+        preexec_fn=end_with_parent,
+    )
+
+
 def _pass_on(launcher: int, number: int) -> bool:
-    """Send a signal to the launcher's processes; gives whether there were any."""
+    """Send a signal to the launcher's processes and return whether there are any."""
     try:
         children = psutil.Process(launcher).children()
         for child in children:
@@ -94,7 +112,7 @@ def _pass_on(launcher: int, number: int) -> bool:
 
 
 def _show(path: Path, offset: int) -> int:
-    """Copy what was added to a file since `offset` to stderr; gives the new offset."""
+    """Copy a file from `offset` on to stderr and return the new offset."""
     if not path.exists():
         return offset
     with open(path, "rb") as file:

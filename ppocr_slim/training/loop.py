@@ -1,4 +1,4 @@
-"""The one training loop. It knows tasks, slimming steps and evaluations by their methods, nothing of any algorithm."""
+"""The training loop, for every task and slimming technique: it knows them by their interfaces only."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ LAST, BEST = "last", "best"  # a stage's checkpoint folders
 
 
 class Stopped(SystemExit):
-    """A signal asked the run to stop; it has saved. The exit status is the shell's usual 128 + signal."""
+    """The run was stopped by a signal after saving. The exit status is the shell's usual 128 + signal."""
 
 
 class StopSignals:
-    """SIGINT and SIGTERM while training: the step is finished and saved first. A second one stops at once."""
+    """Context that defers SIGINT and SIGTERM until the step is finished and saved; a second one stops at once."""
 
     def __enter__(self) -> StopSignals:
         self.received = 0
@@ -66,16 +66,20 @@ class StopSignals:
 
 @dataclass(frozen=True)
 class Job:
-    """What a training stage trains, on what, and how it is judged.
+    """All that a training stage needs.
 
     Attributes:
-        folder: where last/, best/, the log and the curves go.
-        length: optimizer steps.
-        task: its `outputs(model, batch)` gives what `loss(outputs, batch)` makes named losses of, by way of its
-            `criterion`, a layer.
-        evaluate: scores the model in its present state.
-        techniques: prepared for `model` and attached to it.
-        origin: digests, by name, of what the training starts and learns from beside the rows.
+        folder: The stage's, for last/, best/, the log and the curves.
+        config: The run's, with the stage's own optimizer settings.
+        length: Number of optimizer steps.
+        model: The network to train.
+        card: The network's.
+        task: Computes outputs and losses, the latter with its layer `criterion`.
+        data: The training batches.
+        evaluate: Returns the metrics of a network, a dataclass.
+        processes: Of the training.
+        techniques: Prepared for the network and attached to it.
+        origin: Name -> digest of what the training starts and learns from besides its data.
     """
 
     folder: Path
@@ -84,7 +88,7 @@ class Job:
     model: nn.Layer
     card: ModelCard
     task: Any
-    rows: TrainingData
+    data: TrainingData
     evaluate: Callable[[nn.Layer], Any]
     processes: Processes
     techniques: Sequence[Technique] = ()
@@ -92,10 +96,10 @@ class Job:
 
 
 class TrainingState:
-    """Model, optimizer, averaged weights and position of a training stage: what a checkpoint saves and restores."""
+    """The state of a training stage that a checkpoint saves: model, optimizer, averaged weights and position."""
 
     def __init__(self, job: Job):
-        self.model, self.card, self.data, self.origin = job.model, job.card, job.rows.digest, dict(job.origin)
+        self.model, self.card, self.data, self.origin = job.model, job.card, job.data.digest, dict(job.origin)
         self.extras = {name: layer for technique in job.techniques for name, layer in technique.extras().items()}
         tensors = list(model_state(job.model).values())
         for name, layer in self.extras.items():
@@ -110,11 +114,15 @@ class TrainingState:
         self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
 
     def weights(self) -> dict[str, paddle.Tensor]:
-        """The weights that are evaluated and shipped: the averaged ones where averaging is on."""
+        """Return the weights that are evaluated and exported: the averaged ones where averaging is on."""
         return self.average.state if self.average else model_state(self.model)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint folder; SlimError where that is impossible."""
+        """Write a checkpoint folder.
+
+        Raises:
+            SlimError: A weight is not finite, or the disk is full.
+        """
         resume = {"optimizer": self.optimizer.state_dict()}
         if self.average:
             resume["model"] = model_state(self.model)
@@ -126,12 +134,34 @@ class TrainingState:
         save_checkpoint(folder, self.card, weights, resume, states)
 
     def restore(self, folder: Path) -> None:
-        """Continue where a checkpoint left off, to the bit.
+        """Continue exactly where a checkpoint left off, bit for bit.
 
-        Raises SlimError if it is damaged, or was trained with another network, other characters or other data: going
-        on would silently be another experiment.
+        Args:
+            folder: Of the checkpoint.
+
+        Raises:
+            SlimError: It is damaged, or it was trained with another network, other characters or other data: going on
+                would silently be another experiment.
         """
         states, resume = read_states(folder), read_arrays(folder / OPTIMIZER)
+        self._check_same_training(folder, states)
+        weights = read_arrays(folder / WEIGHTS)
+        expected = {"optimizer", *(f"extra {name}" for name in self.extras)} | ({"model"} if self.average else set())
+        if resume.keys() != expected:
+            raise SlimError(
+                f"{folder / OPTIMIZER} contains {sorted(resume)} instead of {sorted(expected)}: it cannot be resumed"
+            )
+        load_weights(self.model, resume["model"] if self.average else weights, folder)
+        if self.average:
+            self.average.load(weights)
+        for name, layer in self.extras.items():
+            load_weights(layer, resume[f"extra {name}"], folder)
+        self.optimizer.set_state_dict(resume["optimizer"])
+        best = states["best"]
+        self.step, self.images = states["step"], states["images"]
+        self.best, self.best_step = math.nan if best is None else best, states["best_step"]
+
+    def _check_same_training(self, folder: Path, states: Mapping[str, Any]) -> None:
         if ModelCard.read(folder) != self.card:
             raise SlimError(
                 f"{folder} was trained with other characters or another architecture: choose a new Global.output_dir "
@@ -145,94 +175,104 @@ class TrainingState:
         changed = changed_origin(states, self.origin)
         if changed:
             raise SlimError(
-                f"{folder} was trained with another {changed} than is there now: choose a new Global.output_dir, or "
-                f"put the former {changed} back"
+                f"{folder} was trained with another {changed} than there is now: choose a new Global.output_dir, or "
+                f"restore the former {changed}"
             )
-        weights = read_arrays(folder / WEIGHTS)
-        wanted = {"optimizer", *(f"extra {name}" for name in self.extras)} | ({"model"} if self.average else set())
-        if resume.keys() != wanted:
-            raise SlimError(f"{folder / OPTIMIZER} holds {sorted(resume)}, not {sorted(wanted)}: it cannot be resumed")
-        load_weights(self.model, resume["model"] if self.average else weights, folder)
-        if self.average:
-            self.average.load(weights)
-        for name, layer in self.extras.items():
-            load_weights(layer, resume[f"extra {name}"], folder)
-        self.optimizer.set_state_dict(resume["optimizer"])
-        best = states["best"]
-        self.step, self.images = states["step"], states["images"]
-        self.best, self.best_step = math.nan if best is None else best, states["best_step"]
 
 
 def is_trained(folder: Path, steps: int, data: str, origin: Mapping[str, str]) -> bool:
-    """Whether a checkpoint folder holds a training of that many steps on that data from that origin, to its end."""
+    """Return whether a checkpoint is the end of a training.
+
+    Args:
+        folder: Of the checkpoint.
+        steps: Number of steps of the training.
+        data: Digest of its data.
+        origin: See `Job`.
+    """
     states = read_states(folder)
     return states["step"] >= steps and states["data"] == data and not changed_origin(states, origin)
 
 
 def changed_origin(states: Mapping[str, Any], origin: Mapping[str, str]) -> str:
-    """The name of what a checkpoint's training started or learned from that is another one now; "" if nothing is."""
+    """Return the name of an origin that has changed since a checkpoint was written; "" if none has.
+
+    Args:
+        states: The checkpoint's.
+        origin: Name -> digest now, see `Job`.
+    """
     before = states.get("origin", {})
     return next((name for name, digest in origin.items() if before.get(name, digest) != digest), "")
 
 
 def fit(job: Job) -> Path:
-    """Train for `job.length` steps, continuing from last/ where it exists; gives the folder of the best checkpoint.
+    """Train for `job.length` steps, continuing from last/ where it exists.
+
+    Args:
+        job: The training stage.
+
+    Returns:
+        The folder of the best checkpoint.
 
     Raises:
-        SlimError: a loss or weight is not finite, the disk is full, or the checkpoint does not fit.
-        Stopped: after SIGINT or SIGTERM, with everything saved.
+        SlimError: A loss or weight is not finite, the disk is full, or the checkpoint does not fit.
+        Stopped: SIGINT or SIGTERM was received; everything is saved.
     """
     # Paddle numbers an optimizer's tensors by the process's history; a fresh count gives a resumed run the same names.
     with unique_name.guard(), _disk_errors(job.folder):
-        config, processes = job.config, job.processes
         last, best = job.folder / LAST, job.folder / BEST
         state = TrainingState(job)
-        if processes.is_first:
+        if job.processes.is_first:
             for checkpoint in (last, best):
                 recover_folder(checkpoint)
-        processes.wait()
+        job.processes.wait()
         if last.exists():
             state.restore(last)
             logger.info("continuing from %s at step %d", last, state.step)
         if state.step >= job.length:
             logger.info("%s is trained already (%d steps)", job.folder, state.step)
             return best
-        log = RunLog(job.folder, state.step, state.images, job.length) if processes.is_first else SilentLog()
-        batches = job.rows.batches(state.step)
-        for layer in (job.model, *state.extras.values()):
-            layer.train()
-        if job.techniques and state.step == 0 and processes.is_first:
-            state.save(last)  # what was prepared is not prepared, or decided, again
-        with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state, job):
-            while state.step < job.length:
-                asked = time.monotonic()
-                batch = next(batches)
-                waited = time.monotonic() - asked
-                rate = learning_rate(config.optimizer, state.step, job.length)
-                losses = _step(state, job, batch, rate)
-                state.images += len(batch.sources) * processes.count
-                log.tick(state.images, waited, losses)
-                finished = state.step == job.length
-                if state.step % config.run.log_every_steps == 0 or finished:
-                    log.train(state.step, (state.step - 1) // len(job.rows), rate)
-                if state.step % config.run.eval_every_steps == 0 or finished:
-                    _evaluate(state, job, best, log)
-                stopping = processes.largest(stop.received)
-                if processes.is_first and (state.step % config.run.save_every_steps == 0 or finished or stopping):
-                    state.save(last)
-                if stopping:
-                    processes.wait()  # once one has left, the launcher ends the others: not before it is saved
-                    name = signal.Signals(stopping).name
-                    message = "%s: saved at step %d in %s; the same command continues from there"
-                    logger.warning(message, name, state.step, last)
-                    raise Stopped(128 + stopping)
-        logger.info("best %s %.4f at step %d: %s", config.metric.name, state.best, state.best_step, best)
+        _train(state, job)
+        logger.info("best %s %.4f at step %d: %s", job.config.metric.name, state.best, state.best_step, best)
         return best
+
+
+def _train(state: TrainingState, job: Job) -> None:
+    """Train from the state's step to the end; log, evaluate and save on the way."""
+    config, processes, last = job.config, job.processes, job.folder / LAST
+    log = RunLog(job.folder, state.step, state.images, job.length) if processes.is_first else SilentLog()
+    batches = job.data.batches(state.step)
+    for layer in (job.model, *state.extras.values()):
+        layer.train()
+    if job.techniques and state.step == 0 and processes.is_first:
+        state.save(last)  # so that a resumed run does not prepare its techniques again
+    with closing(log), closing(batches), StopSignals() as stop, _fast_cpu(state, job):
+        while state.step < job.length:
+            asked = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - asked
+            rate = learning_rate(config.optimizer, state.step, job.length)
+            losses = _step(state, job, batch, rate)
+            state.images += len(batch.sources) * processes.count
+            log.tick(state.images, waited, losses)
+            finished = state.step == job.length
+            if state.step % config.run.log_every_steps == 0 or finished:
+                log.train(state.step, (state.step - 1) // len(job.data), rate)
+            if state.step % config.run.eval_every_steps == 0 or finished:
+                _evaluate(state, job, job.folder / BEST, log)
+            stopping = processes.largest(stop.received)
+            if processes.is_first and (state.step % config.run.save_every_steps == 0 or finished or stopping):
+                state.save(last)
+            if stopping:
+                processes.wait()  # once one has left, the launcher ends the others: not before it is saved
+                name = signal.Signals(stopping).name
+                message = "%s: saved at step %d in %s; the same command continues from there"
+                logger.warning(message, name, state.step, last)
+                raise Stopped(128 + stopping)
 
 
 @contextmanager
 def _disk_errors(folder: Path):
-    """What cannot be written (the log; checkpoints say so themselves) as a SlimError."""
+    """Turn an OSError of the log into a SlimError; those of checkpoints are SlimErrors already."""
     try:
         yield
     except OSError as error:
@@ -243,7 +283,7 @@ def _disk_errors(folder: Path):
 
 @contextmanager
 def _fast_cpu(state: TrainingState, job: Job):
-    """Let a training on a CPU run through this project's kernels, and say which code paths run."""
+    """Train with this project's CPU kernels where they fit, and log which code paths run."""
     layers = (job.model, job.task.criterion, *state.extras.values())
     with accelerated(*layers) if state.fast else nullcontext({}) as count:
         if state.fast:
@@ -255,16 +295,16 @@ def _fast_cpu(state: TrainingState, job: Job):
 
 
 def _step(state: TrainingState, job: Job, batch, rate: float) -> dict[str, float]:
-    """One optimizer step on the processes' batches; gives this one's losses as numbers."""
-    # Dropout is a function of the step and the process: resuming needs no generator's state.
+    """Run an optimizer step on the processes' batches and return the losses of this process's batch."""
+    # Dropout depends on the step and the process alone: resuming needs no state of a generator.
     number = state.step * job.processes.count + job.processes.rank
     paddle.seed((job.config.run.seed * 1_000_003 + number) % 2**31)
     losses = _losses(state.model, job, batch)
     values = {name: float(value) for name, value in losses.items()}
     if not all(map(math.isfinite, values.values())):
         raise SlimError(
-            f"the loss is {values} at step {state.step}; the last good checkpoint is kept. Look at these rows: "
-            f"{', '.join(batch.sources[:4])} ... or start anew with a lower Optimizer.lr"
+            f"the loss is {values} at step {state.step}; the last good checkpoint is kept. Look at these "
+            f"samples: {', '.join(batch.sources[:4])} ... or start anew with a lower Optimizer.lr"
         )
     losses["loss"].backward()
     job.processes.average([*(p.grad for p in state.parameters if p.grad is not None), *state.buffers])
@@ -280,7 +320,7 @@ def _step(state: TrainingState, job: Job, batch, rate: float) -> dict[str, float
 
 
 def _losses(model: nn.Layer, job: Job, batch) -> dict[str, paddle.Tensor]:
-    """The task's losses and those of the steps by name, and "loss", which is their weighted sum."""
+    """Return the losses of the task and of the techniques by name, and "loss", their weighted sum."""
     outputs = job.task.outputs(model, batch)
     own = job.task.loss(outputs, batch)
     added = {
@@ -295,7 +335,7 @@ def _losses(model: nn.Layer, job: Job, batch) -> dict[str, paddle.Tensor]:
 
 
 def _evaluate(state: TrainingState, job: Job, best: Path, log) -> None:
-    """Score the weights that would ship; keep them in best/ if they are better than any before."""
+    """Evaluate the weights that would be exported, and save them to best/ if they are the best so far."""
     started = time.monotonic()
     own = {name: tensor.clone() for name, tensor in model_state(state.model).items()}
     assign_state(state.model, state.weights())

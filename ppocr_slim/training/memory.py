@@ -1,4 +1,4 @@
-"""Let a training keep the memory that it frees."""
+"""Memory allocation settings for training on a CPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ MMAP_MAX, TRIM_THRESHOLD, TOP_PAD = -4, -1, -2  # parameters of glibc's mallopt
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to reuse large blocks instead of handing them back; gives whether it took that.
+    """Let the C library reuse large blocks of memory instead of returning them to the system.
 
     A training step allocates and frees the same few hundred megabytes again and again. By default each block over
-    some size is mapped afresh, and clearing its pages costs 7 to 12% of a step on a CPU. With another C library than
-    glibc nothing changes.
+    some size is mapped afresh, and clearing its pages takes 7 to 12% of a step on a CPU. C libraries other than glibc
+    stay as they are.
+
+    Returns:
+        Whether the settings were accepted.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -15,9 +15,15 @@ from ppocr_slim.training.kernels.many import ManyAdamW, Tensors, lerp
 
 
 def learning_rate(config: Optimizer, step: int, total: int) -> float:
-    """Linear warm-up, then cosine decay to `final_lr_ratio * lr` (Loshchilov and Hutter 2017, arXiv:1608.03983).
+    """Return the learning rate of a step: linear warm-up, then cosine decay to `final_lr_ratio * lr`.
 
-    A pure function of the step (0 is the first), so that a resumed run needs no scheduler state.
+    The schedule is that of Loshchilov and Hutter 2017 (arXiv:1608.03983). It is a pure function of the step, so that a
+    resumed run needs no scheduler state.
+
+    Args:
+        config: Section Optimizer.
+        step: Number of the step, from 0.
+        total: Number of steps of the stage.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
@@ -29,10 +35,14 @@ def learning_rate(config: Optimizer, step: int, total: int) -> float:
 def build_optimizer(
     parameters: Sequence[paddle.Tensor], config: Optimizer, fast: bool = False
 ) -> paddle.optimizer.Optimizer:
-    """AdamW (arXiv:1711.05101) with clipping by the global norm; weight decay on matrices and kernels alone.
+    """Build AdamW (arXiv:1711.05101) with clipping by the global norm.
 
-    Biases, batch norms and other vectors are not decayed (He et al. 2019, arXiv:1812.01187). The parameters must carry
-    names of their own (`models.state.name_parameters`). `fast`: all of them in one call of a CPU kernel.
+    Biases, batch norms and other vectors get no weight decay (He et al. 2019, arXiv:1812.01187).
+
+    Args:
+        parameters: Parameters with unique names (`models.state.name_parameters`).
+        config: Section Optimizer.
+        fast: Whether to update all of them in one call of a CPU kernel.
     """
     decayed = {p.name for p in parameters if sum(n > 1 for n in p.shape) > 1}
     adamw = ManyAdamW if fast else paddle.optimizer.AdamW
@@ -48,7 +58,15 @@ def build_optimizer(
 class AveragedWeights:
     """Exponential moving average of everything in a model's state (Polyak and Juditsky 1992).
 
-    The decay grows with the step, (1 + n) / (10 + n) up to `decay`, so that the random start is soon forgotten.
+    The decay grows with the step, (1 + n) / (10 + n) up to `decay`, so that the initial weights are soon forgotten.
+
+    Args:
+        model: The network.
+        decay: Weight of the average in each update, 0 to 1.
+        fast: Whether to update all tensors in one call of a CPU kernel.
+
+    Attributes:
+        state: Averages by name.
     """
 
     def __init__(self, model: nn.Layer, decay: float, fast: bool = False):
@@ -59,7 +77,7 @@ class AveragedWeights:
 
     @paddle.no_grad()
     def update(self, step: int) -> None:
-        """Move the average towards the model's present weights, after optimizer step `step` (0 is the first)."""
+        """Update the averages after the optimizer's step number `step`, from 0."""
         decay = min(self._decay, (1 + step) / (10 + step))
         if self._fast:
             lerp(*self._fast, 1 - decay)
@@ -68,6 +86,6 @@ class AveragedWeights:
             self.state[name].lerp_(tensor, 1 - decay)
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take the averages from a checkpoint."""
+        """Set the averages to those of a checkpoint."""
         for name, tensor in self.state.items():
             tensor.set_value(state[name])

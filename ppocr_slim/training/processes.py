@@ -1,8 +1,8 @@
-"""Training by several processes: data parallelism over gloo on CPUs, started by `paddle.distributed.launch`.
+"""Data-parallel training in several processes, over gloo on CPUs, started by `paddle.distributed.launch`.
 
-Every process holds the whole model, takes its share of the rows, and after each backward pass averages gradients and
-batch-norm statistics with the others, so that all hold the very same network. What a user sees (log, evaluation,
-checkpoints, Ctrl-C) is the same as with one process.
+Every process holds the whole model and trains on its part of the samples. After each backward pass it averages
+gradients and batch-norm statistics with the others, so that all hold exactly the same network. Log, evaluation,
+checkpoints and Ctrl-C work as with one process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ppocr_slim.training.launch import end_with_parent, launched
 
 
 class Processes:
-    """The processes of a training: of one, nothing is communicated.
+    """The processes of a training; a single one communicates nothing.
 
     Attributes:
-        rank: this process's number, from 0; 0 writes the log and the checkpoints.
-        count: how many there are.
+        rank: Number of this process, from 0; 0 writes the log and the checkpoints.
+        count: Number of processes.
     """
 
     def __init__(self) -> None:
@@ -35,6 +35,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
+        """Whether this process writes the log and the checkpoints."""
         return self.rank == 0
 
     def average(self, tensors: Sequence[paddle.Tensor]) -> None:
@@ -54,7 +55,7 @@ class Processes:
             paddle.assign(part.reshape(tensor.shape), tensor)
 
     def largest(self, value: int) -> int:
-        """The largest of the processes' values."""
+        """Return the largest of the processes' values."""
         if self.count == 1:
             return value
         box = paddle.to_tensor([value], dtype="int64")
@@ -62,11 +63,11 @@ class Processes:
         return int(box)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Block until all processes have called it."""
         self.largest(0)
 
     def gather(self, items: Sequence[Any]) -> list[Any]:
-        """Every process's items, in the order in which `part` dealt them."""
+        """Return the items of all processes, in the order before `part` divided them."""
         if self.count == 1:
             return list(items)
         parts: list[Sequence[Any]] = []
@@ -83,6 +84,6 @@ class Processes:
             call()
         except RuntimeError as error:  # gloo: "Connection reset by peer", or its time-out
             raise SlimError(
-                "another process of this training has ended; all stop, the last checkpoint is kept, and the same "
+                "another process of this training has ended: all stop, the last checkpoint is kept, and the same "
                 f"command continues from it ({str(error).strip().splitlines()[-1]})"
             ) from error

@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress bar, JSON lines, and curves for TensorBoard."""
+"""The log of a training stage: a progress bar, JSON lines, and curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,19 +21,33 @@ CURVES_FOLDER = "curves"
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The records of the training stage in `folder`. SlimError where there are none."""
+    """Read the records of a training stage.
+
+    Args:
+        folder: Of the stage.
+
+    Raises:
+        SlimError: There is no log, or it is damaged.
+    """
     try:
         return [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise SlimError(f"{folder}: its log cannot be read ({error})") from error
+        raise SlimError(f"cannot read the log of {folder} ({error})") from error
 
 
 class RunLog:
-    """The log of one training stage in `folder`: log.jsonl, and curves/ for `tensorboard --logdir`.
+    """Writer of log.jsonl, and of curves/ for `tensorboard --logdir`.
 
-    It goes on at `step`, after `images` rows. Resuming drops the lines after that step: those steps are run again, and
-    must not stand there twice.
-    A disk that is full shows as OSError.
+    Resuming drops the lines after the step where it continues: those steps are run again and must not be logged twice.
+
+    Args:
+        folder: Of the stage.
+        step: Number of steps done before.
+        images: Number of samples trained on before.
+        total: Number of steps of the stage.
+
+    Raises:
+        OSError: The disk is full; the methods raise it, too.
     """
 
     def __init__(self, folder: Path, step: int, images: int, total: int):
@@ -45,7 +59,7 @@ class RunLog:
         os.replace(new, path)
         self._images = images
         self._file = open(path, "a", encoding="utf-8")
-        # Written by this thread: SummaryWriter's own thread dies of a full disk, and then the training waits for it.
+        # Written by this thread: SummaryWriter's own thread dies of a full disk, and the training would wait for it.
         (folder / CURVES_FOLDER).mkdir(exist_ok=True)
         self._curves = EventsWriter(str(folder / CURVES_FOLDER / "events"))
         self._curves.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -57,7 +71,13 @@ class RunLog:
         self._images_before, self._sums = self._images, Counter()
 
     def tick(self, images: int, waited: float, losses: dict[str, float]) -> None:
-        """One step is done, the run's `images` so far, `waited` seconds of it for data."""
+        """Count a step.
+
+        Args:
+            images: Number of samples trained on so far.
+            waited: Seconds of the step spent waiting for data.
+            losses: Losses of the step by name.
+        """
         self._images = images
         self._waited += waited
         self._steps += 1
@@ -66,7 +86,13 @@ class RunLog:
         self._bar.update()
 
     def train(self, step: int, epoch: int, rate: float) -> None:
-        """Write the figures of the steps since the last call; losses are their means."""
+        """Write a record of the steps since the last call, with mean losses.
+
+        Args:
+            step: Number of steps done.
+            epoch: Number of the epoch, from 0.
+            rate: Learning rate.
+        """
         elapsed = max(1e-9, time.monotonic() - self._since)
         losses = {name: total / self._steps for name, total in self._sums.items()}
         speed = (self._images - self._images_before) / elapsed
@@ -76,7 +102,13 @@ class RunLog:
         self._start_interval()
 
     def evaluation(self, step: int, scores: dict[str, float], seconds: float) -> None:
-        """Write the scores of an evaluation; the `seconds` that it took do not count as training's."""
+        """Write the scores of an evaluation.
+
+        Args:
+            step: Number of steps done.
+            scores: Metrics by name.
+            seconds: Duration of the evaluation, which does not count as training.
+        """
         tqdm.write("  ".join([f"step {step}"] + [f"{name} {value:.4f}" for name, value in scores.items()]))
         self._write({"step": step, "images": self._images, **{f"eval/{k}": v for k, v in scores.items()}})
         self._since += seconds
@@ -91,17 +123,17 @@ class RunLog:
         self._curves.flush()
 
     def close(self) -> None:
-        """Close everything; what no longer fits on the disk is told, not raised: a better message is on its way."""
+        """Close the files; if the disk is full, warn instead of raising, since that error is already being raised."""
         self._bar.close()
         for file in (self._file, self._curves):
             try:
                 file.close()
             except OSError as error:
-                logger.warning("the end of the log is lost: %s", error.strerror)
+                logger.warning("the end of the log could not be written: %s", error.strerror)
 
 
 def _lines_up_to(path: Path, step: int) -> list:
-    """The log's lines of steps up to `step`; one that a kill cut short is left out."""
+    """Return the log's lines of steps up to `step`, without one that a kill cut short."""
     if step == 0 or not path.exists():
         return []
     kept = []
@@ -115,15 +147,19 @@ def _lines_up_to(path: Path, step: int) -> list:
 
 
 class SilentLog:
-    """The log of a process that is not the first one: the first speaks for all."""
+    """The log of all processes but the first: it writes nothing."""
 
-    def tick(self, images: int, waited: float, losses: dict[str, float]) -> None: ...
+    def tick(self, images: int, waited: float, losses: dict[str, float]) -> None:
+        """Do nothing."""
 
-    def train(self, step: int, epoch: int, rate: float) -> None: ...
+    def train(self, step: int, epoch: int, rate: float) -> None:
+        """Do nothing."""
 
-    def evaluation(self, step: int, scores: dict[str, float], seconds: float) -> None: ...
+    def evaluation(self, step: int, scores: dict[str, float], seconds: float) -> None:
+        """Do nothing."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def _short(value):

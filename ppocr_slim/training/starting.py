@@ -1,4 +1,4 @@
-"""What a training starts from: the weights of a checkpoint folder or of an exported bundle."""
+"""Starting weights of a training: those of a checkpoint folder or of an exported bundle."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
 from ppocr_slim.tasks.checks import folder_card, is_bundle
 
-# What may differ; shapes that do not fit are found all the same
+# Arguments that may differ from the network of the starting weights; shapes are compared in any case
 FREE_ARGUMENTS = {"classes", "height", "width", "dropout"}
 
 
 class StartingWeights(NamedTuple):
-    """Named arrays, the network that they belong to, and where they came from."""
+    """The weights that a training starts from.
+
+    Attributes:
+        state: Arrays by name.
+        card: Of the network that they belong to.
+        where: Folder that they were read from.
+    """
 
     state: dict[str, np.ndarray]
     card: ModelCard
@@ -32,14 +38,21 @@ class StartingWeights(NamedTuple):
 
 
 def read_starting_weights(folder: Path) -> StartingWeights:
-    """The weights of a checkpoint folder or of an exported bundle. SlimError if `folder` is neither."""
+    """Read the weights of a checkpoint folder or of an exported bundle.
+
+    Args:
+        folder: Of the checkpoint or bundle.
+
+    Raises:
+        SlimError: The folder is neither, or it is damaged.
+    """
     card = folder_card(folder)
     state = read_bundle_weights(folder) if is_bundle(folder) else read_arrays(folder / WEIGHTS)
     return StartingWeights(state, card, folder)
 
 
 def digest_of(state: Mapping[str, np.ndarray]) -> str:
-    """What tells these weights from others."""
+    """Return a digest of named weights."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode() + np.ascontiguousarray(state[name]).tobytes())
@@ -47,32 +60,42 @@ def digest_of(state: Mapping[str, np.ndarray]) -> str:
 
 
 def load_starting_layers(model: nn.Layer, start: StartingWeights, card: ModelCard, patterns: Sequence[str]) -> None:
-    """As `load_starting_weights`, of those layers alone that the patterns name (see `layer_names.named`).
+    """Start the layers that the patterns name from given weights, and the others from random ones.
 
-    So a larger network begins with what a slim one has learned, or the other way round. Raises SlimError where a
-    pattern names nothing, or a layer that it names is another one in `start`.
+    So a larger network can start with what a slim one has learned, or the other way round.
+
+    Args:
+        model: The network to set.
+        start: The weights.
+        card: Of `model`.
+        patterns: Of layers, see `layer_names.named`.
+
+    Raises:
+        SlimError: A pattern matches nothing, or one of its layers is missing or different in `start`.
     """
     option = "Global.pretrained_layers"
     if start.card.transforms:
-        raise SlimError(f"{option}: the network in {start.where} was slimmed; start from what it was before")
+        raise SlimError(
+            f"{option}: the network in {start.where} was slimmed; start from the network before it was slimmed"
+        )
     state = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     chosen = named(list(state), patterns, option)
-    given = _by_character(model, start, card)
-    lacking = sorted(chosen - given.keys())
-    if lacking:
-        raise SlimError(f"{option}: {start.where} has no {lacking[0]}; name layers that both networks have")
-    ours, theirs = _kinds(model, chosen), _kinds(start.card.build(str(start.where)), chosen)
+    loaded = _by_character(model, start, card)
+    missing = sorted(chosen - loaded.keys())
+    if missing:
+        raise SlimError(f"{option}: {start.where} has no {missing[0]}; name layers that both networks have")
+    ours, theirs = _layer_types(model, chosen), _layer_types(start.card.build(str(start.where)), chosen)
     other = next((path for path in ours if ours[path] != theirs.get(path)), None)
     if other:
         raise SlimError(f"{option}: {other} is another layer in {start.where}; name layers that both networks have")
-    load_weights(model, {**state, **{name: given[name] for name in chosen}}, start.where)
+    load_weights(model, {**state, **{name: loaded[name] for name in chosen}}, start.where)
     logger.info("%d of %d weights start from %s", len(chosen), len(state), start.where)
 
 
-def _kinds(model: nn.Layer, names: set[str]) -> dict[str, list[type]]:
-    """What the layers are that hold the weights `names`, and a Sequential around one, with all that is in it.
+def _layer_types(model: nn.Layer, names: set[str]) -> dict[str, list[type]]:
+    """Return the types of the layers that hold the named weights, and of a Sequential around one, with its sublayers.
 
-    Strides are not compared: they say at what size a layer works, as a recognizer's height does.
+    Strides are not compared: they depend on the size of the input, as a recognizer's height does.
     """
     homes = {name.rsplit(".", 1)[0] for name in names}
     around = {home.rsplit(".", 1)[0] for home in homes if "." in home}
@@ -84,21 +107,31 @@ def _kinds(model: nn.Layer, names: set[str]) -> dict[str, list[type]]:
 
 
 def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCard) -> None:
-    """Set the weights of `model`, which `card` describes; the head's rows go by character.
+    """Start a network from given weights; those of a recognizer's head are assigned by character.
 
-    So another dictionary keeps what it shares. Raises SlimError where any other shape differs.
+    So a recognizer with another dictionary keeps what it has learned of the characters that both share.
+
+    Args:
+        model: The network to set.
+        start: The weights.
+        card: Of `model`.
+
+    Raises:
+        SlimError: A shape other than the head's differs.
     """
     state = _by_character(model, start, card)
     completed = with_training_only(model, state)
     if len(completed) > len(state):
-        logger.info("%s lacks what training alone uses, as every bundle does: that starts anew", start.where)
+        logger.info(
+            "%s lacks the layers that only training uses, as every bundle does: they start untrained", start.where
+        )
         state = completed
     load_weights(model, state, start.where)
     logger.info("starting from the weights of %s", start.where)
 
 
 def _by_character(model: nn.Layer, start: StartingWeights, card: ModelCard) -> dict[str, np.ndarray]:
-    """The starting weights, a recognizer's head in the order of `card`'s characters as far as both share them."""
+    """Return the starting weights, with a recognizer's head reordered to the characters of `card` that both share."""
     state = dict(start.state)
     if isinstance(card.spec, RecSpec) and isinstance(start.card.spec, RecSpec) and card.charset != start.card.charset:
         old = {character: index for index, character in enumerate(start.card.charset.classes)}
@@ -115,22 +148,29 @@ def _by_character(model: nn.Layer, start: StartingWeights, card: ModelCard) -> d
 
 
 def require_same_network(start: StartingWeights, card: ModelCard) -> None:
-    """SlimError where the weights cannot be those of `card`'s network.
+    """Check that starting weights belong to a card's network.
 
-    Weights of the same shapes can belong to another network: one with other activations, say. What pruning or
-    quantization made of a head is for its own characters.
+    Weights of the same shapes can belong to another network, one with other activations for example. The head of a
+    pruned or quantized network fits only its own characters.
+
+    Args:
+        start: The weights.
+        card: Of the network to start.
+
+    Raises:
+        SlimError: They belong to another network.
     """
     if start.card.spec.task != card.spec.task:
         raise SlimError(
-            f"Global.pretrained: {start.where} holds a network of task {start.card.spec.task}, {card.name} is one of "
-            f"{card.spec.task}"
+            f"Global.pretrained: {start.where} holds a network of task {start.card.spec.task}, but {card.name} is "
+            f"of task {card.spec.task}"
         )
-    is_reader = isinstance(card.spec, RecSpec)
-    if is_reader and start.card.transforms and start.card.charset != card.charset:
+    is_recognizer = isinstance(card.spec, RecSpec)
+    if is_recognizer and start.card.transforms and start.card.charset != card.charset:
         raise SlimError(
             f"the network in {start.where} was pruned or quantized for its {len(start.card.charset.characters)} "
-            f"characters, here are {len(card.charset.characters)}, not the same ones: give it its own dictionary "
-            "(Global.character_dict_path), or start from the network before it was slimmed"
+            f"characters, but this dictionary has {len(card.charset.characters)}, not the same ones: use its own "
+            "dictionary (Global.character_dict_path), or start from the network before it was slimmed"
         )
     theirs = bind_model(start.card.name, start.card.args, str(start.where)).arguments
     ours = bind_model(card.name, card.args).arguments
@@ -138,5 +178,5 @@ def require_same_network(start: StartingWeights, card: ModelCard) -> None:
         if key not in FREE_ARGUMENTS and ours[key] != theirs.get(key):
             raise SlimError(
                 f"Global.pretrained: the weights in {start.where} are of a network with {key} {theirs.get(key)!r}, "
-                f"Architecture.args has {ours[key]!r}"
+                f"but Architecture.args has {ours[key]!r}"
             )
