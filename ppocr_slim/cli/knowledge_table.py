@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppocr_slim.benchmarks.decoding import WAYS, compare_ways, made_worse
+from ppocr_slim.benchmarks.decoding import METHODS, compare_methods, worse_lines
 from ppocr_slim.cli.options import shown_command
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import logger
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     for finding in findings:
         logger.warning("left out: %s: %s", finding.where, finding.detail)
     command = shown_command()
-    results, lines = compare_ways(options.bundle, samples, command, options.precision, options.language)
+    results, lines = compare_methods(options.bundle, samples, command, options.precision, options.language)
     print(table(read_record(Decoding, results, "the comparison")))
     if options.out:
         print(f"wrote {write_decoding(options.out, results)}")
     if options.worse_sheet:
-        worse = made_worse(lines, WAYS[-1].name)
+        worse = worse_lines(lines, METHODS[-1].name)
         reading_sheet(worse, options.worse_sheet, f"{len(worse)} of {len(samples)} lines that knowledge made worse")
         print(f"wrote {options.worse_sheet}")
     return 0
