@@ -1,4 +1,4 @@
-"""Ablations: what a file makes of a config, what is run and what is not, and what the page says of it."""
+"""Ablations: variants of a config, which runs start and which do not, and the report."""
 
 from __future__ import annotations
 
@@ -27,12 +27,22 @@ from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.experiments import ablation
 from ppocr_slim.experiments import estimates as estimate
-from ppocr_slim.experiments.ablation import BUDGET, PLACE, AblationPlan, Run, ablate, plan, run_all, shared_out, slug
+from ppocr_slim.experiments.ablation import (
+    ABLATIONS,
+    BUDGET,
+    AblationPlan,
+    Run,
+    ablate,
+    divide_steps,
+    plan,
+    run_all,
+    slug,
+)
 from ppocr_slim.experiments.estimates import forecast, multiply_adds, plan_text
-from ppocr_slim.experiments.executors import Executor, LocalPool, RayExecutor, open_executor, shares_of
+from ppocr_slim.experiments.executors import Executor, LocalPool, RayExecutor, open_executor, partition_cores
 from ppocr_slim.experiments.footprint import fewest_bits
 from ppocr_slim.experiments.identity import code_digest, identity
-from ppocr_slim.experiments.runs import begin, derive, start_process
+from ppocr_slim.experiments.runs import derive, prepare_run, start_process
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
 from ppocr_slim.reports.ablation import mean_std, table, text_table, write_ablation
 from ppocr_slim.reports.plots import pareto_front
@@ -50,7 +60,7 @@ TWO = [{"name": "plain"}, {"name": "+ slow", "set": {"Optimizer.lr": 1e-4}}]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """A folder to be in, with rows and base.yml."""
+    """The working directory, with text lines and base.yml."""
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path, TEXTS, "train.txt")
     write_rows(tmp_path, TEXTS, "val.txt")
@@ -64,7 +74,7 @@ def save(path: Path, raw: dict[str, Any]) -> Path:
 
 
 def file(place: Path, **changes: Any) -> Path:
-    """An ablation file of two variants, with changes."""
+    """Write an ablation file of two variants, with changes."""
     raw = {"base": "base.yml", "budget": {"steps": 40}, "variants": TWO, **changes}
     return save(place / "small.yml", {key: value for key, value in raw.items() if value is not None})
 
@@ -86,7 +96,7 @@ def test_a_variant_changes_what_it_says_and_all_train_as_long(place):
             ("quantize", 10, 10),
         ]
     assert len({run.folder for run in made.runs}) == 6
-    assert all(run.folder.parent == PLACE / "small" for run in made.runs)
+    assert all(run.folder.parent == ABLATIONS / "small" for run in made.runs)
     ladder = plan(file(place, variants=variants, cumulative=True))
     assert [run.config.optimizer.lr for run in ladder.runs] == [3e-3, 1e-4, 1e-4]
     assert [run.config.architecture.args["hidden"] for run in ladder.runs] == [32, 32, 16]
@@ -163,7 +173,7 @@ def test_a_run_is_another_one_exactly_when_its_results_may_be(place):
 
 
 def test_the_code_counts_as_far_as_a_training_runs_through_it(tmp_path):
-    """Lost otherwise: a changed page would train everything again, or a changed loss nothing."""
+    """Lost otherwise: a changed report would train everything again, or a changed loss nothing."""
     counted = ("ppocr_slim/slim/fpgm.py", "ppocr_slim/cli/train.py")
     for name in ("ppocr_slim/__init__.py", "ppocr_slim/reports/x.py", *counted):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -182,8 +192,8 @@ def test_a_stage_is_as_long_as_the_shorter_of_epochs_and_steps():
     stage = {"stage": "train", "epochs": 3}
     assert TrainStage(**stage).length(10) == 30
     assert TrainStage(**stage, max_steps=12).length(10) == 12 and TrainStage(**stage, max_steps=99).length(10) == 30
-    assert shared_out(1500, [6, 2, 2]) == [900, 300, 300] and shared_out(10, [1, 1, 1]) == [3, 4, 3]
-    assert shared_out(1, [5, 5]) == [1, 1] and sum(shared_out(997, [3, 1, 7])) == 997
+    assert divide_steps(1500, [6, 2, 2]) == [900, 300, 300] and divide_steps(10, [1, 1, 1]) == [3, 4, 3]
+    assert divide_steps(1, [5, 5]) == [1, 1] and sum(divide_steps(997, [3, 1, 7])) == 997
 
 
 FAKE = """
@@ -209,21 +219,21 @@ if "clip_norm: 77" in text and not (stage / "last").exists():
 
 @pytest.fixture
 def fake(place, monkeypatch) -> Path:
-    """Runs that take no time: where the weight decay is 0.5 they fail, where the norm is 77 they wait to be stopped."""
+    """Runs that take no time: with a weight decay of 0.5 they fail, with a norm of 77 they wait to be stopped."""
     (place / "fake.py").write_text(FAKE, encoding="utf-8")
     save(place / "base.yml", config_dict(Path("."), Recipe=RECIPE[:1]))
 
     def prepared(config):
-        begun = begin(config)
-        return replace(begun, command=[sys.executable, str(place / "fake.py"), begun.command[-1]])
+        run = prepare_run(config)
+        return replace(run, command=[sys.executable, str(place / "fake.py"), run.command[-1]])
 
-    monkeypatch.setattr(ablation, "begin", prepared)
+    monkeypatch.setattr(ablation, "prepare_run", prepared)
     monkeypatch.setattr(ablation, "POLL", 0.01)
     return place
 
 
 def started(place: Path) -> list[str]:
-    """The folders of the runs that were started since the last call."""
+    """Return the folders of the runs that were started since the last call."""
     path = place / "started.txt"
     names = path.read_text(encoding="utf-8").split() if path.exists() else []
     path.unlink(missing_ok=True)
@@ -293,7 +303,7 @@ def test_a_stopped_ablation_goes_on_where_it_was(fake):
 
     outcomes, stopped = run_all(plan(path).runs, Interrupting(1))
     assert stopped == signal.SIGINT and [outcome.done for outcome in outcomes.values()] == [False] * 3
-    assert all("the same command goes on" in outcome.reason for outcome in outcomes.values())
+    assert all("the same command resumes it" in outcome.reason for outcome in outcomes.values())
     states = [one.state for one in forecast(plan(path), probe=False)]
     assert len(started(fake)) == 1 and states == ["half done", "to do", "to do"]
     outcomes, stopped = run_all(plan(path).runs, LocalPool(1))
@@ -304,12 +314,12 @@ def test_minutes_become_steps_once(fake):
     """Lost otherwise: a run that is resumed on a busier machine would have another schedule."""
     path = file(fake, budget={"minutes": 0.5}, variants=TWO[:1])
     run = plan(path).runs[0]
-    assert run.whole is None and not run.outcome.done
+    assert run.full_config is None and not run.outcome.done
     run_all([run], LocalPool(1))
     assert started(fake) == ["probe", run.folder.name]
     # 40 images a second, the first record not counted, in batches of 4
     assert json.loads((run.folder / BUDGET).read_text())["steps"] == [300]
-    assert plan(path).runs[0].whole.recipe[0].max_steps == 300 and plan(path).runs[0].outcome.done
+    assert plan(path).runs[0].full_config.recipe[0].max_steps == 300 and plan(path).runs[0].outcome.done
     run_all(plan(path).runs, LocalPool(1))
     assert started(fake) == []
     (run.folder / BUDGET).write_text('{"steps": [1, 2]}', encoding="utf-8")
@@ -345,26 +355,28 @@ class Failing:
     done = False
 
 
-def test_the_pool_gives_each_process_its_share_of_the_cores(tmp_path):
+def test_the_pool_gives_each_process_cores_of_its_own(tmp_path):
     """Lost otherwise: trainings side by side would take each other's cores, and be slower than one after the other."""
-    assert shares_of([0, 1, 2, 3], 2) == [(0, 1), (2, 3)] and shares_of([4, 5], 1) == [()]
-    assert shares_of([0, 1], 3) == [(0,), (1,), (0,)]
+    assert partition_cores([0, 1, 2, 3], 2) == [(0, 1), (2, 3)] and partition_cores([4, 5], 1) == [()]
+    assert partition_cores([0, 1], 3) == [(0,), (1,), (0,)]
     cores = sorted(os.sched_getaffinity(0))
     code = "import os, sys, time; print(sorted(os.sched_getaffinity(0)), flush=True); time.sleep(float(sys.argv[1]))"
     pool = open_executor(2, None)
     command, logs = [sys.executable, "-c", code], [tmp_path / name for name in ("first.log", "second.log")]
     both = [pool.submit([*command, "60"], log) for log in logs]
-    with pytest.raises(SlimError, match="2 runs are going on"):
+    with pytest.raises(SlimError, match="2 runs are active"):
         pool.submit([*command, "0"], tmp_path / "third.log")
     while not all(log.read_text(encoding="utf-8") for log in logs):
         assert [pool.poll(handle) for handle in both] == [None, None]
         time.sleep(0.02)
-    assert [log.read_text(encoding="utf-8").strip() for log in logs] == [str(list(one)) for one in shares_of(cores, 2)]
+    assert [log.read_text(encoding="utf-8").strip() for log in logs] == [
+        str(list(one)) for one in partition_cores(cores, 2)
+    ]
     for handle in both:
         pool.stop(handle)
         assert wait_for_status(pool, handle) not in (0, None)
     assert wait_for_status(pool, pool.submit([*command, "0"], tmp_path / "third.log")) == 0
-    with pytest.raises(SlimError, match="--jobs is 1 or more"):
+    with pytest.raises(SlimError, match="--jobs is 0; it must be at least 1"):
         open_executor(0, None)
 
 
@@ -429,16 +441,16 @@ sys.exit(int(sys.argv[2]))
         executor.close()
 
 
-def test_an_ablation_from_its_file_to_its_page(place):
-    """Lost otherwise: the one command; and what it says of size, time and the last evaluation."""
+def test_an_ablation_from_its_file_to_its_report(place):
+    """Lost otherwise: the one command; and its size, time and last evaluation."""
     variants = [
         {"name": "plain", "set": {"Recipe": RECIPE[:1]}},
         {"name": "lost", "set": {"Eval.label_files.0.path": "x"}},
     ]
     path = file(place, variants=variants, budget={"steps": 3})
-    figures, stopped = ablate(plan(path), LocalPool(2), "make it", rounds=1)
+    results, stopped = ablate(plan(path), LocalPool(2), "make it", rounds=1)
     assert not stopped
-    plain, lost = figures["variants"]
+    plain, lost = results["variants"]
     assert "x" in lost["runs"][0]["reason"] and "file" not in lost
     run = plain["runs"][0]
     assert run["steps"] == [3] and run["scores"]["lines"] == 8 and run["minutes"] >= 0
@@ -451,22 +463,22 @@ def test_an_ablation_from_its_file_to_its_page(place):
     assert (
         again["variants"][0]["runs"] == plain["runs"] and "no finished run" in again["variants"][1]["runs"][0]["reason"]
     )
-    assert str(place) not in json.dumps(figures) and not any(text in json.dumps(figures) for text in TEXTS)
-    assert "| plain |" in write_ablation(place / "docs" / "small", figures).read_text(encoding="utf-8")
+    assert str(place) not in json.dumps(results) and not any(text in json.dumps(results) for text in TEXTS)
+    assert "| plain |" in write_ablation(place / "docs" / "small", results).read_text(encoding="utf-8")
 
 
 def test_few_bits_have_no_file():
-    """Lost otherwise: a network of 4 bits would be weighed and timed as one of 8."""
-    grids = {
+    """Lost otherwise: a network of 4 bits would be measured and timed as one of 8."""
+    params = {
         "a": LayerQuantParams((QuantParams(None, 8),), QuantParams(None, 8)),
         "b": LayerQuantParams((QuantParams(None, 4),), None),
     }
-    assert fewest_bits(grids) == 4 and fewest_bits({"a": grids["a"]}) == 8 and fewest_bits({}) == 8
+    assert fewest_bits(params) == 4 and fewest_bits({"a": params["a"]}) == 8 and fewest_bits({}) == 8
     assert fewest_bits({"a": LayerQuantParams((QuantParams(None, 8),), QuantParams(None, 7))}) == 8
     assert fewest_bits({"a": LayerQuantParams((QuantParams(None, 7),), QuantParams(None, 7))}) == 7
 
 
-def figures_of(*variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def results_of(*variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "name": "small",
         "command": "make it",
@@ -501,17 +513,17 @@ def variant_of(name: str, *cers: float, megabytes: float = 5.0, **more: Any) -> 
     return {"name": name, "changes": ["Optimizer.lr: 1"], "runs": runs, **measured, **more}
 
 
-def test_the_page_shows_means_spreads_and_what_is_missing(tmp_path):
+def test_the_report_shows_means_deviations_and_what_is_missing(tmp_path):
     """Lost otherwise: a lucky seed would pass for a better variant, and a failed one would silently not be there."""
     lost = {"name": "lost", "changes": [], "runs": [{"seed": 1, "reason": "no teacher | here"}]}
     ms = {"ms": 3.0, "base_ms": 2.0, "ratio": 1.5}
-    figures = figures_of(
+    results = results_of(
         variant_of("a", 0.2, 0.4, ms=ms),
         variant_of("b " * 60, 0.1, megabytes=2),
         lost,
         variant_of("few", 0.3, note="4 bits"),
     )
-    record = read_record(Ablation, figures, "it")
+    record = read_record(Ablation, results, "it")
     assert str(mean_std(record.variants[0], "cer")) == "0.3000 ± 0.1414"
     assert str(mean_std(record.variants[1], "cer")) == "0.1000" and mean_std(record.variants[2], "cer") is None
     headings, rows, missing = table(record)
@@ -519,17 +531,17 @@ def test_the_page_shows_means_spreads_and_what_is_missing(tmp_path):
     assert rows[0] == ["a", "0.3000 ± 0.1414", "2", "0.6000", "1.30 M", "160", "5.00", "3.00 (1.50x)"]
     assert rows[2][:3] == ["lost", "no teacher | here", "0"] and missing["few, MB and ms"] == "4 bits"
     assert "not there: lost, seed 1: no teacher" in text_table(record)
-    page = write_ablation(tmp_path / "docs" / "small.v1", figures).read_text(encoding="utf-8")
-    assert "| a | 0.3000 ± 0.1414 | 2 |" in page and "no teacher \\| here" in page and "on 9 lines" in page
+    text = write_ablation(tmp_path / "docs" / "small.v1", results).read_text(encoding="utf-8")
+    assert "| a | 0.3000 ± 0.1414 | 2 |" in text and "no teacher \\| here" in text and "on 9 lines" in text
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {
         f"small.v1.{end}" for end in ("json", "csv", "md", "png")
     }
     lines = list(csv.DictReader((tmp_path / "docs" / "small.v1.csv").open(encoding="utf-8")))
     assert [line["seed"] for line in lines] == ["1", "2", "1", "1", "1"]
     assert lines[1]["cer"] == "0.4" and lines[1]["steps"] == "40" and lines[3]["reason"] == "no teacher | here"
-    higher = figures_of(variant_of("only", 0.9), metric="cer", higher_is_better=True)
+    higher = results_of(variant_of("only", 0.9), metric="cer", higher_is_better=True)
     write_ablation(tmp_path / "one", higher)
-    write_ablation(tmp_path / "none", figures_of(lost, reference=None))
+    write_ablation(tmp_path / "none", results_of(lost, reference=None))
 
 
 def test_the_front_is_what_nothing_beats_in_both():
@@ -561,6 +573,6 @@ def test_every_shipped_ablation_is_right_and_starts_with_its_command():
         needed = {load_config(ROOT / name).run.output_dir for name in before}
         starts = {run.config.run.pretrained for run in made.runs} - {None}
         assert {start.parents[1] for start in starts} == needed, f"{path.name}: what it starts from is not what it says"
-        names = {tuple(run.parts.items()) for run in made.runs}
+        names = {tuple(run.digests.items()) for run in made.runs}
         assert len(names) == len(made.runs), f"{path.name}: two variants are the same"
         assert path.read_text(encoding="utf-8").startswith(f"# python tools/ablate.py -c {path.relative_to(ROOT)} ")

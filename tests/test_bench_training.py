@@ -17,10 +17,10 @@ from ppocr_slim.benchmarks.training_speed import (
     Contender,
     ContenderPlan,
     TrainingSpeedSettings,
-    apart,
     contender_environment,
+    contender_plans,
+    curve_differences,
     find_torch,
-    plans,
     require_memory,
     run_training_benchmark,
     summarize,
@@ -74,29 +74,33 @@ def test_waiting_that_is_not_known_stays_unknown():
 
 def test_curves_are_compared_step_by_step():
     """Lost otherwise: a gap that closes again, or one that stays, would not be seen."""
-    found = apart([3.0, 2.0, 1.0], [3.0, 2.5, 0.75])
+    found = curve_differences([3.0, 2.0, 1.0], [3.0, 2.5, 0.75])
     assert found == {"largest_difference": 0.5, "final_difference": 0.25}
 
 
 def test_the_contenders_of_a_case():
     """Lost otherwise: several processes would be compared at another batch than stock's."""
-    found = [(p.name, p.processes, p.batch, p.fast) for p in plans(TINY, 2, torch=False)]
+    found = [(p.name, p.processes, p.batch, p.fast) for p in contender_plans(TINY, 2, torch=False)]
     assert found == [
         ("stock", 1, 2, False),
         ("ours", 2, 1, True),
         ("ours, larger batch", 2, 2, True),
         ("ours, one process", 1, 2, True),
     ]
-    assert [(p.name, p.processes) for p in plans(TINY, 1, torch=True)] == [("stock", 1), ("ours", 1), ("torch", 1)]
-    with pytest.raises(SlimError, match="batch of 2 cannot be shared out to 3"):
-        plans(TINY, 3, torch=False)
+    assert [(p.name, p.processes) for p in contender_plans(TINY, 1, torch=True)] == [
+        ("stock", 1),
+        ("ours", 1),
+        ("torch", 1),
+    ]
+    with pytest.raises(SlimError, match="batch of 2 cannot be divided among 3"):
+        contender_plans(TINY, 3, torch=False)
 
 
 def test_without_torch_its_column_is_left_out(monkeypatch):
     """Lost otherwise: the benchmark would not run where PyTorch is not installed, which is nearly everywhere."""
     monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
     assert find_torch(None) is None
-    with pytest.raises(SlimError, match="has no torch"):
+    with pytest.raises(SlimError, match="torch is not installed"):
         find_torch(sys.executable)
     with pytest.raises(SlimError, match="cannot be run"):
         find_torch("/no/such/python")
@@ -124,15 +128,15 @@ def test_a_contender_that_would_not_fit_is_refused():
         require_memory(TINY, ContenderPlan("ours", 1, 2, fast=True), 1e9)
 
 
-def test_a_contender_that_dies_is_one_error_with_its_last_words(tmp_path: Path):
-    """Lost otherwise: the benchmark would wait for ever, or not say why there are no figures."""
-    training.make_lines(tmp_path / "rows", 4)
+def test_a_contender_that_dies_is_one_error_with_its_last_output(tmp_path: Path):
+    """Lost otherwise: the benchmark would wait for ever, or not say why there are no results."""
+    training.generate_lines(tmp_path / "lines", 4)
     wrong = Case("wrong", "", "no_such_network", {}, 32, 480, 2)
     with Contender(
-        ContenderPlan("stock", 1, 2, False), wrong, tmp_path / "stock", tmp_path / "rows" / "train.txt"
+        ContenderPlan("stock", 1, 2, False), wrong, tmp_path / "stock", tmp_path / "lines" / "train.txt"
     ) as contender:
         with pytest.raises(SlimError) as error:
-            contender.ready()
+            contender.start()
     assert "wrong: the contender 'stock' ended" in str(error.value)
     assert "no model is called 'no_such_network'" in str(error.value)
 
@@ -142,25 +146,25 @@ def test_a_whole_benchmark(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(training, "LINES", 8)
     monkeypatch.setattr(training, "TORCH_PROBE", "raise SystemExit(1)")
     settings = TrainingSpeedSettings([TINY], rounds=1, steps=1, warm_up=1, processes=1)
-    (figures,) = run_training_benchmark(settings, "the command")
+    (results,) = run_training_benchmark(settings, "the command")
     commands = [child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process().children(recursive=True)]
     assert not [command for command in commands if "--contender" in (command or [])]
 
-    page = write_training_speed(tmp_path / "bench.json", figures)
-    figures = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    assert figures["command"] == "the command" and figures["machine"]["cores"] >= 1
-    assert {"date", "commit", "rounds", "steps"} <= figures.keys()
-    assert {"python", "paddlepaddle", "numba"} <= figures["versions"].keys()
-    (case,) = figures["cases"]
+    report = write_training_speed(tmp_path / "bench.json", results)
+    results = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert results["command"] == "the command" and results["machine"]["cores"] >= 1
+    assert {"date", "commit", "rounds", "steps"} <= results.keys()
+    assert {"python", "paddlepaddle", "numba"} <= results["versions"].keys()
+    (case,) = results["cases"]
     assert case["size"] == [32, 480] and case["batch"] == 2 and case["parameters"] > 10_000
     assert [found["name"] for found in case["contenders"]] == ["stock", "ours"]
     for found in case["contenders"]:
         assert found["images_per_s"] > 0 and found["peak_mb"] > 100 and 0 <= found["waiting_share"] < 1
-    assert table(read_record(TrainingSpeed, figures, "it")).splitlines()[0].split()[:2] == ["case", "contender"]
-    assert "| tiny | ours | 1 x 2 |" in page.read_text(encoding="utf-8")
+    assert table(read_record(TrainingSpeed, results, "it")).splitlines()[0].split()[:2] == ["case", "contender"]
+    assert "| tiny | ours | 1 x 2 |" in report.read_text(encoding="utf-8")
 
 
-def test_the_page_shows_curves_and_memory(tmp_path: Path):
+def test_the_report_shows_curves_and_memory(tmp_path: Path):
     """Lost otherwise: the proof that training is the same and memory flat would lie in the JSON unseen."""
     curve = {"steps": 2, "stock": [3.0, 2.0], "fast": [3.0, 2.1], "largest_difference": 0.1, "final_difference": 0.1}
     case = {**CASE, "curve": curve, "memory": {"steps": 100, "resident_mb": [[50, 900.0], [100, 901.0]]}}
@@ -173,10 +177,10 @@ def test_the_page_shows_curves_and_memory(tmp_path: Path):
 def test_a_detector_is_timed_as_it_trains(tmp_path: Path):
     """Lost otherwise: the detector's row would say how fast random maps and another loss are."""
     case = Case("tiny", "", "db_mv3_slim", {"scale": 0.35}, 96, 96, 2, "configs/kalapa/det_1_pretrain.yml")
-    pages = training.make_pages(tmp_path / "pages", 2)
+    pages = training.generate_pages(tmp_path / "pages", 2)
     with Contender(ContenderPlan("ours", 1, 2, True), case, tmp_path / "ours", pages, tmp_path / "shared") as contender:
-        contender.ready()
-        turn = contender.go(1)
+        contender.start()
+        turn = contender.train(1)
     assert turn["images"] == 2 and turn["seconds"] > 0
     assert set(json.loads((tmp_path / "shared" / "network.json").read_text(encoding="utf-8"))["loss"]) == {
         "alpha",

@@ -91,7 +91,7 @@ def test_backends_are_compared_on_the_same_rows_only(run: Path):
     }
     for readings in ({"1.jpg": "a"}, {"1.jpg": "a", "3.jpg": "b"}, {"2.jpg": "b", "1.jpg": "a"}):
         evaluation(other, readings)
-        with pytest.raises(SlimError, match="different rows"):
+        with pytest.raises(SlimError, match="different lines"):
             figures_of(run, other_evaluation=other)
 
 
@@ -102,7 +102,7 @@ def test_times_leave_out_the_first_rows_and_need_some_others(run: Path):
     assert figures_of(run, predictions=predictions)["checks"] == {"median ms a row": 15.0, "95th percentile, ms": 19.5}
     for few in (rows[:4], []):
         write_json_lines(predictions, few)
-        with pytest.raises(SlimError, match="no more than 3 rows"):
+        with pytest.raises(SlimError, match="at most 3 lines"):
             figures_of(run, predictions=predictions)
 
 

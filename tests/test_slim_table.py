@@ -1,4 +1,4 @@
-"""The slim table: which runs it derives, what it does about those that fail or were stopped, and its page."""
+"""The slim table: the runs that it derives, those that fail or were interrupted, and its report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def config_of(folder: Path, recipe=RECIPE, **sections) -> Config:
 
 
 def kinds(row) -> list:
-    return [(stage.stage, [step.name for step in stage.techniques]) for stage in row.stages]
+    return [(stage.stage, [entry.name for entry in stage.techniques]) for stage in row.stages]
 
 
 def test_every_row_trains_for_the_same_epochs_at_the_same_rates(tmp_path):
@@ -188,7 +188,7 @@ def tool(small: Path, *more: str) -> list:
     return [sys.executable, str(ROOT / "tools" / "slim_table.py"), "-c", str(small / "small.yml"), *out]
 
 
-def test_ctrl_c_saves_the_run_that_is_going_on(small):
+def test_ctrl_c_saves_the_active_run(small):
     """Lost otherwise: stopping the table throws hours away, or leaves a training behind that nobody sees."""
     place = small / "stopped"
     more = ["-o", f"Global.output_dir={place}", "Recipe=[{stage: train, epochs: 100000}]", "Global.save_every_steps=5"]
@@ -207,16 +207,16 @@ def test_the_tool_trains_measures_and_writes_what_is_there(small):
     done = subprocess.run(tool(small, "--rows", "fp32,distill,share", "--bits"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "+ weight sharing" in done.stdout and "no technique distill" in done.stdout
-    figures = json.loads((small / "results" / "table.json").read_text(encoding="utf-8"))
-    fp32, distill, share = figures["rows"]
-    assert figures["steps"] == 4 and figures["evaluation_rows"] == 8 and figures["size"][0] == 32
+    results = json.loads((small / "results" / "table.json").read_text(encoding="utf-8"))
+    fp32, distill, share = results["rows"]
+    assert results["steps"] == 4 and results["evaluation_rows"] == 8 and results["size"][0] == 32
     assert [row["name"] for row in (fp32, distill, share)] == ["fp32", "distill", "share"] and "reason" in distill
     assert fp32["ms"]["onnxruntime"]["ratio"] == 1 and share["ms"]["onnxruntime"]["ms"] > 0
     assert share["file"] == "model.shared" and share["bytes"] < fp32["bytes"] / 2
     assert share["parameters"] == fp32["parameters"] and share["flops"] == fp32["flops"] > 1e6
     for row in (fp32, share):
         assert row["scores"]["lines"] == 8 and abs(row["scores"]["cer"] - row["checkpoint_cer"]) < 0.02
-    assert not any(text in json.dumps(figures, ensure_ascii=False) for text in TEXTS)
+    assert not any(text in json.dumps(results, ensure_ascii=False) for text in TEXTS)
 
     config = load_config(small / "small.yml")
     again = slim_table(config, "", ["share"], (), read_only=True, rounds=1)
@@ -225,7 +225,7 @@ def test_the_tool_trains_measures_and_writes_what_is_there(small):
         slim_table(derive(config, small / "empty"), "", read_only=True)
 
 
-def row_figures(name: str, size: float, cer: float) -> dict:
+def row_results(name: str, size: float, cer: float) -> dict:
     return {
         "name": name,
         "title": name.upper(),
@@ -240,7 +240,7 @@ def row_figures(name: str, size: float, cer: float) -> dict:
     }
 
 
-def figures_of(*rows: dict, bits=()) -> dict:
+def results_of(*rows: dict, bits=()) -> dict:
     return {
         "command": "make it",
         "date": "today",
@@ -261,17 +261,17 @@ def figures_of(*rows: dict, bits=()) -> dict:
     }
 
 
-def test_the_page_shows_every_row_and_why_one_is_missing(tmp_path):
+def test_the_report_shows_every_row_and_why_one_is_missing(tmp_path):
     """Lost otherwise: a row that failed would silently not be there."""
     bits = [{"bits": 8, "clip": 0.15, "noclip": 0.16}, {"bits": 2, "clip": 0.5, "noclip_reason": "NaN", "paper": 11.1}]
-    lost = {"name": "fpgm", "title": "FPGM", "run_commit": "", "reason": "no step"}
-    figures = figures_of(row_figures("fp32", 5.3, 0.14), lost, row_figures("pact", 1.5, 0.145), bits=bits)
-    record = read_record(SlimTable, figures, "it")
-    assert [row[0] for row in table(record)[1]] == ["FP32", "PACT"] and table(record)[2] == {"FPGM": "no step"}
+    lost = {"name": "fpgm", "title": "FPGM", "run_commit": "", "reason": "no technique"}
+    results = results_of(row_results("fp32", 5.3, 0.14), lost, row_results("pact", 1.5, 0.145), bits=bits)
+    record = read_record(SlimTable, results, "it")
+    assert [row[0] for row in table(record)[1]] == ["FP32", "PACT"] and table(record)[2] == {"FPGM": "no technique"}
     assert bit_table(record)[1][2] == ["2", "0.5000", "-", "11.1", "-"]
     assert "not there: 2 bits without a clip: NaN" in text_table(record)
-    page = write_slim_table(tmp_path / "docs" / "slim.v1", figures).read_text(encoding="utf-8")
-    assert "| PACT | 1.30 M | 160 | model.onnx | 1.50 | 0.1450 | 3.50 (1.00x) |" in page and "no step" in page
+    text = write_slim_table(tmp_path / "docs" / "slim.v1", results).read_text(encoding="utf-8")
+    assert "| PACT | 1.30 M | 160 | model.onnx | 1.50 | 0.1450 | 3.50 (1.00x) |" in text and "no technique" in text
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {
         f"slim.v1.{end}" for end in ("json", "csv", "md", "png")
     }
@@ -285,10 +285,10 @@ def test_the_page_shows_every_row_and_why_one_is_missing(tmp_path):
         "bits2",
         "bits2_noclip",
     ]
-    assert lines[0]["cer"] == "0.14" and lines[1]["reason"] == "no step" and lines[6]["reason"] == "NaN"
+    assert lines[0]["cer"] == "0.14" and lines[1]["reason"] == "no technique" and lines[6]["reason"] == "NaN"
 
 
-def test_a_table_of_one_row_has_a_page_too(tmp_path):
-    """Lost otherwise: where all techniques fail, the page fails with them."""
-    page = write_slim_table(tmp_path / "one", figures_of(row_figures("fp32", 5.3, 0.0))).read_text(encoding="utf-8")
-    assert "fake-quantized" not in page and "one.png" in page
+def test_a_table_of_one_row_has_a_report_too(tmp_path):
+    """Lost otherwise: where all techniques fail, the report fails with them."""
+    text = write_slim_table(tmp_path / "one", results_of(row_results("fp32", 5.3, 0.0))).read_text(encoding="utf-8")
+    assert "fake-quantized" not in text and "one.png" in text

@@ -1,8 +1,8 @@
-"""A contender of the training benchmark: the real training loop, let through a few steps at a time.
+"""A contender of the training benchmark: the real training loop, run a few steps at a time.
 
 The benchmark (`benchmarks.training_speed`) starts it as a process of its own, or as several by the usual launcher.
-Every process connects to the benchmark's socket, says hello, and then does as many steps as each line from there asks
-for.
+Each process connects to the benchmark's socket, sends a hello record, and then trains for the number of steps that each
+line from the socket requests.
 """
 
 from __future__ import annotations
@@ -46,43 +46,47 @@ from ppocr_slim.tasks.task import Task
 from ppocr_slim.training.loop import Job, fit
 from ppocr_slim.training.processes import Processes
 
-# Augmentations after which a line is as wide as before: every batch of a case has one shape, for all contenders.
+# Augmentations that keep the width of a text line: all batches of a case have one shape, for all contenders.
 KEEP_WIDTH = ("perspective", "distort", "color", "blur", "noise", "erase")
 NEVER = 10**9  # steps
-SHARED_BATCHES = 4  # that the twin in another framework gets
+SHARED_BATCHES = 4  # batches that are written for the PyTorch contender
 
 
 class Gate:
-    """Where the training waits between its turns, and what measures them.
+    """The connection to the benchmark, which holds the training between its turns and times each turn.
 
-    A turn is asked for as "settle steps": so many steps come first that do not count, in which the processor's caches
-    and the memory come back, then those that are timed.
+    A turn is requested as "SETTLE STEPS": SETTLE steps are not timed, so that the processor's caches and the memory
+    recover; then STEPS are.
+
+    Args:
+        address: path of the benchmark's socket.
+        trim: return freed memory to the system after each turn; the contenders of a large network would not fit
+            otherwise.
 
     Attributes:
         open: set while a turn runs; data threads wait for it, so that a waiting contender leaves the cores to others.
     """
 
     def __init__(self, address: str, trim: bool):
-        """`trim`: hand freed memory back after each turn; all contenders of a large network would not fit else."""
         self.open = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(address)
         self._lines = self._socket.makefile("rw", encoding="utf-8")
         self._trim = trim
 
-    def say(self, record: Mapping[str, Any]) -> None:
-        """One record to the benchmark."""
+    def send(self, record: Mapping[str, Any]) -> None:
+        """Send a record to the benchmark."""
         self._lines.write(json.dumps(record) + "\n")
         self._lines.flush()
 
     def steps(self) -> Iterator[None]:
-        """Comes once for each step that may begin: waits for a turn before its first, reports it after its last."""
+        """Yield once per training step: wait for a turn before its first step, report it after its last."""
         while True:
-            asked = self._lines.readline()
-            self.open.set()  # also when leaving: the pool of data threads ends with its threads
-            if not asked:
+            request = self._lines.readline()
+            self.open.set()  # also at the end: the pool of data threads waits for its threads
+            if not request:
                 raise SystemExit(0)  # the benchmark has ended
-            settle, steps = map(int, asked.split())
+            settle, steps = map(int, request.split())
             for number in range(settle + steps):
                 if number == settle:
                     self._waited, self._images, since = 0.0, 0, time.monotonic()
@@ -91,16 +95,16 @@ class Gate:
             self.open.clear()
             if self._trim:
                 ctypes.CDLL(None).malloc_trim(0)
-            self.say({"seconds": seconds, "waited": self._waited, "images": self._images})
+            self.send({"seconds": seconds, "waited": self._waited, "images": self._images})
 
     def count(self, images: int, waited: float) -> None:
-        """A batch came after `waited` seconds."""
+        """Add a batch of `images` to the turn, for which the training waited `waited` seconds."""
         self._images += images
         self._waited += waited
 
 
-class Paused:
-    """Mixed into training data: its threads stand still while the gate is closed."""
+class GatedItems:
+    """Mixin of training data: data threads wait while the gate is closed."""
 
     gate: Gate
 
@@ -109,69 +113,74 @@ class Paused:
         return super()._item(index, rng)
 
 
-class PausedLines(Paused, TrainingLines):
-    """Text lines for a recognizer."""
+class GatedLines(GatedItems, TrainingLines):
+    """Training lines of a recognizer."""
 
 
-class PausedPages(Paused, TrainingPages):
-    """Page crops for a detector."""
+class GatedPages(GatedItems, TrainingPages):
+    """Training pages of a detector."""
 
 
 class GatedBatches:
-    """What `fit` takes for its lines: batches of `rows`, each let through by the gate."""
+    """Training data for `fit` whose batches pass the gate one by one."""
 
-    def __init__(self, rows: Any, gate: Gate):
-        self._rows, self._gate, self.digest = rows, gate, rows.digest
+    def __init__(self, data: Any, gate: Gate):
+        self._data, self._gate, self.digest = data, gate, data.digest
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._data)
 
     def batches(self, first: int) -> Iterator[Any]:
-        with closing(self._rows.batches(first)) as batches:
+        with closing(self._data.batches(first)) as batches:
             for _ in self._gate.steps():
-                asked = time.monotonic()
+                since = time.monotonic()
                 batch = next(batches)
-                self._gate.count(len(batch.sources), time.monotonic() - asked)
+                self._gate.count(len(batch.sources), time.monotonic() - since)
                 yield batch
 
 
 def contend(spec: Mapping[str, Any]) -> None:
-    """Train as `spec` (see `benchmarks.training_speed.Contender`) says, until the benchmark ends."""
+    """Train until the benchmark ends.
+
+    Args:
+        spec: see `benchmarks.training_speed.Contender`.
+    """
     processes = Processes()
     config = _config(spec)
     gate = Gate(spec["socket"], spec["trim"])
     paddle.seed(config.run.seed)
-    model, card, task, data = _task(spec, config, processes)
+    model, card, task, data = _build_training(spec, config, processes)
     data.gate = gate
     if spec["shared"]:
         gate.open.set()
-        _share(Path(spec["shared"]), model, data)
+        _write_shared(Path(spec["shared"]), model, data)
         gate.open.clear()
     length = -(-spec["steps"] // len(data)) * len(data)
-    gate.say({"rank": processes.rank, "parameters": parameter_count(model)})
-    job = Job(config.run.output_dir, config, length, model, card, task, GatedBatches(data, gate), _unscored, processes)
+    gate.send({"rank": processes.rank, "parameters": parameter_count(model)})
+    job = Job(config.run.output_dir, config, length, model, card, task, GatedBatches(data, gate), _evaluate, processes)
     fit(job)
 
 
-def _task(
+def _build_training(
     spec: Mapping[str, Any], config: Config, processes: Processes
-) -> tuple[nn.Layer, ModelCard, Task, PausedLines | PausedPages]:
-    """Return what is trained: the network, its card, its task, and its data in batches of one shape."""
+) -> tuple[nn.Layer, ModelCard, Task, GatedLines | GatedPages]:
+    """Return the network, its card, its task, and its data in batches of one shape."""
     loader = LoaderSettings.from_config(config, (processes.rank, processes.count))
+    arguments = bind_model(spec["model"], spec["args"]).arguments
     if MODELS[spec["model"]].task == "det":
         pages, _ = read_page_file(Path(spec["data"]))
         task = DetectionTask(DetSpec())
         card = ModelCard(spec["model"], spec["args"], task.spec)
         checked = [CheckedSample(page) for page in pages]
-        return card.build("the case"), card, task, PausedPages(checked, task.spec, spec["width"], loader)
+        return card.build("the case"), card, task, GatedPages(checked, task.spec, spec["width"], loader)
     samples, _ = read_label_file(Path(spec["data"]))
     samples = [s for s in samples if needed_time_steps(s.text) <= time_steps_for_width(spec["width"])]
     charset = Charset.from_texts(sample.text for sample in samples)
-    height = bind_model(spec["model"], spec["args"]).arguments["height"]
+    height = arguments["height"]
     task = RecognitionTask(RecSpec(height, charset.classes))
     card = ModelCard(spec["model"], spec["args"], task.spec)
     checked = [CheckedSample(sample, one_writer=False) for sample in samples]
-    return card.build("the case"), card, task, PausedLines(checked, charset, height, time_steps_for_width, loader)
+    return card.build("the case"), card, task, GatedLines(checked, charset, height, time_steps_for_width, loader)
 
 
 def _config(spec: Mapping[str, Any]) -> Config:
@@ -194,15 +203,16 @@ def _config(spec: Mapping[str, Any]) -> Config:
     )
 
 
-def _unscored(model: nn.Layer) -> Scores:
-    raise AssertionError("a benchmark ends before its last step")
+def _evaluate(model: nn.Layer) -> Scores:
+    raise AssertionError("a benchmark ends before its training does, so that nothing is evaluated")
 
 
-def _share(folder: Path, model: nn.Layer, rows: Any) -> None:
+def _write_shared(folder: Path, model: nn.Layer, data: Any) -> None:
     """Write the network's layers (network.json) and the first batches (batches.npz) for `benchmarks.torch_twin`."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "network.json").write_text(json.dumps(layer_table(model)), encoding="utf-8")
     arrays = {}
-    with closing(rows.batches(0)) as batches:
+    with closing(data.batches(0)) as batches:
         for number in range(SHARED_BATCHES):
             batch = next(batches)
             for name in (field.name for field in fields(batch) if field.name != "sources"):
@@ -211,7 +221,7 @@ def _share(folder: Path, model: nn.Layer, rows: Any) -> None:
 
 
 def layer_table(model: nn.Layer) -> dict[str, Any]:
-    """Return the shapes of a network's layers as plain data, from which the same network is built elsewhere."""
+    """Return the shapes of a network's layers as plain data, to build the same network in another framework."""
     table = {"trunk": _trunk_table(model.backbone)}
     if isinstance(model, CRNN):
         rows = int(model.collapse[0].weight.shape[2])

@@ -1,10 +1,10 @@
-"""Comparison of decoders: greedy and with knowledge of addresses, what each gains, costs and breaks."""
+"""The decoding benchmark: greedy decoding compared with beam search, a language model and place names."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,54 +26,64 @@ from ppocr_slim.text.ctc import Decode, greedy_decode
 from ppocr_slim.text.vietnamese.place_names import PLACE_NAMES
 
 PACKAGES = ("onnxruntime", "numpy", "rapidfuzz")
-WARM_UP = 10  # lines whose times do not count: tables fill up
+WARM_UP = 10  # lines whose times do not count: caches fill up
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way of making a text of what the network saw."""
+class Method:
+    """A decoder with post-corrections.
+
+    Attributes:
+        name: name in the report.
+        decode: name of the decoder.
+        post: names of the post-corrections.
+        files: the files that it needs beside the network.
+    """
 
     name: str
     decode: str
     post: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()  # that it needs beside the network
+    files: tuple[str, ...] = ()
 
 
-WAYS = (
-    Way("greedy", "greedy"),
-    Way("greedy, lexicon and syllables", "greedy", ("lexicon", "syllables"), ("map",)),
-    Way("beam search", "beam", (), ("language",)),
-    Way("beam search, lexicon", "beam", ("lexicon",), ("language", "map")),
-    Way("address search", "address", (), ("language", "map")),
+METHODS = (
+    Method("greedy", "greedy"),
+    Method("greedy, lexicon and syllables", "greedy", ("lexicon", "syllables"), ("map",)),
+    Method("beam search", "beam", (), ("language",)),
+    Method("beam search, lexicon", "beam", ("lexicon",), ("language", "map")),
+    Method("address search", "address", (), ("language", "map")),
 )
 
 
-def compare_ways(
+def compare_methods(
     bundle: Path, samples: Sequence[Sample], command: str, precision: str = "auto", language: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, list[EvaluatedLine]]]:
-    """Decode every line in each of `WAYS`.
+    """Decode all samples by each of `METHODS`.
 
-    A line's time is from pixels to text, one line at a time, the ways taking turns line by line.
+    The time of a line is from pixels to text, one line at a time; the methods take turns line by line.
 
     Args:
-        language: the language model's file; None: the bundle's.
+        bundle: a recognizer's bundle.
+        samples: labelled text lines.
+        command: the command line, for the report.
+        language: file of the language model; None: the bundle's.
 
     Returns:
-        The figures, ready for JSON and without any text, and each way's lines.
+        The results, ready for JSON and without any text; and by the method's name its evaluated lines.
 
     Raises:
-        SlimError: the bundle is damaged or has no language model, or there is no line that can be read.
+        SlimError: the bundle is damaged or has no language model, or no sample can be read.
     """
     if not samples:
-        raise SlimError("there is nothing to compare: give at least one labelled line")
+        raise SlimError("there is nothing to compare: give at least one labelled text line")
     recognizer = Recognizer.from_bundle(bundle, precision=precision)
-    decoders = {name: open_bundle_decoder(name, bundle, language) for name in {way.decode for way in WAYS}}
-    lines: dict[str, list[EvaluatedLine]] = {way.name: [] for way in WAYS}
+    decoders = {name: open_bundle_decoder(name, bundle, language) for name in {method.decode for method in METHODS}}
+    lines: dict[str, list[EvaluatedLine]] = {method.name: [] for method in METHODS}
     network_ms: list[float] = []
-    whole_ms: dict[str, list[float]] = {way.name: [] for way in WAYS}
+    total_ms: dict[str, list[float]] = {method.name: [] for method in METHODS}
     for sample in samples:
-        seen = _Recorder()
-        recognizer.decode = seen
+        recorder = _Recorder()
+        recognizer.decode = recorder
         try:
             image = load_image(sample.path)
             ms, (line,) = _timed(lambda image=image: recognizer.read([image]))
@@ -82,22 +92,28 @@ def compare_ways(
             ms, line = None, None
         confidence = line.confidence if line else 0.0
         if ms is not None:
-            network_ms.append(ms - seen.ms)
-        for way in WAYS:
-            way_ms, text = _timed(lambda way=way, seen=seen: _decoded(decoders[way.decode], seen, recognizer, way))
+            network_ms.append(ms - recorder.ms)
+        for method in METHODS:
+            decode_ms, text = _timed(
+                lambda method=method, recorder=recorder: _decode(
+                    decoders[method.decode], recorder, recognizer.spec.classes, method
+                )
+            )
             if ms is not None:
-                whole_ms[way.name].append(network_ms[-1] + way_ms)
+                total_ms[method.name].append(network_ms[-1] + decode_ms)
             reference = normal_form(sample.text)
             distance = Levenshtein.distance(reference, text)
-            lines[way.name].append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
+            lines[method.name].append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
     sizes = read_bundle(bundle).sizes
     bytes_of = {
         "language": language.stat().st_size if language else sizes[LANGUAGE],
         "map": PLACE_NAMES.stat().st_size,
     }
     if not network_ms:
-        raise SlimError(f"none of the {len(samples)} lines can be read: is the label file where its images are?")
-    plain = lines[WAYS[0].name]
+        raise SlimError(
+            f"none of the {len(samples)} lines can be read: check that the label file is where its images are"
+        )
+    greedy = lines[METHODS[0].name]
     first = WARM_UP if len(network_ms) > 2 * WARM_UP else 0
     return {
         **provenance(command, PACKAGES),
@@ -107,23 +123,27 @@ def compare_ways(
         "network_ms": round(statistics.median(network_ms[first:]), 2),
         "ways": [
             {
-                "name": way.name,
-                "scores": asdict(scores_of(lines[way.name])),
-                **_changes(plain, lines[way.name]),
-                "bytes": sum(bytes_of[file] for file in way.files),
-                "ms": round(statistics.median(whole_ms[way.name][first:]), 2),
-                "ms_95": round(float(np.percentile(whole_ms[way.name][first:], 95)), 2),
+                "name": method.name,
+                "scores": asdict(scores_of(lines[method.name])),
+                **_changes(greedy, lines[method.name]),
+                "bytes": sum(bytes_of[file] for file in method.files),
+                "ms": round(statistics.median(total_ms[method.name][first:]), 2),
+                "ms_95": round(float(np.percentile(total_ms[method.name][first:], 95)), 2),
             }
-            for way in WAYS
+            for method in METHODS
         ],
     }, lines
 
 
 class _Recorder:
-    """Decodes greedily, and keeps what it was given."""
+    """A greedy decoder that keeps the probabilities that it decodes, and the time that it takes.
+
+    Attributes:
+        probabilities: of one text line; None: it was blank.
+    """
 
     def __init__(self) -> None:
-        self.probabilities: np.ndarray | None = None  # of one line; None: it was blank
+        self.probabilities: np.ndarray | None = None
         self.ms = 0.0
 
     def __call__(self, probabilities: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
@@ -133,20 +153,21 @@ class _Recorder:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the milliseconds of a call and its result."""
     began = time.perf_counter()
-    made = work()
-    return 1000 * (time.perf_counter() - began), made
+    result = work()
+    return 1000 * (time.perf_counter() - began), result
 
 
-def _decoded(decode: Decode, seen: _Recorder, recognizer: Recognizer, way: Way) -> str:
-    if seen.probabilities is None:
+def _decode(decode: Decode, recorder: _Recorder, classes: Sequence[str], method: Method) -> str:
+    if recorder.probabilities is None:
         return ""
-    return correct(decode(seen.probabilities, recognizer.spec.classes)[0][0], way.post)
+    return correct(decode(recorder.probabilities, classes)[0][0], method.post)
 
 
-def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> dict[str, int]:
-    """Lines that are not as they were read plainly, those with fewer and with more errors, and numbers that changed."""
-    pairs = list(zip(plain, lines))
+def _changes(greedy: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> dict[str, int]:
+    """Count the lines that differ from greedy decoding, with fewer errors, with more, and with other numbers."""
+    pairs = list(zip(greedy, lines))
     return {
         "changed": sum(one.reading != other.reading for one, other in pairs),
         "better": sum(other.distance < one.distance for one, other in pairs),
@@ -156,12 +177,17 @@ def _changes(plain: Sequence[EvaluatedLine], lines: Sequence[EvaluatedLine]) -> 
 
 
 def _numbers(text: str) -> list[str]:
-    """Return the words that have a digit or a slash."""
+    """Return the words with a digit or a slash."""
     return [word for word in text.split(" ") if not KEPT.isdisjoint(word)]
 
 
-def made_worse(lines: dict[str, list[EvaluatedLine]], name: str) -> list[EvaluatedLine]:
-    """Return the lines of a way that have more errors than read plainly, the worst first."""
-    pairs = zip(lines[WAYS[0].name], lines[name])
-    worse = [(line.distance - plain.distance, line) for plain, line in pairs if line.distance > plain.distance]
+def worse_lines(lines: Mapping[str, Sequence[EvaluatedLine]], name: str) -> list[EvaluatedLine]:
+    """Return the lines with more errors than by greedy decoding, worst first.
+
+    Args:
+        lines: lines by method, as of `compare_methods`.
+        name: name of the method.
+    """
+    pairs = zip(lines[METHODS[0].name], lines[name])
+    worse = [(line.distance - greedy.distance, line) for greedy, line in pairs if line.distance > greedy.distance]
     return [line for _, line in sorted(worse, key=lambda pair: -pair[0])]

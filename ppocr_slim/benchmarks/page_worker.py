@@ -1,16 +1,16 @@
-"""One side of a comparison: an OCR engine in a process of its own, which answers over its pipes.
+"""A worker of the end-to-end benchmark: an OCR engine in a process of its own, which answers requests over pipes.
 
-It is run by any interpreter that has the engine, as `PYTHON -I page_worker.py SPEC`, and imports nothing of this
-project but for its own engine. SPEC is JSON: {"engine": one of ENGINES, "threads": n} and the engine's own keys. Each
-line that comes in is a request, each that goes out its answer, both JSON:
+It runs as `PYTHON -I page_worker.py SPEC` in any interpreter in which the engine is installed, and imports this project
+only for this project's own engine. SPEC is JSON: {"engine": one of ENGINES, "threads": n} and the engine's own keys.
+Each input line is a request and each output line the answer to it, both JSON:
 
     (at the start)               -> {"versions": {...}, "sizes": {file: bytes}}
     {"page": path, "repeats": n} -> {"stages": {"det", "cls", "rec", "total": ms, a list each}, "lines": [[quad, text]],
                                      "peak_mb": so far}
-    {"boxes": path}              -> {"boxes": [quad, ...]}, of the detector alone
+    {"boxes": path}              -> {"boxes": [quad, ...]}, of the detector
     {"crops": [path, ...]}       -> {"texts": [...], "upside_down": [probability, ...]}
 
-An answer {"error": reason} says that a request failed. Pages are decoded before their time is taken.
+The answer {"error": reason} reports a failed request. Decoding of image files is not timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 
 class Timed:
-    """A callable, or an object that is called, whose calls are timed; milliseconds are in `ms`."""
+    """A wrapper of a callable that adds up the milliseconds of its calls in `ms`."""
 
     def __init__(self, inner):
         self.inner, self.ms = inner, 0.0
@@ -40,8 +40,8 @@ class Timed:
         return getattr(self.inner, name)
 
 
-class Ours:
-    """This project's runtime: {"root", "det", "cls", "rec": folders, "precision"}."""
+class SlimEngine:
+    """This project's runtime; its spec has {"root", "det", "cls", "rec": folders, "precision"}."""
 
     packages = ("onnxruntime", "numpy")
 
@@ -61,20 +61,20 @@ class Ours:
 
     def read(self, image):
         page = self.pipeline.read(image)
-        dropped = [[line.box, ""] for line in page.dropped]  # found, but not given to the user
+        dropped = [[line.box, ""] for line in page.dropped]  # detected, but without a text that is returned
         return page.ms, [[line.box, line.text] for line in page.lines] + dropped
 
     def boxes(self, image):
         return [box.points.tolist() for box in self.pipeline.detector.detect(image)]
 
     def crops(self, images):
-        seen = self.pipeline.direction.classify(images)
-        turned = [one.score if one.angle else 1 - one.score for one in seen]
-        return [line.text for line in self.pipeline.recognizer.read(images, 1)], turned
+        directions = self.pipeline.direction.classify(images)
+        upside_down = [found.score if found.angle else 1 - found.score for found in directions]
+        return [line.text for line in self.pipeline.recognizer.read(images, 1)], upside_down
 
 
-class Rapid:
-    """RapidOCR (rapidocr_onnxruntime 1.4): {"options": what its class takes} on top of its defaults."""
+class RapidOCREngine:
+    """RapidOCR (rapidocr_onnxruntime 1.4); its spec has {"options": arguments of its class} besides the defaults."""
 
     packages = ("rapidocr_onnxruntime", "onnxruntime", "numpy")
 
@@ -107,14 +107,13 @@ class Rapid:
         return [] if found is None else [quad.tolist() for quad in found]
 
     def crops(self, images):
-        _, seen, _ = self.engine.text_cls(images)
-        turned = [float(score) if label == "180" else 1 - float(score) for label, score in seen]
+        _, directions, _ = self.engine.text_cls(images)
         texts = [self.engine.text_rec([image])[0][0][0] for image in images]
-        return texts, turned
+        return texts, upside_down_probabilities(directions)
 
 
-class Paddle:
-    """PaddleOCR 2.x's predictors: {"options": its command line's arguments}."""
+class PaddleOCREngine:
+    """The predictors of PaddleOCR 2.x; their spec has {"options": arguments of the command line}."""
 
     packages = ("paddleocr", "paddlepaddle", "numpy")
     sizes: dict = {}
@@ -143,18 +142,22 @@ class Paddle:
         return [quad.tolist() for quad in self.detector(image)[0]]
 
     def crops(self, images):
-        _, seen, _ = self.classifier(images)
-        turned = [float(score) if label == "180" else 1 - float(score) for label, score in seen]
-        return [self.recognizer([image])[0][0][0] for image in images], turned
+        _, directions, _ = self.classifier(images)
+        return [self.recognizer([image])[0][0][0] for image in images], upside_down_probabilities(directions)
 
 
-ENGINES = {"ppocr_slim": Ours, "rapidocr": Rapid, "paddleocr": Paddle}
+ENGINES = {"ppocr_slim": SlimEngine, "rapidocr": RapidOCREngine, "paddleocr": PaddleOCREngine}
+
+
+def upside_down_probabilities(directions):
+    """Return the probability of "180" for each (label, score) of RapidOCR's or PaddleOCR's classifier."""
+    return [float(score) if label == "180" else 1 - float(score) for label, score in directions]
 
 
 def peak_mb():
-    """Return the most memory that this process held, in MB of 10^6 bytes; 0 where the system does not say.
+    """Return the peak memory of this process in MB of 10^6 bytes; 0 where the system does not report it.
 
-    Not `getrusage`: there a process starts with what its parent held.
+    `getrusage` does not serve: there a process starts with the peak of its parent.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -164,7 +167,7 @@ def peak_mb():
 
 
 def answer(engine, request):
-    """Return what a request of the module's docstring asks for."""
+    """Return the answer to a request; see the module's docstring."""
     if "page" in request:
         image, times = engine.load(request["page"]), []
         for _ in range(request["repeats"]):
@@ -180,25 +183,26 @@ def answer(engine, request):
 
 
 def main():
+    """Answer the requests from standard input until it ends."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # engines print; that must not get between the answers
+    os.dup2(2, 1)  # what engines print must not get between the answers
 
-    def say(record):
+    def send(record):
         pipe.write(json.dumps(record) + "\n")
         pipe.flush()
 
     spec = json.loads(sys.argv[1])
     try:
         engine = ENGINES[spec["engine"]](spec)
-        say({"versions": {name: metadata.version(name) for name in engine.packages}, "sizes": engine.sizes})
-    except Exception as error:  # whatever another's engine raises is for the other end to tell
-        say({"error": f"{type(error).__name__}: {error}"})
+        send({"versions": {name: metadata.version(name) for name in engine.packages}, "sizes": engine.sizes})
+    except Exception as error:  # the benchmark reports whatever the engine raises
+        send({"error": f"{type(error).__name__}: {error}"})
         return
     for line in sys.stdin:
         try:
-            say(answer(engine, json.loads(line)))
+            send(answer(engine, json.loads(line)))
         except Exception as error:
-            say({"error": f"{type(error).__name__}: {error}"})
+            send({"error": f"{type(error).__name__}: {error}"})
 
 
 if __name__ == "__main__":

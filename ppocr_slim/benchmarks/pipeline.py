@@ -1,4 +1,4 @@
-"""The end-to-end benchmark: lines found, turned, read, time and memory, beside RapidOCR's."""
+"""The end-to-end benchmark: accuracy, latency and memory of reading pages, beside RapidOCR."""
 
 from __future__ import annotations
 
@@ -34,32 +34,35 @@ from ppocr_slim.runtime.recognizer import Recognizer
 FP32, INT8_SIDE, RAPIDOCR = "fp32", "int8", "rapidocr"
 TASKS = ("det", "cls", "rec")
 STAGES = (*TASKS, "total")
-LINE_RANGES = ((0, 0), (1, 7), (8, 12), (13, 10**6))  # a page's true lines; pages are told apart by their number
+LINE_RANGES = ((0, 0), (1, 7), (8, 12), (13, 10**6))  # pages are grouped by their number of labelled lines
 _T = TypeVar("_T")
-SETTLE, REPEATS = 1, 3  # readings of a page in a turn: those that do not count, and those of which the median does
+WARM_UP, REPEATS = 1, 3  # readings of a page in a turn: those that do not count, and those whose median does
 
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """What to compare.
+    """Settings of the end-to-end benchmark.
 
     Attributes:
-        pages: PaddleOCR's detection label file.
-        det, cls, rec: bundles.
-        lines: a recognizer's label file, on which directions are told, too.
-        only_rows: a recognizer's label file: only lines that say what a row of it says are read for the figures.
-        lines: pages with so many true lines, from and to, are timed; None: all.
-        limit: at most so many pages and lines are scored; None: all. Those that are timed are taken from all.
-        rivals: of ("rapidocr",).
-        rival_python: an interpreter that has them; None: this one.
+        pages: label file of a detector.
+        det, cls, rec: folders of bundles.
+        direction_lines: label file of a recognizer on which the direction classifier is evaluated, too.
+        only_lines: label file of a recognizer; if given, only lines with one of its texts are scored.
+        lines: range of the number of labelled lines of the pages that are timed; None: all pages.
+        limit: maximum number of pages and of text lines that are scored; None: all. Pages to time are taken from all.
+        rounds: timing rounds; 0: no timing.
+        timed_pages: maximum number of pages to time.
+        threads: threads per engine.
+        rivals: names of engines to compare with, of ("rapidocr",).
+        rival_python: Python interpreter in which they are installed; None: this one.
     """
 
     pages: Path
     det: Path
     cls: Path
     rec: Path
-    rows: Path | None = None
-    only_rows: Path | None = None
+    direction_lines: Path | None = None
+    only_lines: Path | None = None
     lines: tuple[int, int] | None = (8, 12)
     limit: int | None = None
     rounds: int = 5
@@ -70,10 +73,10 @@ class PipelineSettings:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """Return "8-12" -> (8, 12), "8" -> (8, 8).
+    """Return the range that a text gives: (8, 12) for "8-12", (8, 8) for "8".
 
     Raises:
-        SlimError: anything else.
+        SlimError: the text is not a range.
     """
     first, _, last = text.partition("-")
     try:
@@ -81,7 +84,7 @@ def parse_range(text: str) -> tuple[int, int]:
     except ValueError:
         low, high = 1, 0
     if not 0 <= low <= high:
-        raise SlimError(f"{text!r} is no range of lines: write 8-12")
+        raise SlimError(f"{text!r} is not a range of lines: write 8-12, for example")
     return low, high
 
 
@@ -89,13 +92,13 @@ def wanted_texts(path: Path) -> set[str]:
     """Return all texts of a recognizer's label file.
 
     Raises:
-        SlimError: `read_label_file` does.
+        SlimError: see `read_label_file`.
     """
     return {normal_form(sample.text) for sample in read_label_file(path)[0]}
 
 
 def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
-    """Return which lines of a page count neither way: those that are marked, and those whose text is not `wanted`."""
+    """Return for each line of a page if scoring ignores it: it is marked so, or its text is not among `wanted`."""
     return [
         ignore or (wanted is not None and normal_form(text) not in wanted)
         for text, ignore in zip(page.texts, page.ignored)
@@ -103,28 +106,35 @@ def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
 
 
 def run_pipeline_benchmark(settings: PipelineSettings, command: str) -> dict[str, Any]:
-    """Return all figures, as plain dicts.
+    """Run the benchmark.
+
+    Args:
+        settings: what to compare.
+        command: the command line, for the report.
+
+    Returns:
+        The results as plain dicts; see `reports.records.Pipeline`.
 
     Raises:
-        SlimError: a label file, a bundle or a page cannot be read, no page is left, or a rival cannot be started.
+        SlimError: a label file, a bundle or a page cannot be read, no page is left, or an engine cannot be started.
     """
     labelled = read_page_file(settings.pages)[0]
     pages = labelled[: settings.limit]
     if not pages:
         raise SlimError(f"{settings.pages} has no page to read")
-    wanted = wanted_texts(settings.only_rows) if settings.only_rows else None
+    wanted = wanted_texts(settings.only_lines) if settings.only_lines else None
     low, high = settings.lines or (0, 10**6)
     timed = [page for page in labelled if low <= line_count(page) <= high][: settings.timed_pages]
     if settings.rounds and not timed:
-        raise SlimError(f"no page of {settings.pages} has {low} to {high} lines: nothing can be timed (--lines)")
+        raise SlimError(f"no page of {settings.pages} has {low} to {high} lines to time: change --lines")
     bundles = {task: read_bundle(getattr(settings, task)) for task in TASKS}
     with ExitStack() as stack:
-        sides = {name: stack.enter_context(side) for name, side in _sides(settings, bundles)}
-        readings = {name: _read_all(name, side, pages) for name, side in sides.items()}
-        quality = {name: score_side(pages, found, wanted) for name, found in readings.items()}
-        speed = _speed(sides, timed, settings) if settings.rounds else {}
-        hellos = {name: side.hello for name, side in sides.items()}
-    truth = _true_boxes(settings, bundles, pages, wanted)
+        workers = {name: stack.enter_context(worker) for name, worker in _start_workers(settings, bundles)}
+        readings = {name: _read_all(name, worker, pages) for name, worker in workers.items()}
+        scores = {name: score_side(pages, found, wanted) for name, found in readings.items()}
+        speed = _measure_speed(workers, timed, settings) if settings.rounds else {}
+        hellos = {name: worker.hello for name, worker in workers.items()}
+    true_boxes = _score_true_boxes(settings, bundles, pages, wanted)
     return {
         "command": command,
         "commit": commit(),
@@ -132,16 +142,16 @@ def run_pipeline_benchmark(settings: PipelineSettings, command: str) -> dict[str
         "machine": machine(),
         "threads": settings.threads,
         "pages": {"file": _named(settings.pages), "count": len(pages), "lines": sum(map(line_count, pages))},
-        "only_rows": _named(settings.only_rows) if settings.only_rows else None,
-        "sides": {name: {**quality[name], **hello} for name, hello in hellos.items()},
-        **truth,
+        "only_rows": _named(settings.only_lines) if settings.only_lines else None,
+        "sides": {name: {**scores[name], **hello} for name, hello in hellos.items()},
+        **true_boxes,
         "speed": speed,
         "bundles": {task: dict(bundle.sizes) for task, bundle in bundles.items()},
     }
 
 
 def line_count(page: PageSample) -> int:
-    """True lines that are not marked to be ignored."""
+    """Return the number of labelled lines of a page that are not marked to be ignored."""
     return page.ignored.count(False)
 
 
@@ -150,35 +160,42 @@ def _named(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
-def _sides(settings: PipelineSettings, bundles: Mapping[str, Bundle]) -> list[tuple[str, Worker]]:
-    """Ours in FP32, in INT8 where every bundle has it or else FP32 in its place, and the rivals; started."""
+def _start_workers(settings: PipelineSettings, bundles: Mapping[str, Bundle]) -> list[tuple[str, Worker]]:
+    """Start this project's engine in FP32 and in INT8, where all bundles have the file, and the rivals."""
     ours = {"engine": "ppocr_slim", "threads": settings.threads}
     ours.update({task: str(getattr(settings, task).absolute()) for task in TASKS})
-    sides = []
+    workers = []
     for precision in (FP32, INT8_SIDE):
         file = INT8 if precision == INT8_SIDE else ONNX
         if all(file in bundle.sizes for bundle in bundles.values()):
-            sides.append((precision, Worker({**ours, "precision": precision})))
+            workers.append((precision, Worker({**ours, "precision": precision})))
     for rival in settings.rivals:
-        sides.append((rival, Worker({"engine": rival, "threads": settings.threads}, settings.rival_python)))
-    if not sides:
-        raise SlimError("the bundles have no precision in common: export all of them with onnx or onnx_int8")
-    return sides
+        workers.append((rival, Worker({"engine": rival, "threads": settings.threads}, settings.rival_python)))
+    if not workers:
+        raise SlimError("the bundles have no precision in common: export all of them to onnx or onnx_int8")
+    return workers
 
 
-def _read_all(name: str, side: Worker, pages: Sequence[PageSample]) -> list[list[Any]]:
+def _read_all(name: str, worker: Worker, pages: Sequence[PageSample]) -> list[list[Any]]:
     return [
-        side.ask(page=str(page.path), repeats=1)["lines"] for page in tqdm(pages, desc=name, unit="page", disable=None)
+        worker.ask(page=str(page.path), repeats=1)["lines"]
+        for page in tqdm(pages, desc=name, unit="page", disable=None)
     ]
 
 
 def score_side(
     pages: Sequence[PageSample], readings: Sequence[Sequence[Any]], wanted: set[str] | None
 ) -> dict[str, Any]:
-    """Figures of one side's readings, [[quad, text], ...] a page; the text of a box that was dropped is "".
+    """Score the predictions of one engine.
 
-    "detection": of all boxes, over all pages, by folder where there are several, and by number of lines; "reading": of
-    those with a text, over all pages and by number of lines; see `ReadingErrors`.
+    Args:
+        pages: labelled pages.
+        readings: for each page [[quad, text], ...]; the text of a dropped box is "".
+        wanted: see `flags`.
+
+    Returns:
+        "detection": metrics of all boxes, over all pages, by folder if there are several, and by number of lines;
+        "reading": errors of those with a text, over all pages and by number of lines, see `ReadingErrors`.
     """
     counts, errors = [], []
     for page, lines in zip(pages, readings):
@@ -191,19 +208,29 @@ def score_side(
         groups.setdefault(page.group, []).append(count)
     return {
         "detection": {
-            "all": _page_figures(counts),
-            "by_kind": {name: _page_figures(some) for name, some in sorted(groups.items())} if len(groups) > 1 else {},
-            "by_lines": {title: _page_figures(some) for title, some in by_line_count(pages, counts).items()},
+            "all": _detection_metrics(counts),
+            "by_kind": {name: _detection_metrics(some) for name, some in sorted(groups.items())}
+            if len(groups) > 1
+            else {},
+            "by_lines": {title: _detection_metrics(some) for title, some in by_line_count(pages, counts).items()},
         },
         "reading": {
-            "all": _reading_figures(errors),
-            "by_lines": {title: _reading_figures(some) for title, some in by_line_count(pages, errors).items()},
+            "all": _reading_metrics(errors),
+            "by_lines": {title: _reading_metrics(some) for title, some in by_line_count(pages, errors).items()},
         },
     }
 
 
 def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> dict[str, list[_T]]:
-    """Return the values of the pages whose number of true lines is in one of `LINE_RANGES`, by the range in words."""
+    """Group values of pages by their number of labelled lines.
+
+    Args:
+        pages: labelled pages.
+        values: one for each page.
+
+    Returns:
+        title of a range of `LINE_RANGES` -> values, without ranges that no page is in.
+    """
     found = {}
     for low, high in LINE_RANGES:
         some = [value for page, value in zip(pages, values) if low <= line_count(page) <= high]
@@ -213,22 +240,25 @@ def by_line_count(pages: Sequence[PageSample], values: Sequence[_T]) -> dict[str
     return found
 
 
-def _reading_figures(errors: Sequence[ReadingErrors]) -> dict[str, Any]:
-    whole = sum(errors, ReadingErrors())
-    return {**asdict(whole), "cer": whole.cer}
+def _reading_metrics(errors: Sequence[ReadingErrors]) -> dict[str, Any]:
+    total = sum(errors, ReadingErrors())
+    return {**asdict(total), "cer": total.cer}
 
 
-def _page_figures(counts: Sequence[Found]) -> dict[str, Any]:
+def _detection_metrics(counts: Sequence[Found]) -> dict[str, Any]:
     return asdict(PageScores.of(sum(counts, Found()), len(counts)))
 
 
-def _true_boxes(
+def _score_true_boxes(
     settings: PipelineSettings, bundles: Mapping[str, Bundle], pages: Sequence[PageSample], wanted: set[str] | None
 ) -> dict[str, Any]:
-    """Return "true_boxes": the recognizer on the true lines cut out, in both precisions, over all pages and by number
-    of lines; "direction": the classifier there and on lines, in FP32.
+    """Score the recognizer and the direction classifier apart from the detector.
+
+    Returns:
+        "true_boxes": metrics of the recognizer on crops of the labelled lines, in both precisions, over all pages and
+        by number of lines; "direction": metrics of the classifier on the crops and on `direction_lines`, in FP32.
     """
-    crops, texts, owners = [], [], []
+    crops, texts, pages_of_crops = [], [], []
     for page in pages:
         image = load_image(page.path)
         for outline, text, ignore in zip(page.outlines, page.texts, flags(page, wanted)):
@@ -236,53 +266,56 @@ def _true_boxes(
                 quad = outline if len(outline) == 4 else polygons.around(outline)
                 crops.append(rectify(image, quad))
                 texts.append(text)
-                owners.append(page)
+                pages_of_crops.append(page)
     if not crops:
-        raise SlimError("no line of the pages is left to be read: choose other lines (--only-rows)")
-    read = {}
+        raise SlimError("no line of the pages is left to read: give another label file to --only-lines")
+    by_precision = {}
     for precision, file in ((FP32, ONNX), (INT8_SIDE, INT8)):
         if file in bundles["rec"].sizes:
             recognizer = Recognizer.from_bundle(settings.rec, threads=settings.threads, precision=precision)
-            both = list(zip(texts, [line.text for line in recognizer.read(crops)]))
-            parts = {"all": both, **by_line_count(owners, both)}
-            figures = {title: asdict(score_lines(*zip(*some))) for title, some in parts.items()}
-            read[precision] = {"all": figures.pop("all"), "by_lines": figures}
+            pairs = list(zip(texts, [line.text for line in recognizer.read(crops)]))
+            groups = {"all": pairs, **by_line_count(pages_of_crops, pairs)}
+            metrics = {title: asdict(score_lines(*zip(*some))) for title, some in groups.items()}
+            by_precision[precision] = {"all": metrics.pop("all"), "by_lines": metrics}
     classifier = DirectionClassifier.from_bundle(settings.cls, threads=settings.threads)
     direction = {"crops": asdict(score_directions(classifier, crops))}
-    if settings.rows:
-        samples = read_label_file(settings.rows)[0][: settings.limit]
+    if settings.direction_lines:
+        samples = read_label_file(settings.direction_lines)[0][: settings.limit]
         direction["rows"] = asdict(evaluate_directions(classifier, samples).scores)
-    return {"true_boxes": read, "direction": direction}
+    return {"true_boxes": by_precision, "direction": direction}
 
 
-def _speed(sides: Mapping[str, Worker], pages: Sequence[PageSample], settings: PipelineSettings) -> dict[str, Any]:
-    """Milliseconds a page by stage, and peak memory, of each side.
+def _measure_speed(
+    workers: Mapping[str, Worker], pages: Sequence[PageSample], settings: PipelineSettings
+) -> dict[str, Any]:
+    """Measure the milliseconds per page of each stage, and the peak memory, of each engine.
 
-    Page by page all sides take turns, every other round the other way round. A round's figure is the mean over the
-    pages of the medians of `REPEATS` readings; the figure is the median of the rounds, the ratio that of their ratios.
+    The engines take turns page by page, in reverse order in every other round. The time of a round is the mean over
+    the pages of the medians of `REPEATS` readings; the result is the median of the rounds, and a ratio the median of
+    the rounds' ratios.
     """
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     peaks: dict[str, float] = {}
-    total = settings.rounds * len(pages) * len(sides)
+    total = settings.rounds * len(pages) * len(workers)
     with tqdm(total=total, desc="time", unit="turn", disable=None) as bar:
         for number in range(settings.rounds):
-            turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+            turns: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
             for page in pages:
-                for name in list(sides) if number % 2 == 0 else list(sides)[::-1]:
+                for name in list(workers) if number % 2 == 0 else list(workers)[::-1]:
                     time.sleep(PAUSE)
-                    answer = sides[name].ask(page=str(page.path), repeats=SETTLE + REPEATS)
-                    turns[name].append({s: statistics.median(answer["stages"][s][SETTLE:]) for s in STAGES})
+                    answer = workers[name].ask(page=str(page.path), repeats=WARM_UP + REPEATS)
+                    turns[name].append({s: statistics.median(answer["stages"][s][WARM_UP:]) for s in STAGES})
                     peaks[name] = answer["peak_mb"]
                     bar.update()
             for name, some in turns.items():
                 rounds[name].append({stage: statistics.fmean(turn[stage] for turn in some) for stage in STAGES})
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, some in rounds.items():
-        ms = {stage: round(statistics.median(one[stage] for one in some), 2) for stage in STAGES}
-        figures[name] = {"ms": ms, "peak_mb": round(peaks[name], 1)}
-        totals = [one["total"] for one in some]
+        ms = {stage: round(statistics.median(times[stage] for times in some), 2) for stage in STAGES}
+        results[name] = {"ms": ms, "peak_mb": round(peaks[name], 1)}
+        totals = [times["total"] for times in some]
         for rival in settings.rivals:
             if rival != name:
-                figures[name][f"against_{rival}"] = compared(totals, [one["total"] for one in rounds[rival]])
+                results[name][f"against_{rival}"] = compared(totals, [times["total"] for times in rounds[rival]])
     lines = statistics.median(map(line_count, pages))
-    return {"pages": len(pages), "median_lines": lines, "rounds": settings.rounds, "sides": figures}
+    return {"pages": len(pages), "median_lines": lines, "rounds": settings.rounds, "sides": results}

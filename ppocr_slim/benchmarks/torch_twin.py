@@ -1,8 +1,8 @@
-"""The networks of the training benchmark in PyTorch, for its column of the table: python torch_twin.py SPEC
+"""The PyTorch contender of the training benchmark: the same networks, trained by `python torch_twin.py SPEC`.
 
-Runs in any interpreter that has torch and numpy, and imports nothing of this project: the layers come as a table that
-`benchmarks.contender.layer_table` wrote, the batches as a file. Data loading, logging and averaged weights are left
-out, to PyTorch's advantage; convolutions are channels_last, its faster layout on a CPU.
+Runs in any interpreter that has torch and numpy, and imports nothing of this project: the layers come as a table of
+`benchmarks.contender.layer_table`, the batches as a file. Data loading, logging and averaged weights are left out, to
+PyTorch's advantage; convolutions are channels_last, its faster layout on a CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVELS = 4  # feature maps of the detector
 
 
 def convolution(inputs, layer, groups=1):
-    """Convolution, batch norm and activation of one entry of the table."""
+    """Return the convolution, batch norm and activation of one entry of the table."""
     kernel = layer["kernel"]
     layers = [
         nn.Conv2d(inputs, layer["outputs"], kernel, layer["stride"], kernel // 2, groups=groups, bias=False),
@@ -158,7 +158,7 @@ def recognition_loss(model, batch):
 
 
 def detection_loss(model, batch, alpha, beta, negatives):
-    """DB's loss as `tasks.db_loss.DBLoss` has it: the hardest pixels without text, Dice, L1 within the border."""
+    """Return the DB loss as `tasks.db_loss.DBLoss` computes it: BCE with hard negatives, Dice, L1 within the border."""
     probability, threshold, binary = (maps.squeeze(1) for maps in model(batch["image"]))
     shrink, mask = batch["shrink"], batch["shrink_mask"]
     losses = functional.binary_cross_entropy(probability, shrink, reduction="none")
@@ -175,7 +175,7 @@ def detection_loss(model, batch, alpha, beta, negatives):
 
 
 def read_batches(path):
-    """Return the batches of a file that `benchmarks.contender` wrote: arrays by name and number."""
+    """Return the batches of a file of `benchmarks.contender`, whose arrays are named by kind and number."""
     batches = []
     with np.load(path) as arrays:
         for name in arrays.files:
@@ -188,6 +188,7 @@ def read_batches(path):
 
 
 def main():
+    """Train as the benchmark requests, until it ends."""
     with open(sys.argv[1], encoding="utf-8") as file:
         spec = json.load(file)
     torch.set_num_threads(spec["threads"])
@@ -207,14 +208,14 @@ def main():
     connection.connect(spec["socket"])
     lines = connection.makefile("rw", encoding="utf-8")
 
-    def say(record):
+    def send(record):
         lines.write(json.dumps(record) + "\n")
         lines.flush()
 
-    say({"rank": 0, "parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__})
+    send({"rank": 0, "parameters": sum(p.numel() for p in model.parameters()), "torch": torch.__version__})
     done = 0
-    for asked in lines:
-        settle, steps = map(int, asked.split())
+    for request in lines:
+        settle, steps = map(int, request.split())
         for number in range(settle + steps):
             if number == settle:
                 since, images = time.monotonic(), 0
@@ -233,7 +234,7 @@ def main():
         seconds = time.monotonic() - since
         if spec["trim"]:
             ctypes.CDLL(None).malloc_trim(0)
-        say({"seconds": seconds, "waited": None, "images": images})
+        send({"seconds": seconds, "waited": None, "images": images})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The training benchmark: stock Paddle, this project and PyTorch take turns at the same networks on the same data.
 
-Every contender is a process of its own (or several, as in a training) that trains for a few steps when told and waits
-otherwise. Rounds go stock, ours, torch, stock, ours, torch: what slows the machine down for a while meets all of them.
+Each contender is a process of its own (or several, as in a training) that trains for a few steps on request and waits
+otherwise. They take turns, stock, ours, torch, stock, ours, torch: a machine that is slow for a while slows them all.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from ppocr_slim.synth.pages import PageOptions
 from ppocr_slim.training.launch import FIRST_LOG, end_with_parent, launch, launched
 from ppocr_slim.training.runlog import read_log
 
-LINES = 128  # made for the recognizers; after some epochs all are decoded, as in a training
-LINE_SIZE = (960, 64)  # pixels; every recognizer of a case reads lines 15 times as wide as high
-PAGES = 24  # made for the detector, which decodes each anew, as in a training
-MANY = 10**9  # steps: a contender never gets to the end of its training
+LINES = 128  # synthetic lines for the recognizers; after some epochs all are decoded, as in a training
+LINE_SIZE = (960, 64)  # width and height in pixels; the input of each recognizer is 15 times as wide as high
+PAGES = 24  # synthetic pages for the detector, which decodes them in every epoch, as in a training
+ENDLESS = 10**9  # steps: no contender reaches the end of its training
 STOCK = "stock"
-SETTLE = 1  # steps at the start of a turn that do not count
+SETTLE = 1  # steps at the start of a turn that are not timed
 MEMORY_EVERY = 50  # steps
-LAST_WORDS = 6  # lines
+LOG_TAIL = 6  # lines of a log in an error message
 PACKAGES = ("paddlepaddle", "numba", "numpy")
 TORCH_PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
 
@@ -63,7 +63,7 @@ class Case:
     width: int
     batch: int
     config: str = "configs/kalapa/rec_2_slim.yml"
-    trim: bool = False  # hand freed memory back after each turn: all contenders together would need too much
+    trim: bool = False  # return freed memory after each turn: all contenders together would need too much
 
 
 CASES = {
@@ -79,7 +79,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class ContenderPlan:
-    """How a contender runs: `processes` of `batch` images each, with or without this project's kernels."""
+    """A contender: the number of its processes, their batch size, and whether it has this project's kernels."""
 
     name: str
     processes: int
@@ -88,14 +88,19 @@ class ContenderPlan:
     torch: bool = False
 
 
-def plans(case: Case, processes: int, torch: bool) -> list[ContenderPlan]:
+def contender_plans(case: Case, processes: int, torch: bool) -> list[ContenderPlan]:
     """Return the contenders of a case, in the order of a round.
 
+    Args:
+        case: the case.
+        processes: number of processes of this project's training.
+        torch: with PyTorch.
+
     Raises:
-        SlimError: the batch cannot be shared out.
+        SlimError: the batch cannot be divided among the processes.
     """
     if case.batch < 1 or case.batch % processes:
-        raise SlimError(f"{case.name}: a batch of {case.batch} cannot be shared out to {processes} processes")
+        raise SlimError(f"{case.name}: a batch of {case.batch} cannot be divided among {processes} processes")
     found = [ContenderPlan(STOCK, 1, case.batch, fast=False)]
     if processes > 1:
         found.append(ContenderPlan("ours", processes, case.batch // processes, fast=True))
@@ -105,16 +110,24 @@ def plans(case: Case, processes: int, torch: bool) -> list[ContenderPlan]:
 
 
 class Contender:
-    """A running contender. It starts with `ready`, trains with `go`, and leaves nothing behind after `close`."""
+    """The processes of a contender: `start` starts them, `train` runs a turn, `close` ends them.
+
+    Args:
+        plan: the contender.
+        case: what it trains.
+        folder: new folder for its files.
+        data: label file.
+        shared: folder in which stock writes the network and batches, and torch reads them; None: neither.
+        changes: changes of `spec`, the JSON that its processes get.
+    """
 
     def __init__(
         self, plan: ContenderPlan, case: Case, folder: Path, data: Path, shared: Path | None = None, **changes
     ):
-        """`shared`: where stock describes the network and torch reads it; `changes` of what it is told."""
         self.plan, self.case, self.folder = plan, case, folder
         self._log, self._connections = folder / "contender.log", []
         folder.mkdir(parents=True)
-        # The path of a socket must be short, whatever the temporary folder is called.
+        # The path of a socket must be short, and that of the temporary folder may be long.
         self._place = tempfile.TemporaryDirectory(prefix="bench", dir="/tmp")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{self._place.name}/s")
@@ -134,7 +147,7 @@ class Contender:
             "processes": plan.processes,
             "fast": plan.fast,
             "stock": not plan.fast,
-            "steps": MANY,
+            "steps": ENDLESS,
             "trim": case.trim,
             "log_every_steps": config.run.log_every_steps,
             "threads": usable_cores(),
@@ -144,16 +157,22 @@ class Contender:
         }
         self._process: subprocess.Popen | None = None
 
-    def ready(self, python: str = sys.executable) -> dict[str, Any]:
-        """Start the processes.
+    def start(self, python: str = sys.executable) -> dict[str, Any]:
+        """Start the processes and wait until all have connected.
+
+        Args:
+            python: Python interpreter.
 
         Returns:
-            What the first one says of itself when all are there.
+            The hello record of the first process.
+
+        Raises:
+            SlimError: a process has ended instead.
         """
         path = self.folder / "spec.json"
         path.write_text(json.dumps(self.spec), encoding="utf-8")
         if self.plan.torch:
-            # -I: what lies beside that file is not for other interpreters
+            # -I: this project's modules must not be importable from there
             command = [python, "-I", str(ROOT / "ppocr_slim/benchmarks/torch_twin.py"), str(path)]
         else:
             command = [python, str(PROGRAM), "bench-training", "--contender", str(path)]
@@ -165,7 +184,7 @@ class Contender:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is the benchmark's: it ends them all
+                start_new_session=True,  # the benchmark handles Ctrl-C and ends all processes
                 preexec_fn=end_with_parent,
             )
         while len(self._connections) < self.plan.processes:
@@ -173,44 +192,60 @@ class Contender:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 if self._process.poll() is not None:
-                    raise self._died() from None
+                    raise self._exit_error() from None
                 continue
             connection.setblocking(True)
             self._connections.append(_Connection(connection))
-        hellos = self._answers()
+        hellos = self._records()
         for connection, hello in zip(self._connections, hellos):
             connection.rank = hello["rank"]
         return hellos[0]
 
-    def go(self, steps: int, settle: int = 0) -> dict[str, Any]:
-        """Train for `steps` after `settle` that do not count.
+    def train(self, steps: int, settle: int = 0) -> dict[str, Any]:
+        """Run a turn.
 
-        Gives seconds, images of all processes, and the longest time that one of them waited for data.
+        Args:
+            steps: timed training steps.
+            settle: steps before them that are not timed.
+
+        Returns:
+            The seconds, the images of all processes, and the longest time that one of them waited for data.
+
+        Raises:
+            SlimError: a process has ended instead.
         """
         for connection in self._connections:
-            connection.ask(f"{settle} {steps}")
-        answers = self._answers()
-        waited = [answer["waited"] for answer in answers if answer["waited"] is not None]
+            connection.send(f"{settle} {steps}")
+        records = self._records()
+        waited = [record["waited"] for record in records if record["waited"] is not None]
         return {
-            "seconds": max(answer["seconds"] for answer in answers),
-            "images": sum(answer["images"] for answer in answers),
+            "seconds": max(record["seconds"] for record in records),
+            "images": sum(record["images"] for record in records),
             "waited": max(waited) if waited else None,
         }
 
-    def _answers(self) -> list[dict[str, Any]]:
-        """Return a record of each process. SlimError with its last words where one has ended instead."""
-        answers: dict[_Connection, dict[str, Any]] = {}
-        while len(answers) < len(self._connections):
-            silent = [c for c in self._connections if c not in answers]
-            for connection in select.select(silent, [], [])[0]:
-                line = connection.line()
+    def _records(self) -> list[dict[str, Any]]:
+        """Return the next record of each process.
+
+        Raises:
+            SlimError: a process has ended instead; the message has the end of its log.
+        """
+        records: dict[_Connection, dict[str, Any]] = {}
+        while len(records) < len(self._connections):
+            waiting = [connection for connection in self._connections if connection not in records]
+            for connection in select.select(waiting, [], [])[0]:
+                line = connection.receive()
                 if not line:
-                    raise self._died(connection.rank)
-                answers[connection] = json.loads(line)
-        return [answers[connection] for connection in self._connections]
+                    raise self._exit_error(connection.rank)
+                records[connection] = json.loads(line)
+        return [records[connection] for connection in self._connections]
 
     def memory(self, entry: str) -> float:
-        """Megabytes over all processes: "VmRSS" what they hold now, "VmHWM" the sum of what each held at most."""
+        """Return the megabytes of all processes.
+
+        Args:
+            entry: "VmRSS" for the resident memory, "VmHWM" for the sum of the peaks of the processes.
+        """
         kilobytes = 0
         for process in self._processes():
             try:
@@ -227,23 +262,23 @@ class Contender:
         except psutil.NoSuchProcess:
             return []
 
-    def _died(self, rank: int | None = None) -> SlimError:
-        """Return what to say of a contender that has ended."""
+    def _exit_error(self, rank: int | None = None) -> SlimError:
+        """Return the error of a contender whose process of this rank has ended; None: any."""
         logs = [self.folder / "processes" / f"{FIRST_LOG.rpartition('.')[0]}.{n}" for n in range(self.plan.processes)]
         logs = logs[rank:][:1] if rank is not None else logs
-        time.sleep(0.5)  # until its last words are written
-        words: list[str] = []
+        time.sleep(0.5)  # until the end of its log is written
+        tail: list[str] = []
         for log in [self._log, *logs]:
             if log.exists():
-                said = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-                words = [line for line in said if line.strip()][-LAST_WORDS:] or words
+                lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+                tail = [line for line in lines if line.strip()][-LOG_TAIL:] or tail
         status = self._process.poll()
         how = f" with status {status}" if status is not None else ""
-        said = "".join(f"\n    {line}" for line in words) or " nothing"
-        return SlimError(f"{self.case.name}: the contender {self.plan.name!r} ended{how}; its last words:{said}")
+        output = "".join(f"\n    {line}" for line in tail) or " nothing"
+        return SlimError(f"{self.case.name}: the contender {self.plan.name!r} ended{how}; its last output:{output}")
 
     def close(self) -> None:
-        """End all its processes at once: there is nothing to save."""
+        """Kill all processes: there is nothing to save."""
         processes = self._processes() if self._process else []
         for process in processes:
             try:
@@ -266,7 +301,7 @@ class Contender:
 
 
 class _Connection:
-    """A line to one process of a contender."""
+    """The socket connection to one process of a contender; an ended process sends b"" as its line."""
 
     def __init__(self, connection: socket.socket):
         self._socket, self._lines = connection, connection.makefile("rb")
@@ -275,13 +310,13 @@ class _Connection:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def ask(self, words: str) -> None:
+    def send(self, request: str) -> None:
         try:
-            self._socket.sendall(f"{words}\n".encode())
+            self._socket.sendall(f"{request}\n".encode())
         except OSError:
-            pass  # it has ended; the answer that does not come says so
+            pass  # the process has ended: `receive` reports it
 
-    def line(self) -> bytes:
+    def receive(self) -> bytes:
         try:
             return self._lines.readline()
         except OSError:
@@ -293,22 +328,23 @@ class _Connection:
 
 
 def contender_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what tunes threads or memory: everybody starts from what a user has who set
-    nothing.
-    """
+    """Return the environment without variables that tune threads or memory, so that no contender has an advantage."""
     tuned = ("OMP_", "KMP_", "GOMP_", "MALLOC_", "GLIBC_TUNABLES", "PYTORCH_", "PADDLE_", "MKL_", "FLAGS_", "OPENBLAS_")
     return {name: value for name, value in environment.items() if not name.startswith(tuned)}
 
 
 def run_contender(path: Path) -> int:
-    """Return what a contender's process does: train, alone or as one of several.
+    """Train as a contender's process, alone or as one of several.
+
+    Args:
+        path: JSON file of its spec.
 
     Returns:
         The exit status.
     """
     spec = json.loads(path.read_text(encoding="utf-8"))
     if spec["stock"]:
-        # Importing this package has set it, for processors on which Paddle's own choice is slow.
+        # Importing this package has set it, for processors on which Paddle's default is slow.
         os.environ.pop("MKL_DEBUG_CPU_TYPE", None)
     if spec["processes"] > 1 and not launched():
         return launch(spec["processes"], sys.argv, Path(spec["folder"]) / "processes")
@@ -320,15 +356,17 @@ def run_contender(path: Path) -> int:
 
 @dataclass(frozen=True)
 class TrainingSpeedSettings:
-    """What to measure.
+    """Settings of the training benchmark.
 
     Attributes:
-        rounds: 0: no comparison.
-        steps: of a contender in a round.
-        warm_up: steps of each before the first round, in which kernels are compiled and buffers found.
+        cases: the cases.
+        rounds: timing rounds; 0: no comparison.
+        steps: steps of a contender in a round.
+        warm_up: steps of each contender before the first round, in which kernels are compiled and buffers allocated.
+        processes: number of processes of this project's training.
         curve: steps of the comparison of training curves; 0: none.
-        memory: steps over which memory is watched; 0: none.
-        torch_python: an interpreter that has torch; None: this one, if it has.
+        memory: steps over which the memory is recorded; 0: none.
+        torch_python: Python interpreter in which torch is installed; None: this one, if it is.
     """
 
     cases: Sequence[Case]
@@ -342,37 +380,42 @@ class TrainingSpeedSettings:
 
 
 def run_training_benchmark(settings: TrainingSpeedSettings, command: str) -> Iterator[dict[str, Any]]:
-    """Run the cases.
+    """Run the benchmark.
 
-    Returns:
-        All figures so far after each of them.
+    Args:
+        settings: what to measure.
+        command: the command line, for the report.
+
+    Yields:
+        After each case the results so far, as plain dicts; see `reports.records.TrainingSpeed`.
 
     Raises:
-        SlimError: a contender dies or the settings make no sense.
+        SlimError: a contender ended, or a setting is out of its range.
     """
     checked = {"processes": 1, "steps": 1, "rounds": 0, "curve": 0, "memory": 0}
-    for name, least in checked.items():
+    for name, minimum in checked.items():
         value = getattr(settings, name)
-        if value < least:
-            raise SlimError(f"--{name} {value}: give {least} or more")
+        if value < minimum:
+            raise SlimError(f"--{name} is {value}; it must be at least {minimum}")
     torch_python = find_torch(settings.torch_python)
-    everybody = {case.name: plans(case, settings.processes, torch_python is not None) for case in settings.cases}
-    figures: dict[str, Any] = {
+    plans = {case.name: contender_plans(case, settings.processes, torch_python is not None) for case in settings.cases}
+    results: dict[str, Any] = {
         **provenance(command, PACKAGES),
         "rounds": settings.rounds,
         "steps": settings.steps,
         "cases": [],
     }
-    with _ended_alike(), tempfile.TemporaryDirectory(prefix="bench_training") as place:
+    with _sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="bench_training") as place:
         folder = Path(place)
-        made: dict[str, Path] = {}
+        data_of_task: dict[str, Path] = {}
         for case in settings.cases:
             task = MODELS[case.model].task
-            if task not in made:
-                made[task] = make_pages(folder / task, PAGES) if task == "det" else make_lines(folder / task, LINES)
-            data = made[task]
-            contenders = everybody[case.name]
-            results: dict[str, Any] = {
+            if task not in data_of_task:
+                generate, count = (generate_pages, PAGES) if task == "det" else (generate_lines, LINES)
+                data_of_task[task] = generate(folder / task, count)
+            data = data_of_task[task]
+            contenders = plans[case.name]
+            result: dict[str, Any] = {
                 "name": case.name,
                 "title": case.title,
                 "model": case.model,
@@ -381,20 +424,20 @@ def run_training_benchmark(settings: TrainingSpeedSettings, command: str) -> Ite
                 "batch": case.batch,
             }
             if settings.rounds:
-                results.update(_compare(case, contenders, settings, folder / case.name, data, torch_python))
-                figures["versions"].update(results.pop("versions"))
+                result.update(_compare(case, contenders, settings, folder / case.name, data, torch_python))
+                results["versions"].update(result.pop("versions"))
             if settings.curve:
-                results["curve"] = _curve(case, settings.curve, folder / case.name, data)
+                result["curve"] = _compare_curves(case, settings.curve, folder / case.name, data)
             if settings.memory:
                 ours = next(plan for plan in contenders if plan.name == "ours")
-                results["memory"] = _memory(case, ours, settings, folder / case.name, data)
-            figures["cases"].append(results)
-            yield figures
+                result["memory"] = _record_memory(case, ours, settings, folder / case.name, data)
+            results["cases"].append(result)
+            yield results
 
 
 @contextmanager
-def _ended_alike():
-    """SIGTERM ends the benchmark as Ctrl-C does: its processes and its folder go with it."""
+def _sigterm_as_interrupt():
+    """Let SIGTERM end the benchmark as Ctrl-C does, so that its processes end and its folder is removed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -403,21 +446,27 @@ def _ended_alike():
 
 
 def find_torch(python: str | None) -> str | None:
-    """Return an interpreter that has torch: `python`, else this one, else None.
+    """Return a Python interpreter in which torch is installed.
+
+    Args:
+        python: the interpreter; None: this one.
+
+    Returns:
+        The interpreter; None if torch is not installed in this one.
 
     Raises:
-        SlimError: `python` has none.
+        SlimError: `python` cannot be run or does not have torch.
     """
     try:
         found = subprocess.run([python or sys.executable, "-c", TORCH_PROBE], capture_output=True).returncode == 0
     except OSError as error:
         raise SlimError(f"--torch-python {python}: cannot be run ({error.strerror})") from error
     if python and not found:
-        raise SlimError(f"--torch-python {python}: has no torch")
+        raise SlimError(f"--torch-python {python}: torch is not installed there")
     return (python or sys.executable) if found else None
 
 
-def make_lines(folder: Path, count: int) -> Path:
+def generate_lines(folder: Path, count: int) -> Path:
     """Generate text lines of one size: no batch has padding, and every batch has one shape.
 
     Returns:
@@ -431,7 +480,7 @@ def make_lines(folder: Path, count: int) -> Path:
     return folder / "train.txt"
 
 
-def make_pages(folder: Path, count: int) -> Path:
+def generate_pages(folder: Path, count: int) -> Path:
     """Generate photographed pages with their boxes.
 
     Returns:
@@ -449,7 +498,7 @@ def _compare(
     data: Path,
     torch_python: str | None,
 ) -> dict[str, Any]:
-    """Return the rounds of a case: what `summarize` makes of them, with parameters and versions."""
+    """Run the rounds of a case and return its contenders' results, with parameters and versions."""
     rounds: list[dict[str, dict[str, Any]]] = []
     found: dict[str, str] = {}
     parameters = 0
@@ -457,37 +506,40 @@ def _compare(
     with ExitStack() as stack, tqdm(total=total, desc=case.name, unit="turn", dynamic_ncols=True) as bar:
         running = []
         for number, plan in enumerate(contenders):
-            bar.set_postfix_str(f"{plan.name} warms up")
+            bar.set_postfix_str(f"{plan.name}: warm-up")
             if running:
                 require_memory(case, plan, running[0].memory("VmHWM"))
             shared = folder if plan.torch or (plan.name == STOCK and torch_python) else None
             contender = stack.enter_context(Contender(plan, case, folder / str(number), data, shared))
-            hello = contender.ready(torch_python if plan.torch else sys.executable)
+            hello = contender.start(torch_python if plan.torch else sys.executable)
             parameters = parameters or hello["parameters"]
             if hello["parameters"] != parameters:
                 raise SlimError(f"{case.name}: {plan.name} has {hello['parameters']} parameters, stock {parameters}")
             found.update({"torch": hello["torch"]} if "torch" in hello else {})
-            contender.go(settings.warm_up)
+            contender.train(settings.warm_up)
             running.append(contender)
             bar.update()
         for number in range(settings.rounds):
-            taken = {}
+            turns = {}
             for contender in running:
                 bar.set_postfix_str(f"round {number + 1} of {settings.rounds}, {contender.plan.name}")
-                taken[contender.plan.name] = contender.go(settings.steps, SETTLE)
+                turns[contender.plan.name] = contender.train(settings.steps, SETTLE)
                 bar.update()
-            rounds.append(taken)
+            rounds.append(turns)
         peaks = {contender.plan.name: contender.memory("VmHWM") for contender in running}
     return {"parameters": parameters, "versions": found, "contenders": summarize(contenders, rounds, peaks)}
 
 
 def require_memory(case: Case, plan: ContenderPlan, stock: float) -> None:
-    """.
+    """Check that a contender fits into the free memory: the system might kill any process otherwise.
 
-    Otherwise the system would end some process, of whoever.
+    Args:
+        case: the case.
+        plan: the contender.
+        stock: peak memory of stock in megabytes.
 
     Raises:
-        SlimError: a contender will not fit, `stock` being what stock needed at most, in megabytes.
+        SlimError: there is not enough free memory.
     """
     need = stock * max(1.0, plan.processes * plan.batch / case.batch)
     free = psutil.virtual_memory().available / 1e6
@@ -501,16 +553,23 @@ def require_memory(case: Case, plan: ContenderPlan, stock: float) -> None:
 def summarize(
     contenders: Sequence[ContenderPlan], rounds: Sequence[Mapping[str, Mapping[str, Any]]], peaks: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return the figures of each contender.
+    """Summarize the rounds of each contender.
 
-    images_per_s is the median of the rounds; ratio is the median of the rounds' own ratios to stock, which what
-    disturbed one round alike leaves alone; waiting_share is that of all rounds, None where it is not known.
+    Args:
+        contenders: the contenders.
+        rounds: for each round name -> turn, as of `Contender.train`.
+        peaks: name -> peak memory in megabytes.
+
+    Returns:
+        A record of each contender: images_per_s is the median of the rounds; ratio is the median of the rounds' own
+        ratios to stock, which a disturbance of a whole round does not change; waiting_share is that of all rounds, None
+        if it is unknown.
     """
-    speeds = {p.name: [taken[p.name]["images"] / taken[p.name]["seconds"] for taken in rounds] for p in contenders}
+    speeds = {p.name: [turns[p.name]["images"] / turns[p.name]["seconds"] for turns in rounds] for p in contenders}
     found = []
     for plan in contenders:
-        seconds = sum(taken[plan.name]["seconds"] for taken in rounds)
-        waits = [taken[plan.name]["waited"] for taken in rounds]
+        seconds = sum(turns[plan.name]["seconds"] for turns in rounds)
+        waits = [turns[plan.name]["waited"] for turns in rounds]
         found.append(
             {
                 "name": plan.name,
@@ -526,38 +585,38 @@ def summarize(
     return found
 
 
-def _curve(case: Case, steps: int, folder: Path, data: Path) -> dict[str, Any]:
-    """Return the losses of the same steps with Paddle's kernels and with ours, and how far they are apart."""
+def _compare_curves(case: Case, steps: int, folder: Path, data: Path) -> dict[str, Any]:
+    """Return the losses of the same steps with Paddle's kernels and with this project's, and their differences."""
     losses: list[list[float]] = []
     for name, fast in ((STOCK, False), ("fast", True)):
         place = folder / f"curve_{name}"
         plan = ContenderPlan(name, 1, case.batch, fast)
-        # One step more than is trained: the last one of a training would be evaluated and saved.
+        # One step more than are run: the last step of a training is evaluated and saved.
         with Contender(plan, case, place, data, steps=steps + 1, log_every_steps=1) as contender:
-            contender.ready()
+            contender.start()
             for _ in tqdm(range(steps), desc=f"{case.name}, curve of {name}", unit="step", dynamic_ncols=True):
-                contender.go(1)
+                contender.train(1)
         losses.append([record["loss"] for record in read_log(place / "run")][:steps])
-    return {"steps": steps, STOCK: losses[0], "fast": losses[1], **apart(*losses)}
+    return {"steps": steps, STOCK: losses[0], "fast": losses[1], **curve_differences(*losses)}
 
 
-def apart(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
-    """Return how far two curves are apart: at most, and at their end."""
+def curve_differences(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+    """Return the largest difference of two curves and the one at their end."""
     differences = [abs(x - y) for x, y in zip(a, b)]
     return {"largest_difference": max(differences), "final_difference": differences[-1]}
 
 
-def _memory(
+def _record_memory(
     case: Case, plan: ContenderPlan, settings: TrainingSpeedSettings, folder: Path, data: Path
 ) -> dict[str, Any]:
-    """Return what our contender holds while it trains: [step, megabytes of all its processes]."""
-    held: list[tuple[int, float]] = []
+    """Return the resident memory of this project's training: [step, megabytes of all processes], ..."""
+    resident: list[tuple[int, float]] = []
     with Contender(plan, case, folder / "memory", data, trim=False) as contender:
-        contender.ready()
+        contender.start()
         with tqdm(total=settings.memory, desc=f"{case.name}, memory", unit="step", dynamic_ncols=True) as bar:
             for done in range(0, settings.memory, MEMORY_EVERY):
                 steps = min(MEMORY_EVERY, settings.memory - done)
-                contender.go(steps)
-                held.append((done + steps, contender.memory("VmRSS")))
+                contender.train(steps)
+                resident.append((done + steps, contender.memory("VmRSS")))
                 bar.update(steps)
-    return {"steps": settings.memory, "resident_mb": held}
+    return {"steps": settings.memory, "resident_mb": resident}

@@ -1,4 +1,4 @@
-"""Our end of `page_worker`'s pipes."""
+"""The client of `page_worker`: starts the process of an OCR engine and sends it requests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ SCRIPT = ROOT / "ppocr_slim" / "benchmarks" / "page_worker.py"
 
 
 class Worker:
-    """An engine in a process of its own; close it, or use it with `with`.
+    """An OCR engine in a process of its own; close it, or use it as a context manager.
 
     Args:
-        spec: `page_worker`'s.
-        python: an interpreter that has the engine; this one by default.
+        spec: the spec of `page_worker`.
+        python: Python interpreter in which the engine is installed; None: this one.
 
     Raises:
-        SlimError: the interpreter cannot be run, or the engine not be started.
+        SlimError: the interpreter cannot be run, or the engine cannot be started.
+
+    Attributes:
+        name: name of the engine.
+        hello: the first answer: {"versions", "sizes"}.
     """
 
     def __init__(self, spec: Mapping[str, Any], python: str | None = None):
@@ -57,22 +61,22 @@ class Worker:
         self._process.communicate()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Return one request of `page_worker`.
+        """Send a request and return the answer; see `page_worker`.
 
         Raises:
-            SlimError: it fails.
+            SlimError: the request failed, or the process has ended.
         """
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except OSError:
-            pass  # it has died: the missing answer says so
+            pass  # the process has ended: `_answer` reports it
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
-            raise SlimError(f"{self.name} has ended with status {self._process.wait()}")
+            raise SlimError(f"{self.name}: the process has ended with status {self._process.wait()}")
         answer = json.loads(line)
         if "error" in answer:
             self.close()
@@ -81,7 +85,12 @@ class Worker:
 
 
 def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> dict[str, Any]:
-    """Return how RapidOCR 1.4 runs our ONNX files (folders of bundles); `height` is that of the recognizer's input."""
+    """Return the options by which RapidOCR 1.4 runs this project's ONNX files.
+
+    Args:
+        det, cls, rec: folders of bundles.
+        height: height of the recognizer's input.
+    """
     boxes = read_bundle(det).spec.boxes
     return {
         "det_model_path": str(det / "model.onnx"),
@@ -102,7 +111,13 @@ def rapidocr_options(det: Path, cls: Path, rec: Path, height: int) -> dict[str, 
 
 
 def paddleocr_options(det: Path, cls: Path, rec: Path, height: int, dictionary: Path) -> dict[str, Any]:
-    """Return how PaddleOCR 2.x's predictors run our Paddle files; `dictionary` has a character a line."""
+    """Return the options by which the predictors of PaddleOCR 2.x run this project's Paddle files.
+
+    Args:
+        det, cls, rec: folders of bundles.
+        height: height of the recognizer's input.
+        dictionary: file with one character per line.
+    """
     spec = read_bundle(det).spec
     return {
         "det_model_dir": str(det),

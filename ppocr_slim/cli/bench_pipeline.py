@@ -1,4 +1,7 @@
-"""End-to-end benchmark, beside RapidOCR: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
+"""Command `ppocr-slim bench-pipeline`: end-to-end benchmark of reading pages.
+
+Example: ppocr-slim bench-pipeline --pages LABEL_FILE --rivals rapidocr
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,41 @@ from ppocr_slim.runtime.bundle import shipped
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Find, turn and read labelled pages; compare with RapidOCR."
+        prog=prog,
+        description="Benchmark detection, direction and recognition on labelled pages; compare with RapidOCR.",
     )
     parser.add_argument("--pages", type=Path, default=Path("dataset/kalapa_pages_val/train.txt"), metavar="LABEL_FILE")
-    parser.add_argument("--det", type=Path, help="bundle (default: the one that comes with the project)")
-    parser.add_argument("--cls", type=Path, help="the same")
-    parser.add_argument("--rec", type=Path, help="the same")
-    parser.add_argument("--rows", type=Path, metavar="LABEL_FILE", help="a recognizer's: tell directions there, too")
-    parser.add_argument("--only-rows", type=Path, metavar="LABEL_FILE", help="read only lines with a text of that file")
-    parser.add_argument("--rivals", default="", help=f"comma-separated, of: {RAPIDOCR}")
-    parser.add_argument("--rival-python", metavar="PATH", help="an interpreter that has them (default: this one)")
-    parser.add_argument("--lines", default="8-12", help="pages of so many lines are timed (default: %(default)s)")
-    parser.add_argument("--timed-pages", type=int, default=10, help="at most (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s; 0: no times")
-    parser.add_argument("--limit", type=int, help="at most so many pages and lines")
-    parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("output/pipeline"), help="OUT.json and OUT.md")
+    parser.add_argument("--det", type=Path, help="detector's bundle (default: the pretrained one)")
+    parser.add_argument("--cls", type=Path, help="direction classifier's bundle (default: the pretrained one)")
+    parser.add_argument("--rec", type=Path, help="recognizer's bundle (default: the pretrained one)")
+    parser.add_argument(
+        "--direction-lines",
+        "--rows",
+        type=Path,
+        metavar="LABEL_FILE",
+        help="text lines to evaluate the direction classifier on, besides the lines of the pages",
+    )
+    parser.add_argument(
+        "--only-lines",
+        "--only-rows",
+        type=Path,
+        metavar="LABEL_FILE",
+        help="score only lines whose text is in this label file of text lines",
+    )
+    parser.add_argument("--rivals", default="", help=f"comma-separated names of: {RAPIDOCR}")
+    parser.add_argument(
+        "--rival-python", metavar="PATH", help="Python interpreter in which they are installed (default: this one)"
+    )
+    parser.add_argument("--lines", default="8-12", help="number of lines of the pages to time (default: %(default)s)")
+    parser.add_argument(
+        "--timed-pages", type=int, default=10, help="maximum number of pages to time (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="timing rounds (default: %(default)s; 0: no timing)")
+    parser.add_argument("--limit", type=int, help="maximum number of pages and of text lines")
+    parser.add_argument("--threads", type=int, default=2, help="threads per pipeline (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("output/pipeline"), help="write OUT.json and OUT.md")
     options = parser.parse_args(argv)
     rivals = [name.strip() for name in options.rivals.split(",") if name.strip()]
     if set(rivals) - {RAPIDOCR}:
@@ -40,8 +60,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         det=options.det or shipped("det"),
         cls=options.cls or shipped("cls"),
         rec=options.rec or shipped("rec"),
-        rows=options.rows,
-        only_rows=options.only_rows,
+        direction_lines=options.direction_lines,
+        only_lines=options.only_lines,
         lines=parse_range(options.lines),
         limit=options.limit,
         rounds=options.rounds,
@@ -50,8 +70,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         rivals=rivals,
         rival_python=options.rival_python,
     )
-    figures = run_pipeline_benchmark(settings, shown_command())
-    report = write_pipeline(options.out, figures)
+    results = run_pipeline_benchmark(settings, shown_command())
+    report = write_pipeline(options.out, results)
     print(report.read_text(encoding="utf-8"))
     print(f"wrote {options.out}.json and {report}")
     return 0

@@ -1,4 +1,7 @@
-"""Training speed against stock Paddle: tools/bench_training.py [--cases crnn_x05,shipped] [--rounds N]"""
+"""Command `ppocr-slim bench-training`: training speed compared with stock Paddle and PyTorch.
+
+Example: ppocr-slim bench-training [--cases crnn_x05,shipped] [--rounds N]
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,48 @@ from ppocr_slim.reports.training_speed import table, write_training_speed
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Compare training speeds: stock Paddle, this project, PyTorch."
+        prog=prog, description="Compare the training speed of stock Paddle, this project and PyTorch."
     )
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=4, help="default: %(default)s; 0: only --curve and --memory")
-    parser.add_argument("--steps", type=int, default=5, help="of each contender in a round (default: %(default)s)")
-    parser.add_argument("--batch", type=int, help="images a step (default: the case's own)")
-    parser.add_argument("--processes", type=int, default=usable_cores(), help="of ours (default: one a core)")
-    parser.add_argument("--curve", type=int, default=0, metavar="STEPS", help="compare the losses of so many steps")
-    parser.add_argument("--memory", type=int, default=0, metavar="STEPS", help="watch our memory over so many steps")
-    parser.add_argument("--torch-python", metavar="PATH", help="an interpreter that has torch (default: this one)")
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="timing rounds (default: %(default)s; 0: only --curve and --memory)"
+    )
+    parser.add_argument("--steps", type=int, default=5, help="steps per contender and round (default: %(default)s)")
+    parser.add_argument("--batch", type=int, help="batch size (default: the case's own)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=usable_cores(),
+        help="processes of this project's training (default: one per core)",
+    )
+    parser.add_argument(
+        "--curve",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="compare the losses of stock and fast kernels over this many steps",
+    )
+    parser.add_argument(
+        "--memory",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="record the memory of this project's training over this many steps",
+    )
+    parser.add_argument(
+        "--torch-python", metavar="PATH", help="Python interpreter in which torch is installed (default: this one)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("output/bench_training.json"),
-        help="record; a report is written beside them (default: %(default)s)",
+        help="JSON file of the results; the report is written beside it (default: %(default)s)",
     )
-    parser.add_argument("--contender", type=Path, help=argparse.SUPPRESS)  # how the benchmark starts its processes
+    parser.add_argument(
+        "--contender", type=Path, help=argparse.SUPPRESS
+    )  # internal: the benchmark starts its processes with it
     options = parser.parse_args(argv)
     if options.contender:
         return run_contender(options.contender)
@@ -53,9 +79,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         torch_python=options.torch_python,
     )
     report = None
-    for figures in run_training_benchmark(settings, shown_command()):
-        report = write_training_speed(options.out, figures)
+    for results in run_training_benchmark(settings, shown_command()):
+        report = write_training_speed(options.out, results)
     if options.rounds:
-        print(table(read_record(TrainingSpeed, figures, "the benchmark")))
+        print(table(read_record(TrainingSpeed, results, "the benchmark")))
     print(f"wrote {options.out} and {report}")
     return 0

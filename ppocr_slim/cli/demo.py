@@ -1,4 +1,4 @@
-"""The main job from nothing, small: tools/demo.py (what `make demo` runs)"""
+"""Command `ppocr-slim demo`: generate data, fine-tune, export and read in a few minutes (`make demo`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from ppocr_slim.reports.provenance import ROOT
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Generate text lines, fine-tune the shipped recognizer on them, export it, read."
+        prog=prog,
+        description="Generate text lines, fine-tune the pretrained recognizer on them, export it and read with it.",
     )
-    parser.add_argument("--data", type=Path, default=Path("dataset/demo"), help="default: dataset/demo")
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="default: output/demo")
+    parser.add_argument(
+        "--data", type=Path, default=Path("dataset/demo"), help="folder of the generated lines (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/demo"), help="folder of the training run (default: %(default)s)"
+    )
     options = parser.parse_args(argv)
     if not (ROOT / "configs").is_dir():
-        raise SlimError("the demo runs configs/rec_slim.yml of a checkout of the project: clone it, and run make demo")
+        raise SlimError(
+            "the demo needs configs/rec_slim.yml of a checkout of the project: clone it and run `make demo` there"
+        )
     from ppocr_slim.experiments.demo import run_demo
 
-    os.chdir(ROOT)  # configs name their files from the project's root
+    os.chdir(ROOT)  # paths in configs are relative to the project's root
     print("\n" + run_demo(options.data, options.output))
     return 0

@@ -1,4 +1,7 @@
-"""Check a config's data: tools/doctor.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
+"""Command `ppocr-slim doctor`: check the data of a config.
+
+Example: ppocr-slim doctor -c configs/rec_slim.yml [-o Section.key=value ...]
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from ppocr_slim.config.loading import load_config
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Check label files and images; status 1: something found.")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Check the label files and images of a config; exit with status 1 if there are problems."
+    )
     add_config(parser)
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.override)
-    # Paddle takes seconds to import: only once the config is known to be right.
+    # Importing Paddle takes seconds: only after the config has been checked.
     from ppocr_slim.tasks.checks import check_config, prepare_data
 
     _, train, evaluation = prepare_data(check_config(config))

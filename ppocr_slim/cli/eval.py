@@ -1,4 +1,7 @@
-"""Score a checkpoint folder or an exported bundle: tools/eval.py FOLDER --data LABEL_FILE"""
+"""Command `ppocr-slim eval`: evaluate a checkpoint folder or an exported bundle.
+
+Example: ppocr-slim eval FOLDER --data LABEL_FILE
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.evaluation.directions import evaluate_directions
 from ppocr_slim.evaluation.lines import evaluate, post_effects
 from ppocr_slim.evaluation.pages import evaluate_pages
-from ppocr_slim.evaluation.tables import direction_table, page_table
+from ppocr_slim.evaluation.tables import direction_table, line_table, page_table, post_table
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.recognizer import Recognizer, open_bundle_decoder
 from ppocr_slim.tasks.networks import open_network
@@ -23,19 +26,23 @@ from ppocr_slim.visualize.line_sheet import reading_sheet
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Score a network on labelled lines, a detector on labelled pages."
+        prog=prog, description="Evaluate a network on labelled text lines, a detector on labelled pages."
     )
     parser.add_argument("folder", type=Path, help="checkpoint folder or exported bundle")
-    parser.add_argument("--data", type=Path, required=True, help="label file; of a detector one of pages with boxes")
-    parser.add_argument("--image-root", type=Path, help="folder that image paths start from")
+    parser.add_argument("--data", type=Path, required=True, help="label file of the network's task")
+    parser.add_argument(
+        "--image-root", type=Path, help="folder that image paths are relative to (default: the label file's)"
+    )
     add_engine(parser, threads=False)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write scores and all lines here")
-    parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages) here")
-    parser.add_argument("--worst", type=int, default=24, help="lines (pages) on the sheet (default 24)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the scores and all lines to this file")
+    parser.add_argument("--worst-sheet", type=Path, metavar="PNG", help="draw the worst lines (pages)")
+    parser.add_argument(
+        "--worst", type=int, default=24, help="number of lines (pages) on the sheet (default: %(default)s)"
+    )
     add_decoding(parser)
-    parser.add_argument("--language", type=Path, metavar="FILE", help="the language model; default: the bundle's")
+    parser.add_argument("--language", type=Path, metavar="FILE", help="language model (default: the bundle's)")
     options = parser.parse_args(argv)
     network = open_network(options.folder, options.engine, options.precision)
     samples, findings = read_samples(network.spec.task, options.data, options.image_root)
@@ -62,24 +69,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         parser.error("--language is for --decode beam and address")
     network.decode = open_bundle_decoder(options.decode, options.folder, options.language)
     result = evaluate(network, samples, progress=watched)
-    print(f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}")
-    for name, s in [*result.by_group.items(), ("all", result.scores)]:
-        print(
-            f"{name:<16} {s.lines:>6} {s.cer:>7.4f} {s.wer:>7.4f} {s.line_accuracy:>7.4f} "
-            f"{s.edit_similarity:>8.4f} {s.kalapa_score:>7.4f}"
-        )
+    for line in line_table(result):
+        print(line)
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")
     for _, reason in result.unreadable:
         print(f'counted as read "": {reason}')
     effects = post_effects(result, options.post) if options.post else []
     if effects:
-        print(f"\n{'post-processing':<32} {'CER':>7} {'WER':>7} {'changed':>8} {'better':>7} {'worse':>6}")
-    for effect in effects:
-        print(
-            f"{', '.join(effect.names) or 'none':<32} {effect.scores.cer:>7.4f} {effect.scores.wer:>7.4f} "
-            f"{effect.changed:>8} {effect.better:>7} {effect.worse:>6}"
-        )
+        print("\n" + "\n".join(post_table(effects)))
     if options.json:
         record = {**result.to_json(), **({"post": [asdict(effect) for effect in effects]} if effects else {})}
         text = json.dumps(record, ensure_ascii=False, indent=1)

@@ -1,4 +1,4 @@
-"""The command `ppocr-slim`: one door to everything that tools/*.py does, in any folder."""
+"""Command `ppocr-slim`: the entry point of all commands."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from ppocr_slim.errors import SlimError, run_tool
 
 
 class Command(NamedTuple):
-    """A command: the module of `ppocr_slim.cli` whose `main` it runs, and what it does."""
+    """A command: the module of `ppocr_slim.cli` whose `main` it runs, and its help text."""
 
     module: str
     help: str
 
 
 COMMANDS = {
-    "read": Command("predict_system", "read pages: find, turn and read the lines of images and PDFs"),
-    "read-lines": Command("predict_rec", "read images of cropped text lines"),
-    "detect": Command("predict_det", "find the text lines on pages"),
-    "classify": Command("predict_cls", "tell which crops of text stand upside down"),
+    "read": Command("predict_system", "read pages: detect, turn and recognize the text lines of images and PDFs"),
+    "read-lines": Command("predict_rec", "recognize cropped text lines"),
+    "detect": Command("predict_det", "detect the text lines of pages"),
+    "classify": Command("predict_cls", "classify cropped text lines as upright or upside down"),
     "train": Command("train", "run a config's recipe: train, slim, export"),
     "eval": Command("eval", "score a bundle or a checkpoint on labelled data"),
-    "export": Command("export", "export a checkpoint, or a bundle's INT8 file anew"),
-    "quantize": Command("quantize_onnx", "quantize an FP32 ONNX file after training"),
+    "export": Command("export", "export a checkpoint, or quantize a bundle's network again"),
+    "quantize": Command("quantize_onnx", "quantize an FP32 ONNX file to INT8 after training"),
     "doctor": Command("doctor", "check label files and images"),
     "synthesize": Command("synthesize", "generate labelled text lines"),
     "synthesize-pages": Command("synthesize_pages", "generate photographed pages with boxes"),
-    "crop-pages": Command("crop_pages", "cut the lines out of labelled pages"),
+    "crop-pages": Command("crop_pages", "crop the text lines of labelled pages"),
     "fetch-fonts": Command("fetch_fonts", "fetch open fonts from the npm registry"),
-    "prepare-kalapa": Command("prepare_kalapa", "make label files of the Kalapa challenge's data"),
-    "language-model": Command("make_language_model", "count a language model of addresses"),
-    "place-names": Command("make_place_names", "make the map of place names anew"),
-    "ablate": Command("ablate", "turn one config into a table of experiments"),
-    "slim-table": Command("slim_table", "take a recipe apart: what each technique gives and costs"),
+    "prepare-kalapa": Command("prepare_kalapa", "convert the Kalapa challenge's data to label files"),
+    "language-model": Command("make_language_model", "train a language model of addresses"),
+    "place-names": Command("make_place_names", "write the place names that address decoding uses"),
+    "ablate": Command("ablate", "train all variants of a config and compare them"),
+    "slim-table": Command("slim_table", "compare a recipe with and without each slimming technique"),
     "decoding-table": Command("knowledge_table", "compare greedy decoding with knowledge of addresses"),
-    "report": Command("report", "write a finished run's report"),
-    "bench-training": Command("bench_training", "compare training speeds with stock Paddle and PyTorch"),
-    "bench-pipeline": Command("bench_pipeline", "benchmark reading pages end to end, beside RapidOCR"),
-    "demo": Command("demo", "the main job in minutes: generate, fine-tune, export, read"),
+    "report": Command("report", "write the report of a finished training run"),
+    "bench-training": Command("bench_training", "compare the training speed with stock Paddle and PyTorch"),
+    "bench-pipeline": Command("bench_pipeline", "benchmark the pipeline end to end, beside RapidOCR"),
+    "demo": Command("demo", "generate data, fine-tune, export and read in a few minutes"),
 }
 
 
@@ -52,12 +52,12 @@ def usage() -> str:
     return (
         "usage: ppocr-slim COMMAND [ARGUMENTS]\n\n"
         f"ppocr_slim {__version__}: OCR models made slim\n\ncommands:\n{listed}\n\n"
-        "ppocr-slim COMMAND --help says what a command takes."
+        "ppocr-slim COMMAND --help lists the arguments of a command."
     )
 
 
 def main() -> int:
-    """Run the command that the command line names."""
+    """Run the command that the command line names and return its exit status."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(usage())
@@ -68,7 +68,7 @@ def main() -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else "ppocr-slim --help lists them"
-        print(f"ppocr-slim: there is no command {name!r}: {hint}", file=sys.stderr)
+        print(f"ppocr-slim: unknown command {name!r}: {hint}", file=sys.stderr)
         return 2
     try:
         module = importlib.import_module(f"ppocr_slim.cli.{COMMANDS[name].module}")
@@ -82,5 +82,5 @@ def main() -> int:
 
 
 def run() -> None:
-    """Run `main` as a program: the entry point of the command."""
+    """Run `main` as a program and exit with its status."""
     sys.exit(run_tool(main))

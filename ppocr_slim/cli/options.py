@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shown_command() -> str:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add -c and -o: a config file and changes of single keys."""
+    """Add -c and -o: a config file and overrides of single keys."""
     parser.add_argument("-c", "--config", type=Path, required=True, help="YAML file, see configs/")
     parser.add_argument(
         "-o",
@@ -31,57 +31,65 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="change single keys, e.g. Optimizer.lr=7e-4",
+        help="override single keys, e.g. Optimizer.lr=7e-4",
     )
 
 
 def add_engine(parser: argparse.ArgumentParser, threads: bool = True) -> None:
-    """Add what runs a bundle: --engine, --precision and --threads."""
-    parser.add_argument("--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime", help="runs the bundle")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what was faster at the export")
+    """Add --engine, --precision and --threads: the inference engine of a bundle."""
+    parser.add_argument(
+        "--engine", "--backend", choices=sorted(ENGINES), default="onnxruntime", help="inference engine"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="auto: the faster one when the bundle was exported"
+    )
     if threads:
-        parser.add_argument("--threads", type=int, help="default: one for each core")
+        parser.add_argument("--threads", type=int, help="default: one per core")
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
-    """Add --bundle: the network to be used."""
-    parser.add_argument("--bundle", type=Path, help="exported bundle; default: the one that comes with the project")
+    """Add --bundle: the exported network."""
+    parser.add_argument("--bundle", type=Path, help="exported bundle (default: the pretrained one)")
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Add how texts are made of probabilities, and corrected: --decode and --post."""
+    """Add --decode and --post: the decoder and the post-corrections of texts."""
     parser.add_argument(
         "--decode",
         choices=DECODERS,
         default="greedy",
-        help="beam: with the bundle's language model; address: with the map of Vietnam, too (default: %(default)s)",
+        help="beam: with the bundle's language model; address: with place names, too (default: %(default)s)",
     )
     parser.add_argument(
         "--post",
         type=correction_names,
         default=(),
         metavar="NAMES",
-        help=f"correct the texts; comma-separated, in order: {', '.join(CORRECTIONS)}",
+        help=f"post-corrections of the texts, comma-separated, applied in this order: {', '.join(CORRECTIONS)}",
     )
 
 
 def add_drop_score(parser: argparse.ArgumentParser, default: float, help: str) -> None:
-    """Add --drop-score: the least confidence of a text."""
+    """Add --drop-score: the minimum confidence of a text."""
     parser.add_argument("--drop-score", type=_fraction, default=default, metavar="CONFIDENCE", help=help)
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int, help: str) -> None:
-    """Add --batch-size: how much goes through a network together."""
-    parser.add_argument("--batch-size", type=positive, default=default, help=f"{help} (default %(default)s)")
+    """Add --batch-size: the number of samples per batch."""
+    parser.add_argument("--batch-size", type=positive, default=default, help=f"{help} (default: %(default)s)")
 
 
 def add_json(parser: argparse.ArgumentParser, thing: str) -> None:
-    """Add --json: records instead of a table."""
-    parser.add_argument("--json", action="store_true", help=f"one JSON object a {thing} instead of a table")
+    """Add --json: JSON output instead of a table."""
+    parser.add_argument("--json", action="store_true", help=f"print one JSON object per {thing} instead of a table")
 
 
 def positive(text: str) -> int:
-    """Parse a whole number of at least 1, for argparse."""
+    """Return the positive integer that `text` is.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
     try:
         number = int(text)
     except ValueError:
@@ -97,5 +105,5 @@ def _fraction(text: str) -> float:
     except ValueError:
         number = -1
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError("is a confidence, 0 to 1")
+        raise argparse.ArgumentTypeError("must be a confidence from 0 to 1")
     return number

@@ -1,4 +1,7 @@
-"""Tell which crops of text stand upside down: tools/predict_cls.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
+"""Command `ppocr-slim classify`: classify the direction of cropped text lines.
+
+Example: ppocr-slim classify [--bundle DIR] [--json] IMAGE_OR_FOLDER...
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from ppocr_slim.runtime.predict_pages import classify_files
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Tell which crops of text stand upside down.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Classify cropped text lines as upright or upside down.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="image, or folder to search recursively")
     add_bundle(parser)
     add_json(parser, "line")
     add_engine(parser)
-    add_batch_size(parser, 8, "crops that go through the network together")
+    add_batch_size(parser, 8, "crops per batch")
     options = parser.parse_args(argv)
     paths = find_images(options.images)
     bundle = options.bundle or shipped("cls")

@@ -1,4 +1,7 @@
-"""Find the lines of text on pages: tools/predict_det.py [--json] [--draw DIR] IMAGE_OR_PDF_OR_FOLDER..."""
+"""Command `ppocr-slim detect`: detect the text lines of pages.
+
+Example: ppocr-slim detect [--json] [--draw DIR] IMAGE_OR_PDF_OR_FOLDER...
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from ppocr_slim.runtime.predict_pages import detect_documents, page_name
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Find the lines of text on pages, in reading order.")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Detect the text lines of pages, in reading order.")
     parser.add_argument(
-        "pages", nargs="+", metavar="IMAGE_OR_PDF_OR_FOLDER", help="a folder: all images and PDFs in and below it"
+        "pages", nargs="+", metavar="IMAGE_OR_PDF_OR_FOLDER", help="image, PDF, or folder to search recursively"
     )
     add_bundle(parser)
     add_json(parser, "page")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="draw each page there, with numbered boxes")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="draw each page with numbered boxes into this folder")
     add_engine(parser)
     options = parser.parse_args(argv)
     paths = find_documents(options.pages)
@@ -48,5 +51,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
                 print(f"  {box.score:.2f}  {'  '.join(f'{x:.0f},{y:.0f}' for x, y in box.points)}")
         if pictures is not None and boxes is not None:
             pictures.save(source.path, source.page, boxes_picture(source.image, [box.points for box in boxes]))
-        del page, source  # or it would stay in memory while the next one is decoded
+        del page, source  # a page must not stay in memory while the next one is decoded
     return 1 if failed else 0

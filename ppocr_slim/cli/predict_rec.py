@@ -1,4 +1,7 @@
-"""Read images of cropped text lines: tools/predict_rec.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
+"""Command `ppocr-slim read-lines`: recognize cropped text lines.
+
+Example: ppocr-slim read-lines [--bundle DIR] [--json] IMAGE_OR_FOLDER...
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ from ppocr_slim.runtime.recognizer import Recognizer
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Read images of cropped text lines.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder: all images in and below it")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Recognize the text of cropped text lines.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="image, or folder to search recursively")
     add_bundle(parser)
     add_json(parser, "line")
     add_engine(parser)
-    add_batch_size(parser, 1, "lines that are read together")
+    add_batch_size(parser, 1, "text lines per batch")
     add_decoding(parser)
-    add_drop_score(parser, 0.0, "of less confidence no text is given (try 0.5)")
+    add_drop_score(parser, 0.0, "return no text of lower confidence (try 0.5)")
     options = parser.parse_args(argv)
     paths = find_images(options.images)
     bundle = options.bundle or shipped("rec")

@@ -1,4 +1,7 @@
-"""Read whole pages: tools/predict_system.py [--json] [--draw DIR] IMAGE_OR_PDF_OR_FOLDER..."""
+"""Command `ppocr-slim read`: read whole pages.
+
+Example: ppocr-slim read [--json] [--draw DIR] IMAGE_OR_PDF_OR_FOLDER...
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,27 @@ from ppocr_slim.runtime.predict_pages import page_name, read_documents
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Read whole pages: images, TIFF files of several, PDF documents."
+        prog=prog,
+        description="Detect and recognize the text lines of pages: images, multi-page TIFF files, PDF documents.",
     )
     parser.add_argument(
-        "pages", nargs="+", metavar="IMAGE_OR_PDF_OR_FOLDER", help="a folder: all images and PDFs in and below it"
+        "pages", nargs="+", metavar="IMAGE_OR_PDF_OR_FOLDER", help="image, PDF, or folder to search recursively"
     )
-    parser.add_argument("--det", type=Path, metavar="DIR", help="detector's bundle; default: the project's own")
+    parser.add_argument("--det", type=Path, metavar="DIR", help="detector's bundle (default: the pretrained one)")
     parser.add_argument(
-        "--cls", metavar="DIR|none", help="direction classifier's bundle; default: the project's own; none: no turning"
+        "--cls",
+        metavar="DIR|none",
+        help="direction classifier's bundle (default: the pretrained one; none: lines are not turned)",
     )
-    parser.add_argument("--rec", type=Path, metavar="DIR", help="recognizer's bundle; default: the project's own")
+    parser.add_argument("--rec", type=Path, metavar="DIR", help="recognizer's bundle (default: the pretrained one)")
     add_json(parser, "page")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="draw each page there, with boxes and texts")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="draw each page with boxes and texts into this folder")
     add_engine(parser)
-    add_batch_size(parser, BATCH_SIZE, "lines that are read together")
+    add_batch_size(parser, BATCH_SIZE, "text lines per batch")
     add_drop_score(
-        parser, DROP_SCORE, "drop lines of less confidence (default %(default)s; 0: those without text alone)"
+        parser, DROP_SCORE, "drop lines of lower confidence (default: %(default)s; 0: only those without text)"
     )
     add_decoding(parser)
     options = parser.parse_args(argv)
@@ -72,5 +78,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
                 print(f"  {line.confidence:.2f}  {line.text}")
         if pictures is not None and reading is not None:
             pictures.save(source.path, source.page, reading_picture(source.image, reading))
-        del page, source  # or it would stay in memory while the next one is decoded
+        del page, source  # a page must not stay in memory while the next one is decoded
     return 1 if failed else 0

@@ -1,4 +1,7 @@
-"""Turn the Kalapa challenge's layout into label files: prepare_kalapa.py --source DIR --out dataset/kalapa"""
+"""Command `ppocr-slim prepare-kalapa`: convert the Kalapa challenge's data to label files.
+
+Example: ppocr-slim prepare-kalapa --source DIR --out dataset/kalapa
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,17 @@ from ppocr_slim.data.kalapa import prepare
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Kalapa's layout to train.txt, val.txt, fit.txt, dev.txt and characters.txt."
+        prog=prog,
+        description="Convert the Kalapa challenge's data to train.txt, val.txt, fit.txt, dev.txt and characters.txt.",
     )
-    parser.add_argument("--source", type=Path, required=True, help="images/, annotations/, val_writers.txt")
-    parser.add_argument("--out", type=Path, default=Path("dataset/kalapa"), help="default: %(default)s")
+    parser.add_argument(
+        "--source", type=Path, required=True, help="folder with images/, annotations/ and val_writers.txt"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("dataset/kalapa"), help="folder to write (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     done = prepare(arguments.source, arguments.out)
     print(f"train.txt: {done.train_lines} lines by {done.train_writers} writers")

@@ -1,4 +1,7 @@
-"""Make an INT8 file of a text line network: tools/quantize_onnx.py MODEL.onnx --out OUT.onnx --images FOLDER"""
+"""Command `ppocr-slim quantize`: quantize an FP32 ONNX file to INT8 after training.
+
+Example: ppocr-slim quantize MODEL.onnx --out OUT.onnx --images FOLDER
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,44 @@ from ppocr_slim.runtime.images import find_images
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Quantize an FP32 ONNX file after its training.")
-    parser.add_argument("model", type=Path, help="FP32 file whose input is [N, 3, H, W] in -1 to 1, a recognizer's")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Quantize a recognizer's FP32 ONNX file to INT8 after training."
+    )
+    parser.add_argument("model", type=Path, help="FP32 file of a recognizer with the input [N, 3, H, W] in -1 to 1")
     parser.add_argument("--out", type=Path, required=True, help="INT8 file to write")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="lines it sees, or folders of them")
-    parser.add_argument("--rows", type=int, default=64, help="number of images to use, evenly spaced (default 64)")
-    parser.add_argument("--height", type=int, help="height of the input in pixels; default: the network's own")
     parser.add_argument(
-        "--weight-bits", type=int, choices=WEIGHT_BITS, default=SAFE_BITS, help="8 needs VNNI (default 7)"
+        "--images", type=Path, nargs="+", required=True, help="images of text lines to calibrate on, or folders of them"
     )
     parser.add_argument(
-        "--float-layers", nargs="+", default=[], metavar="PATTERN", help="layers left in float: names or patterns"
+        "--samples",
+        "--rows",
+        type=int,
+        default=64,
+        help="number of images to calibrate on, evenly spaced (default: %(default)s)",
     )
-    parser.add_argument("--time", action="store_true", help="time both files in turn, in each installed engine")
+    parser.add_argument("--height", type=int, help="height of the input in pixels (default: the network's own)")
+    parser.add_argument(
+        "--weight-bits",
+        type=int,
+        choices=WEIGHT_BITS,
+        default=SAFE_BITS,
+        help="8 needs a CPU with VNNI (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--float-layers",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="names or patterns of layers that stay in float",
+    )
+    parser.add_argument(
+        "--time", action="store_true", help="compare the latency of both files in each installed engine"
+    )
     options = parser.parse_args(argv)
-    if options.rows < 1 or (options.height is not None and options.height < 1):
-        parser.error("--rows and --height must be at least 1")
-    images = evenly_spaced(find_images(options.images), options.rows)
+    if options.samples < 1 or (options.height is not None and options.height < 1):
+        parser.error("--samples and --height must be at least 1")
+    images = evenly_spaced(find_images(options.images), options.samples)
     report = quantize_file(
         options.model,
         options.out,

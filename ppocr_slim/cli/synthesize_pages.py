@@ -1,4 +1,4 @@
-"""Make photographed forms and sheets with the boxes of their lines, for training and measuring a text detector."""
+"""Command `ppocr-slim synthesize-pages`: generate photographed pages with the boxes of their lines."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ DEFAULT_FONTS = Path("dataset/fonts")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Generate photographed forms and sheets with the boxes of their text lines, "
+        "to train and evaluate a text detector.",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("dataset/pages"), help="folder to write (default: %(default)s)"
     )
     parser.add_argument("--count", type=int, default=2000, help="training pages (default: %(default)s)")
     parser.add_argument("--val", type=int, default=100, help="validation pages (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--fonts", type=Path, help=f"font folder (default: {DEFAULT_FONTS}, if it is there)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    parser.add_argument("--fonts", type=Path, help=f"font folder (default: {DEFAULT_FONTS}, if it exists)")
     parser.add_argument(
+        "--lines",
         "--rows",
         type=Path,
         nargs="+",
         default=[],
         metavar="LABEL_FILE",
-        help="real lines to set between the written lines",
+        help="label files of real text lines to place among the synthetic ones",
     )
     parser.add_argument(
         "--kinds", nargs="+", metavar="KIND", help=f"only these kinds of pages: {', '.join(PAGE_KINDS)}"
@@ -43,15 +48,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     fonts = arguments.fonts or (DEFAULT_FONTS if DEFAULT_FONTS.is_dir() else None)
     if fonts is None:
-        print("no fetched fonts: strokes and DejaVu only (tools/fetch_fonts.py gets handwriting and print)")
+        print("no fetched fonts: using stroke fonts and DejaVu only (ppocr-slim fetch-fonts fetches more)")
     options = PageOptions(kinds=dict.fromkeys(arguments.kinds, 1.0)) if arguments.kinds else PageOptions()
-    recipe = PageRecipe(arguments.seed, options, fonts, tuple(arguments.rows))
+    recipe = Recipe(arguments.seed, options, fonts, tuple(arguments.lines))
     summary = synthesize_pages(arguments.out, arguments.count, arguments.val, recipe, arguments.workers)
     speed = f"{summary.seconds:.1f} s, {summary.per_second:.1f} pages/s"
     print(f"{arguments.out}: {summary.pictures} pages with {summary.lines} lines in {speed}")
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(arguments.sheet), page_sheet(recipe, min(12, arguments.count))):
-            raise SlimError(f"{arguments.sheet}: cannot be written; give a .png in a folder that can be")
+            raise SlimError(f"{arguments.sheet}: cannot be written: give a .png file in a writable folder")
         print(f"contact sheet: {arguments.sheet}")
     return 0

@@ -1,4 +1,7 @@
-"""Run a config's recipe: tools/train.py -c configs/rec_slim.yml [-o Section.key=value ...]"""
+"""Command `ppocr-slim train`: run a config's recipe.
+
+Example: ppocr-slim train -c configs/rec_slim.yml [-o Section.key=value ...]
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,10 @@ from ppocr_slim.training.launch import launch, launched
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog=prog, description="Train and export a model as its config says.")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Train, slim and export a model as its config says.")
     add_config(parser)
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the whole resolved config, and train nothing"
-    )
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config and train nothing")
     options = parser.parse_args(argv)
     config = load_config(options.config, options.override)
     if options.print_config:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if config.run.processes > 1 and not launched():
         command = [str(PROGRAM), "train", *(sys.argv[1:] if argv is None else argv)]
         return launch(config.run.processes, command, config.run.output_dir / "processes")
-    # Paddle takes seconds to import: only once the config is known to be right.
+    # Importing Paddle takes seconds: only after the config has been checked.
     from ppocr_slim.training.recipe import run_recipe
 
     run_recipe(config)

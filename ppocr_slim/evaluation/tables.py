@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ppocr_slim.evaluation.directions import DirectionEvaluation
-from ppocr_slim.evaluation.metrics import PageScores
+from ppocr_slim.evaluation.lines import Evaluation, PostEffect
+from ppocr_slim.evaluation.metrics import PageScores, Scores
 from ppocr_slim.evaluation.pages import PageEvaluation
+
+
+def line_table(result: Evaluation) -> list[str]:
+    """Return the lines of a table with a row for each writer and one for all."""
+    lines = [f"{'writer':<16} {'lines':>6} {'CER':>7} {'WER':>7} {'exact':>7} {'similar':>8} {'Kalapa':>7}"]
+    every: list[tuple[str, Scores]] = [*result.by_group.items(), ("all", result.scores)]
+    for name, s in every:
+        lines.append(
+            f"{name:<16} {s.lines:>6} {s.cer:>7.4f} {s.wer:>7.4f} {s.line_accuracy:>7.4f} "
+            f"{s.edit_similarity:>8.4f} {s.kalapa_score:>7.4f}"
+        )
+    return lines
+
+
+def post_table(effects: Sequence[PostEffect]) -> list[str]:
+    """Return the lines of a table with a row for each combination of post-corrections."""
+    lines = [f"{'post-processing':<32} {'CER':>7} {'WER':>7} {'changed':>8} {'better':>7} {'worse':>6}"]
+    for effect in effects:
+        lines.append(
+            f"{', '.join(effect.names) or 'none':<32} {effect.scores.cer:>7.4f} {effect.scores.wer:>7.4f} "
+            f"{effect.changed:>8} {effect.better:>7} {effect.worse:>6}"
+        )
+    return lines
 
 
 def page_table(result: PageEvaluation) -> list[str]:

@@ -1,7 +1,7 @@
-"""One config turned into a table of experiments: what is run, in which folders, and what comes of it.
+"""Ablations: the variants of one config, each trained with several seeds and compared.
 
-A run's folder is named by its variant, its seed and a digest of all that its results depend on
-(`experiments.identity`). So nothing is ever overwritten, what is done is found again, and what was stopped goes on.
+The folder of a run is named by its variant, its seed and a digest of all that its results depend on
+(`experiments.identity`): no run overwrites another, finished runs are found again, and interrupted ones resume.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.experiments.executors import Executor
-from ppocr_slim.experiments.footprint import measure, times_of
-from ppocr_slim.experiments.identity import CODE, Seen, code_digest, identity, short
-from ppocr_slim.experiments.runs import Begun, Outcome, begin, derive, finish, read_outcome
+from ppocr_slim.experiments.footprint import measure, time_variants
+from ppocr_slim.experiments.identity import CODE, DigestCache, code_digest, identity, short_digest
+from ppocr_slim.experiments.runs import Outcome, PreparedRun, derive, finish_run, prepare_run, read_outcome
 from ppocr_slim.folders import write_json
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.tasks.checkpoint import read_states
@@ -37,12 +37,12 @@ from ppocr_slim.training.loop import LAST, StopSignals
 from ppocr_slim.training.recipe import stage_folders
 from ppocr_slim.training.runlog import read_log
 
-PLACE = Path("output") / "ablation"
+ABLATIONS = Path("output") / "ablation"
 IDENTITY, BUDGET, PROBE = "identity.json", "budget.json", "probe"
-PROBE_STEPS, PROBE_LOG = 24, 8  # a probe's steps a stage, and after how many it logs: the first of these do not count
+PROBE_STEPS, PROBE_LOG = 24, 8  # steps of a probe per stage, and its log_every_steps; the first record does not count
 POLL = 0.2  # seconds
 PACKAGES = ("paddlepaddle", "onnxruntime", "numpy")
-STOPPED = "it was stopped: the same command goes on with it"
+STOPPED = "it was interrupted: the same command resumes it"
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,32 @@ class Run:
     """A variant with one seed.
 
     Attributes:
-        config: what is run, in its output_dir; with a budget of minutes its stages' lengths are not yet in it.
-        minutes: such a budget.
-        parts: `experiments.identity.identity`.
+        variant: name of the variant.
+        seed: the seed.
+        config: config of the run; with a budget of minutes it does not have the lengths of its stages yet.
+        minutes: a budget in minutes; None: the budget is in steps.
+        digests: see `experiments.identity.identity`.
     """
 
     variant: str
     seed: int
     config: Config
     minutes: float | None
-    parts: Mapping[str, str]
+    digests: Mapping[str, str]
 
     @property
     def folder(self) -> Path:
+        """The output folder."""
         return self.config.run.output_dir
 
     @property
     def title(self) -> str:
+        """The variant and the seed, for messages."""
         return f"{self.variant}, seed {self.seed}"
 
     @property
-    def whole(self) -> Config | None:
-        """The config with the length of each stage; None as long as no probe has turned minutes into steps."""
+    def full_config(self) -> Config | None:
+        """The config with the length of each stage; None until a probe has converted the minutes to steps."""
         if self.minutes is None:
             return self.config
         try:
@@ -84,15 +88,16 @@ class Run:
 
     @property
     def outcome(self) -> Outcome:
+        """The outcome that its folder records."""
         try:
-            config = self.whole
+            config = self.full_config
         except SlimError as error:
             return Outcome(False, str(error))
         return read_outcome(config) if config else Outcome(False, f"{self.folder} holds no finished run")
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps that its checkpoints hold."""
+        """The number of training steps that its checkpoints have."""
         return sum(int(read_states(folder / LAST)["step"]) for folder in self.stages if (folder / LAST).is_dir())
 
     @property
@@ -105,8 +110,11 @@ class AblationPlan(NamedTuple):
     """All runs of an ablation.
 
     Attributes:
-        name: the file's, without its ending.
-        metric: that the variants are compared by.
+        name: name of the ablation file without its suffix.
+        ablation: the ablation file.
+        experiments: the variants.
+        runs: the runs of all variants with all seeds.
+        metric: name of the metric by which the variants are compared.
     """
 
     name: str
@@ -116,61 +124,69 @@ class AblationPlan(NamedTuple):
     metric: str
 
     def of(self, variant: str) -> list[Run]:
+        """Return the runs of a variant."""
         return [run for run in self.runs if run.variant == variant]
 
 
 def plan(path: Path, any_code: bool = False) -> AblationPlan:
-    """Read an ablation file and lay out its runs; nothing is run.
+    """Read an ablation file and plan its runs, without running any.
 
     Args:
-        any_code: what is done counts as done, whatever the code was then.
+        path: the ablation file.
+        any_code: finished runs count whatever the code was that trained them.
+
+    Returns:
+        The plan.
 
     Raises:
-        SlimError: the file or a variant is not right, or the variants have different metrics.
+        SlimError: the file or a variant is invalid, two variants are the same, or they have different metrics.
     """
     ablation, experiments = load_ablation(path)
-    place, code, seen = PLACE / path.stem, code_digest(), {}
-    metrics: dict[str, str] = {}
-    trained: dict[str, str] = {}
+    folder, code, cache = ABLATIONS / path.stem, code_digest(), {}
+    variant_of_metric: dict[str, str] = {}
+    variant_of_digest: dict[str, str] = {}
     runs: list[Run] = []
     for experiment in experiments:
         try:
-            metrics[check_config(experiment.config).metric.name] = experiment.name
-            made = [_run(experiment, seed, ablation, place, code, seen) for seed in ablation.seeds]
+            variant_of_metric[check_config(experiment.config).metric.name] = experiment.name
+            planned = [_plan_run(experiment, seed, ablation, folder, code, cache) for seed in ablation.seeds]
         except SlimError as error:
             raise SlimError(f"{path}: variant {experiment.name!r}: {error}") from error
-        digest = short(made[0].parts)
-        if digest in trained:
-            twins = f"{trained[digest]!r} and {experiment.name!r}"
-            raise SlimError(f"{path}: the variants {twins} train the same: leave one out")
-        trained[digest] = experiment.name
-        runs += [_done_elsewhere(run, place) or run if any_code else run for run in made]
-    if len(metrics) > 1:
-        raise SlimError(f"{path}: its variants are scored by {' and '.join(metrics)}: give all of them one Metric")
-    return AblationPlan(path.stem, ablation, experiments, runs, next(iter(metrics)))
+        digest = short_digest(planned[0].digests)
+        if digest in variant_of_digest:
+            twins = f"{variant_of_digest[digest]!r} and {experiment.name!r}"
+            raise SlimError(f"{path}: the variants {twins} train the same: remove one")
+        variant_of_digest[digest] = experiment.name
+        runs += [_finished_by_other_code(run, folder) or run if any_code else run for run in planned]
+    if len(variant_of_metric) > 1:
+        metrics = " and ".join(variant_of_metric)
+        raise SlimError(f"{path}: its variants are scored by {metrics}: give all of them one Metric")
+    return AblationPlan(path.stem, ablation, experiments, runs, next(iter(variant_of_metric)))
 
 
-def _run(experiment: Experiment, seed: int, ablation: Ablation, place: Path, code: str, seen: Seen) -> Run:
+def _plan_run(
+    experiment: Experiment, seed: int, ablation: Ablation, folder: Path, code: str, cache: DigestCache
+) -> Run:
     budget = ablation.budget
     stages = [stage for stage in experiment.config.recipe if isinstance(stage, TrainStage)]
-    # What is exported and measured is the same for all variants, and a poor one must not fail for an export's exam.
+    # All variants are exported and measured alike, so that a poor one does not fail at the parity check of an export.
     recipe = [stage.model_dump(mode="json") for stage in stages]
-    config = derive(experiment.config, place, Global={"seed": seed}, Recipe=recipe)
+    config = derive(experiment.config, folder, Global={"seed": seed}, Recipe=recipe)
     if budget.steps:
-        config = _with_lengths(config, shared_out(budget.steps, [stage.epochs for stage in stages]))
-    parts = identity(config, budget.minutes, code, seen)
-    folder = place / f"{slug(experiment.name)}-s{seed}-{short(parts)}"
-    return Run(experiment.name, seed, derive(config, folder), budget.minutes, parts)
+        config = _with_lengths(config, divide_steps(budget.steps, [stage.epochs for stage in stages]))
+    digests = identity(config, budget.minutes, code, cache)
+    output = folder / f"{slug(experiment.name)}-s{seed}-{short_digest(digests)}"
+    return Run(experiment.name, seed, derive(config, output), budget.minutes, digests)
 
 
-def shared_out(total: int, weights: Sequence[float]) -> list[int]:
-    """Return `total` in whole parts like `weights`, each 1 or more."""
+def divide_steps(total: int, weights: Sequence[float]) -> list[int]:
+    """Return `total` divided into integers in proportion to `weights`, each at least 1."""
     ends = [round(total * sum(weights[: number + 1]) / sum(weights)) for number in range(len(weights))]
     return [max(1, end - start) for start, end in zip([0, *ends], ends)]
 
 
 def _with_lengths(config: Config, steps: Sequence[int]) -> Config:
-    """Return the config with stages of so many steps; their epochs are as many as that can take."""
+    """Return the config with stages of these lengths in steps; an epoch has at least one step."""
     if len(steps) != len(config.recipe):
         raise ValueError(f"{len(steps)} lengths for {len(config.recipe)} stages")
     lengths = [{**stage.model_dump(mode="json"), "epochs": n, "max_steps": n} for stage, n in zip(config.recipe, steps)]
@@ -178,124 +194,174 @@ def _with_lengths(config: Config, steps: Sequence[int]) -> Config:
 
 
 def slug(name: str) -> str:
-    """Return a name as part of a folder's: "+ PACT, 8 bits" is "pact-8-bits"."""
-    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9.]+", "-", letters).strip("-.")[:48] or "variant"
+    """Return a name as part of a folder's name: "pact-8-bits" for "+ PACT, 8 bits"."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.")[:48] or "variant"
 
 
-def _done_elsewhere(run: Run, place: Path) -> Run | None:
-    """Return the same run by other code, where that is done and this is not."""
+def _finished_by_other_code(run: Run, folder: Path) -> Run | None:
+    """Return the newest finished run of other code that is the same otherwise; None if there is none or none is needed.
+
+    Args:
+        run: the run.
+        folder: folder of all runs of the ablation.
+    """
     if run.outcome.done:
         return None
-    for file in sorted(place.glob(f"*/{IDENTITY}"), key=lambda file: -file.stat().st_mtime):  # the newest first
+    for file in sorted(folder.glob(f"*/{IDENTITY}"), key=lambda file: -file.stat().st_mtime):
         try:
-            parts = json.loads(file.read_text(encoding="utf-8"))
+            digests = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if {**parts, CODE: ""} == {**run.parts, CODE: ""}:
-            other = replace(run, config=derive(run.config, file.parent), parts=parts)
+        if {**digests, CODE: ""} == {**run.digests, CODE: ""}:
+            other = replace(run, config=derive(run.config, file.parent), digests=digests)
             if other.outcome.done:
                 return other
     return None
 
 
-class _Work(NamedTuple):
-    """A process that is running for a run: the run itself, or the probe before it."""
+class _Process(NamedTuple):
+    """A process of a run: the run itself, or the probe before it."""
 
     run: Run
-    begun: Begun
+    prepared: PreparedRun
     handle: Any
     is_probe: bool
 
 
 def run_all(runs: Sequence[Run], executor: Executor) -> tuple[dict[Path, Outcome], int]:
-    """Run what is not done, as many at a time as the executor takes; a run that fails takes no other with it.
+    """Run all runs that are not finished; a failing run does not stop the others.
 
-    SIGINT and SIGTERM let those that are going on save and end. Gives what came of each run, by folder, and that
-    signal, or 0.
+    On SIGINT or SIGTERM the active runs save and end.
+
+    Args:
+        runs: the runs; of those with one folder only one runs.
+        executor: runs them, at most `executor.jobs` at a time.
+
+    Returns:
+        The outcomes by the folder of the run, and the signal that was received, or 0.
     """
-    outcomes = {run.folder: run.outcome for run in runs}
-    waiting: deque[Run] = deque({run.folder: run for run in runs if not outcomes[run.folder].done}.values())
-    active: list[_Work] = []
-    with StopSignals() as stop, logging_redirect_tqdm([logger]), tqdm(total=len(waiting), unit="run") as bar:
-        told = False
-        while waiting or active:
-            if stop.received:
-                outcomes.update({run.folder: Outcome(False, STOPPED) for run in waiting})
-                waiting.clear()
-                for work in () if told else active:
-                    executor.stop(work.handle)
-                told = True
-            while waiting and len(active) < executor.jobs:
-                run = waiting.popleft()
-                try:
-                    active.append(_start(run, executor))
-                except SlimError as error:
-                    outcomes[run.folder] = _failed(run, str(error), bar)
-            going_on = "; ".join(work.run.title for work in active)
-            if going_on != bar.postfix:
-                bar.set_postfix_str(going_on)
-            for work in list(active):
-                status = executor.poll(work.handle)
-                if status is None:
-                    continue
-                active.remove(work)
-                outcome = _ended(work, status, bool(stop.received))
-                if outcome is None:
-                    waiting.appendleft(work.run)
-                    continue
-                outcomes[work.run.folder] = outcome
-                if outcome.done:
-                    bar.update()
-                elif outcome.reason != STOPPED:
-                    _failed(work.run, outcome.reason, bar)
-            if active:
-                time.sleep(POLL)
-    return outcomes, stop.received
+    with StopSignals() as stop, logging_redirect_tqdm([logger]):
+        return _Scheduler(runs, executor, stop).run(), stop.received
 
 
-def _failed(run: Run, reason: str, bar: tqdm) -> Outcome:
-    logger.warning("%s: failed: %s", run.title, reason)
-    bar.update()
-    return Outcome(False, reason)
+class _Scheduler:
+    """The loop of `run_all`: starts waiting runs, polls active ones, and records outcomes."""
+
+    def __init__(self, runs: Sequence[Run], executor: Executor, stop: StopSignals):
+        self._executor, self._stop = executor, stop
+        self._outcomes = {run.folder: run.outcome for run in runs}
+        unfinished = {run.folder: run for run in runs if not self._outcomes[run.folder].done}
+        self._waiting: deque[Run] = deque(unfinished.values())
+        self._active: list[_Process] = []
+        self._is_stopping = False
+
+    def run(self) -> dict[Path, Outcome]:
+        """Run until no run is waiting or active, and return the outcomes by folder."""
+        with tqdm(total=len(self._waiting), unit="run") as self._bar:
+            while self._waiting or self._active:
+                if self._stop.received:
+                    self._stop_all()
+                while self._waiting and len(self._active) < self._executor.jobs:
+                    self._start(self._waiting.popleft())
+                titles = "; ".join(process.run.title for process in self._active)
+                if titles != self._bar.postfix:
+                    self._bar.set_postfix_str(titles)
+                for process in list(self._active):
+                    self._poll(process)
+                if self._active:
+                    time.sleep(POLL)
+        return self._outcomes
+
+    def _stop_all(self) -> None:
+        """Cancel the waiting runs, and once ask the active ones to save and end."""
+        self._outcomes.update({run.folder: Outcome(False, STOPPED) for run in self._waiting})
+        self._waiting.clear()
+        if not self._is_stopping:
+            for process in self._active:
+                self._executor.stop(process.handle)
+        self._is_stopping = True
+
+    def _start(self, run: Run) -> None:
+        try:
+            self._active.append(_start_process(run, self._executor))
+        except SlimError as error:
+            self._fail(run, str(error))
+
+    def _poll(self, process: _Process) -> None:
+        status = self._executor.poll(process.handle)
+        if status is None:
+            return
+        self._active.remove(process)
+        outcome = _process_outcome(process, status, bool(self._stop.received))
+        if outcome is None:
+            self._waiting.appendleft(process.run)
+            return
+        self._outcomes[process.run.folder] = outcome
+        if outcome.done:
+            self._bar.update()
+        elif outcome.reason != STOPPED:
+            self._fail(process.run, outcome.reason)
+
+    def _fail(self, run: Run, reason: str) -> None:
+        logger.warning("%s: failed: %s", run.title, reason)
+        self._bar.update()
+        self._outcomes[run.folder] = Outcome(False, reason)
 
 
-def _start(run: Run, executor: Executor) -> _Work:
-    # Hours may have passed since the plan was made; the folder's name says what it was made for.
-    if identity(run.config, run.minutes, code_digest(), {}) != dict(run.parts):
-        raise SlimError("code or data have changed since the ablation began: start it again for the runs that are left")
-    config = run.whole
-    begun = begin(config or _probe(run))
-    write_json(run.folder / IDENTITY, run.parts)
-    logger.info("%s: %s, see %s", run.title, "running" if config else "measuring its speed", begun.log)
-    return _Work(run, begun, executor.submit(begun.command, begun.log), config is None)
+def _start_process(run: Run, executor: Executor) -> _Process:
+    """Start a run, or its probe if its length is not known yet.
+
+    Raises:
+        SlimError: code or data have changed since the plan, or the folder cannot be written.
+    """
+    # Hours may have passed since the plan, and the name of the folder states the code and data of the plan.
+    if identity(run.config, run.minutes, code_digest(), {}) != dict(run.digests):
+        raise SlimError("code or data have changed since the ablation began: start it again for the unfinished runs")
+    config = run.full_config
+    prepared = prepare_run(config or _probe_config(run))
+    write_json(run.folder / IDENTITY, run.digests)
+    logger.info("%s: %s, see %s", run.title, "running" if config else "measuring its speed", prepared.log)
+    return _Process(run, prepared, executor.submit(prepared.command, prepared.log), config is None)
 
 
-def _probe(run: Run) -> Config:
-    """Return a few steps of each stage, in a folder of their own."""
+def _probe_config(run: Run) -> Config:
+    """Return the config of a probe: a few steps of each stage, in a folder of their own."""
     config = _with_lengths(run.config, [PROBE_STEPS] * len(run.config.recipe))
     return derive(config, run.folder / PROBE, Global={"log_every_steps": PROBE_LOG})
 
 
-def _ended(work: _Work, status: int, stopping: bool) -> Outcome | None:
-    """Return what came of a process; None where its run can be started now."""
-    if stopping and (status < 0 or status > 128):  # by a signal
+def _process_outcome(process: _Process, status: int, is_stopping: bool) -> Outcome | None:
+    """Return the outcome of an ended process; None for a probe after which its run can start.
+
+    Args:
+        process: the process.
+        status: its exit status.
+        is_stopping: a stop signal was received.
+    """
+    if is_stopping and (status < 0 or status > 128):  # ended by a signal
         return Outcome(False, STOPPED)
     try:
-        outcome = finish(work.begun, status)
+        outcome = finish_run(process.prepared, status)
+        if not process.is_probe or not outcome.done:
+            return outcome
+        _write_budget(process.run, process.prepared.config)
     except SlimError as error:
         return Outcome(False, str(error))
-    if not work.is_probe or not outcome.done:
-        return outcome
-    try:
-        seconds = [seconds_a_step(folder, work.begun.config) for folder in _stages(work.begun.config)]
-        epochs = [stage.epochs for stage in work.run.config.recipe]
-        shares = [60 * work.run.minutes * share / sum(epochs) for share in epochs]
-        steps = [max(1, round(share / each)) for share, each in zip(shares, seconds)]
-        write_json(work.run.folder / BUDGET, {"steps": steps, "seconds_a_step": seconds})
-    except SlimError as error:
-        return Outcome(False, str(error))
-    return Outcome(False, STOPPED) if stopping else None
+    return Outcome(False, STOPPED) if is_stopping else None
+
+
+def _write_budget(run: Run, probe: Config) -> None:
+    """Convert the minutes of a run to steps of its stages, by the speed of its probe, and write them.
+
+    Raises:
+        SlimError: a log of the probe has no speed, or the file cannot be written.
+    """
+    seconds = [seconds_per_step(folder, probe) for folder in _stages(probe)]
+    epochs = [stage.epochs for stage in run.config.recipe]
+    budgets = [60 * run.minutes * count / sum(epochs) for count in epochs]
+    steps = [max(1, round(budget / each)) for budget, each in zip(budgets, seconds)]
+    write_json(run.folder / BUDGET, {"steps": steps, "seconds_a_step": seconds})
 
 
 def _stages(config: Config) -> list[Path]:
@@ -303,7 +369,7 @@ def _stages(config: Config) -> list[Path]:
 
 
 def images_per_s(folder: Path) -> float | None:
-    """Return the median speed of a stage's training, its first records left out; None where its log does not say."""
+    """Return the median speed of a stage's training, without its first record; None if its log has none."""
     try:
         speeds = [record["images_per_s"] for record in read_log(folder) if "images_per_s" in record]
     except SlimError:
@@ -311,30 +377,37 @@ def images_per_s(folder: Path) -> float | None:
     return statistics.median(speeds[1:] or speeds) if speeds else None
 
 
-def seconds_a_step(folder: Path, config: Config) -> float:
-    """.
+def seconds_per_step(folder: Path, config: Config) -> float:
+    """Return the median seconds of a training step.
+
+    Args:
+        folder: folder of the stage.
+        config: config of the run.
 
     Raises:
-        SlimError: the stage's log does not say it.
+        SlimError: the log of the stage has no speed.
     """
     speed = images_per_s(folder)
     if not speed:
-        raise SlimError(f"{folder}: its log does not say how fast it was")
+        raise SlimError(f"{folder}: its log has no images_per_s")
     return config.train.batch_size * config.run.processes / speed
 
 
-def figures_of(
+def collect_results(
     plan: AblationPlan, outcomes: Mapping[Path, Outcome], command: str, rounds: int, measured: bool = True
 ) -> dict[str, Any]:
-    """Return all figures, ready for JSON.
+    """Return the results of an ablation, ready for JSON; see `reports.records.Ablation`.
 
     Args:
-        rounds: of timing, in each of which every variant has its turn.
-        measured: False: scores alone, with no exports and no times.
+        plan: the plan.
+        outcomes: the outcomes by the folder of the run.
+        command: the command line, for the report.
+        rounds: timing rounds, in each of which all variants take turns.
+        measured: False: scores only, without exports and times.
     """
-    variants = [_variant_figures(plan, experiment, outcomes, measured) for experiment in plan.experiments]
+    variants = [_variant_results(plan, experiment, outcomes, measured) for experiment in plan.experiments]
     if measured:
-        times = times_of({one["name"]: one for one in variants if "file" in one}, rounds)
+        times = time_variants({variant["name"]: variant for variant in variants if "file" in variant}, rounds)
         for variant in variants:
             variant.pop("path", None)
             if variant["name"] in times:
@@ -348,32 +421,32 @@ def figures_of(
         "budget": str(plan.ablation.budget),
         "seeds": list(plan.ablation.seeds),
         "cumulative": plan.ablation.cumulative,
-        "reference": next((one["name"] for one in variants if "ms" in one), None),
+        "reference": next((variant["name"] for variant in variants if "ms" in variant), None),
         "variants": variants,
     }
 
 
-def _variant_figures(
+def _variant_results(
     plan: AblationPlan, experiment: Experiment, outcomes: Mapping[Path, Outcome], measured: bool
 ) -> dict[str, Any]:
-    runs = [(run, _run_figures(run, outcomes[run.folder])) for run in plan.of(experiment.name)]
-    found: dict[str, Any] = {
+    runs = [(run, _run_results(run, outcomes[run.folder])) for run in plan.of(experiment.name)]
+    variant: dict[str, Any] = {
         "name": experiment.name,
         "changes": list(experiment.changes),
-        "runs": [figures for _, figures in runs],
+        "runs": [results for _, results in runs],
     }
-    first = next((run for run, figures in runs if "scores" in figures), None)
+    first = next((run for run, results in runs if "scores" in results), None)
     if first and measured:
         try:
-            return {**found, **measure(first.stages[-1], first.folder / "measured")}
+            return {**variant, **measure(first.stages[-1], first.folder / "measured")}
         except SlimError as error:
             logger.warning("%s: %s", experiment.name, error)
-            found["note"] = str(error)
-    return found
+            variant["note"] = str(error)
+    return variant
 
 
-def _run_figures(run: Run, outcome: Outcome) -> dict[str, Any]:
-    """Return, of its last evaluation: the best of several would flatter."""
+def _run_results(run: Run, outcome: Outcome) -> dict[str, Any]:
+    """Return the results of a run at its last evaluation: the best of several would flatter."""
     if not outcome.done:
         return {"seed": run.seed, "reason": outcome.reason}
     try:
@@ -389,11 +462,11 @@ def _run_figures(run: Run, outcome: Outcome) -> dict[str, Any]:
     except SlimError as error:
         return {"seed": run.seed, "reason": str(error)}
     except (KeyError, IndexError) as error:
-        return {"seed": run.seed, "reason": f"{run.folder}: its log does not say how it ended ({error})"}
+        return {"seed": run.seed, "reason": f"{run.folder}: its log has no final evaluation ({error})"}
 
 
 def _minutes(log: Sequence[Mapping[str, Any]]) -> float:
-    """Return, of training, evaluations not counted."""
+    """Return the minutes of training, without evaluations."""
     seconds, before = 0.0, 0
     for record in log:
         if record.get("images_per_s"):
@@ -405,7 +478,17 @@ def _minutes(log: Sequence[Mapping[str, Any]]) -> float:
 def ablate(
     planned: AblationPlan, executor: Executor | None, command: str, rounds: int = 15
 ) -> tuple[dict[str, Any], int]:
-    """Run what is missing of an ablation (nothing without an executor), and give its figures and a signal or 0."""
+    """Run the unfinished runs of an ablation and collect its results.
+
+    Args:
+        planned: the plan.
+        executor: runs them; None: nothing is run.
+        command: the command line, for the report.
+        rounds: timing rounds.
+
+    Returns:
+        The results, ready for JSON, and the signal that stopped it, or 0.
+    """
     stopped = 0
     if executor:
         try:
@@ -414,4 +497,4 @@ def ablate(
             executor.close()
     else:
         outcomes = {run.folder: run.outcome for run in planned.runs}
-    return figures_of(planned, outcomes, command, rounds, measured=not stopped), stopped
+    return collect_results(planned, outcomes, command, rounds, measured=not stopped), stopped

@@ -1,4 +1,4 @@
-"""The main job from nothing, small: make lines, fine-tune the shipped recognizer on them, export it, read with it."""
+"""The demo: generate text lines, fine-tune the pretrained recognizer on them, export it, and read with it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.visualize.line_sheet import reading_sheet
 
-TRAIN_ROWS, VAL_ROWS, EPOCHS = 2400, 160, 4
-PICTURE_ROWS = 16
+TRAIN_LINES, VAL_LINES, EPOCHS = 2400, 160, 4
+SHEET_LINES = 16
 
 
 def run_demo(data: Path, output: Path) -> str:
-    """Run the demo with its lines in `data` and its run in `output`.
+    """Run the demo; results of an earlier run are used again.
 
-    What an earlier run made is used again.
+    Args:
+        data: folder of the synthetic text lines.
+        output: folder of the training run.
 
     Returns:
         The table to print.
 
     Raises:
-        SlimError: a step fails.
+        SlimError: a command fails.
     """
     if not (data / "train.txt").exists():
-        _run(["tools/synthesize.py", "--out", data, "--count", TRAIN_ROWS, "--val", VAL_ROWS, "--seed", 1])
+        _run(["tools/synthesize.py", "--out", data, "--count", TRAIN_LINES, "--val", VAL_LINES, "--seed", 1])
     overrides = [
         f"Global.output_dir={output}",
         f"Train.label_files.0.path={data / 'train.txt'}",
@@ -48,9 +50,9 @@ def run_demo(data: Path, output: Path) -> str:
     results = {name: evaluate(recognizer, samples) for name, recognizer in recognizers.items()}
     images = [load_image(sample.path) for sample in samples[:40]]
     milliseconds = {name: _median_ms(recognizer, images) for name, recognizer in recognizers.items()}
-    picture = output / "readings.png"
-    reading_sheet(results["fine-tuned"].lines[:PICTURE_ROWS], picture, "Lines made by the demo, and what was read")
-    return _table(columns, results, milliseconds) + f"\nlines and what was read: {picture}"
+    sheet = output / "readings.png"
+    reading_sheet(results["fine-tuned"].lines[:SHEET_LINES], sheet, "Synthetic lines of the demo and their predictions")
+    return _table(columns, results, milliseconds) + f"\nlines and predictions: {sheet}"
 
 
 def _run(arguments: list) -> None:
@@ -60,13 +62,13 @@ def _run(arguments: list) -> None:
     try:
         status = process.wait()
     except KeyboardInterrupt:
-        status = process.wait()  # it got the same Ctrl-C, and saves what it has
+        status = process.wait()  # the same Ctrl-C reached it: it saves and ends
     if status:
-        raise SlimError(f"{arguments[0]} ended with status {status}; its message is above")
+        raise SlimError(f"{arguments[0]} ended with status {status}: see its message above")
 
 
 def _median_ms(recognizer: Recognizer, images: list[np.ndarray]) -> float:
-    """Return the median time of reading one line, after a few to warm up."""
+    """Return the median milliseconds of reading one line, after three lines of warm-up."""
     times = []
     for image in images[:3] + images:
         start = time.perf_counter()
@@ -79,7 +81,7 @@ def _table(columns, results, milliseconds) -> str:
     def row(label: str, cells: list[str]) -> str:
         return f"{label:<24}" + "".join(f"{cell:>12}" for cell in cells)
 
-    def figures(name: str, pattern: str, value) -> str:
+    def metric_row(name: str, pattern: str, value) -> str:
         return row(name, [pattern.format(value(results[key])) for key in columns])
 
     scores = [
@@ -87,7 +89,7 @@ def _table(columns, results, milliseconds) -> str:
         ("lines read exactly", "{:.1%}", lambda e: e.scores.line_accuracy),
     ]
     lines = [row("", list(columns))]
-    lines += [figures(name, pattern, value) for name, pattern, value in scores]
+    lines += [metric_row(name, pattern, value) for name, pattern, value in scores]
     lines.append(row("ONNX model, MB", [f"{(folder / ONNX).stat().st_size / 1e6:.2f}" for folder in columns.values()]))
     lines.append(row("ms a line", [f"{milliseconds[key]:.1f}" for key in columns]))
     return "\n".join(lines)

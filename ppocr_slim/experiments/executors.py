@@ -1,4 +1,4 @@
-"""Executors of runs: processes on this machine, or a Ray cluster. Whoever schedules sees three methods."""
+"""Executors of runs: processes on this machine, or a Ray cluster, behind one interface."""
 
 from __future__ import annotations
 
@@ -14,59 +14,63 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.experiments.runs import start_process
 from ppocr_slim.reports.provenance import ROOT
 
-LOCAL = "local"  # for Ray: a cluster that is this machine alone
+LOCAL = "local"  # address of a Ray cluster of this machine alone
 STOPPED = 128 + signal.SIGINT
 
 
 class Executor(ABC):
-    """Runs command lines, at most `jobs` of them at a time.
+    """Base of executors of command lines.
 
     Attributes:
-        jobs: how many it has room for.
+        jobs: maximum number of parallel commands.
     """
 
     jobs: int
 
     @abstractmethod
     def submit(self, command: Sequence[str], log: Path) -> Any:
-        """Start a command whose words go into `log`.
+        """Start a command.
+
+        Args:
+            command: the command line.
+            log: file to which its output is appended.
 
         Returns:
-            What `poll` and `stop` take.
+            A handle for `poll` and `stop`.
         """
 
     @abstractmethod
     def poll(self, handle: Any) -> int | None:
-        """Return the exit status of what was submitted; None while it runs. It never waits."""
+        """Return the exit status of a command, None while it runs; never wait."""
 
     @abstractmethod
     def stop(self, handle: Any) -> None:
-        """Ask it to save and end; `poll` says when it has."""
+        """Ask a command to save and end; `poll` returns its status when it has."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what the executor holds, where it holds more than its processes."""
+        """Release the resources of the executor."""
 
 
 class LocalPool(Executor):
-    """Processes on this machine. Of several, each has its own share of the cores, so that they do not fight."""
+    """Processes on this machine; several processes get separate cores, so that they do not compete for them."""
 
     def __init__(self, jobs: int = 1):
         self.jobs = jobs
-        self._shares = shares_of(sorted(os.sched_getaffinity(0)), jobs)
-        self._taken: list[Popen | None] = [None] * jobs
+        self._cores = partition_cores(sorted(os.sched_getaffinity(0)), jobs)
+        self._slots: list[Popen | None] = [None] * jobs
 
     def submit(self, command: Sequence[str], log: Path) -> Popen:
-        """.
+        """Start a command; see `Executor.submit`.
 
         Raises:
-            SlimError: all places are taken, or the log cannot be written.
+            SlimError: `jobs` commands are running already, or the log cannot be written.
         """
-        free = [place for place, process in enumerate(self._taken) if process is None or process.poll() is not None]
+        free = [slot for slot, process in enumerate(self._slots) if process is None or process.poll() is not None]
         if not free:
-            raise SlimError(f"{self.jobs} runs are going on already: wait for one of them")
-        process = start_process(command, log, self._shares[free[0]])
-        self._taken[free[0]] = process
+            raise SlimError(f"{self.jobs} runs are active already: wait for one of them")
+        process = start_process(command, log, self._cores[free[0]])
+        self._slots[free[0]] = process
         return process
 
     def poll(self, handle: Popen) -> int | None:
@@ -77,22 +81,29 @@ class LocalPool(Executor):
             handle.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """Nothing: whoever submitted has waited for its processes."""
+        """Do nothing: the caller of `submit` has waited for its processes."""
 
 
-def shares_of(cores: Sequence[int], jobs: int) -> list[Collection[int]]:
-    """Return the cores of each of `jobs` processes: all for one, equal parts for several, one each where there are too
-    few.
+def partition_cores(cores: Sequence[int], jobs: int) -> list[Collection[int]]:
+    """Divide cores among processes.
+
+    Args:
+        cores: numbers of the cores.
+        jobs: number of processes.
+
+    Returns:
+        The cores of each process: () for a single process, which may use all; equal parts for several; one core each if
+        there are fewer cores than processes.
     """
     if jobs == 1:
-        return [()]  # as it is
+        return [()]
     size = max(1, len(cores) // jobs)
     starts = [(size * job) % len(cores) for job in range(jobs)]
     return [tuple(cores[start : start + size]) for start in starts]
 
 
-class _Held:
-    """A run that Ray has: the actor that started its process, and the answer that is being waited for."""
+class _RayHandle:
+    """The handle of a command on a Ray cluster: the actor that started its process, and its pending answer."""
 
     def __init__(self, actor: Any, answer: Any, log: Path):
         self.actor, self.answer, self.log = actor, answer, log
@@ -101,11 +112,11 @@ class _Held:
 
 
 class RayExecutor(Executor):
-    """Runs over a Ray cluster whose machines see this project, its data and its output under the same paths.
+    """A Ray cluster whose machines have this project, its data and its output under the same paths.
 
     Args:
         address: "auto", "HOST:PORT", or `LOCAL`.
-        jobs: how many runs share the cluster's cores; None: one for each machine.
+        jobs: number of parallel commands, which share the cluster's cores; None: one per machine.
 
     Raises:
         SlimError: Ray is not installed, or there is no such cluster.
@@ -115,7 +126,7 @@ class RayExecutor(Executor):
         try:
             import ray
         except ImportError as error:
-            raise SlimError("--ray needs Ray: pip install ray, into this environment") from error
+            raise SlimError("--ray needs Ray, which is not installed: pip install ray") from error
         self._ray = ray
         options = {"num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False} if address == LOCAL else {}
         try:
@@ -127,30 +138,32 @@ class RayExecutor(Executor):
                 **options,
             )
             cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-        except Exception as error:  # Ray has errors of many kinds for a cluster that is not there
-            raise SlimError(f"Ray does not start with {address}: {' '.join(str(error).split())[:300]}") from error
+        except Exception as error:  # Ray raises errors of many types for a cluster that does not exist
+            raise SlimError(
+                f"cannot connect to the Ray cluster {address}: {' '.join(str(error).split())[:300]}"
+            ) from error
         machines = [count for count in cores if count]
         if not machines:
             ray.shutdown()
-            raise SlimError(f"the Ray cluster at {address} has no machine with cores: let one join it first")
+            raise SlimError(f"the Ray cluster {address} has no machine with cores: add one to it")
         self.jobs = jobs or len(machines)
-        # no more than the smallest machine has, or the larger ones would get all runs
+        # at most the cores of the smallest machine, or only the larger ones would get runs
         self._cores = max(1, min(min(machines), sum(machines) // self.jobs))
         self._runner = ray.remote(max_restarts=0)(_Runner)
-        message = "Ray: %d machines with %d cores, %d runs at a time, %d cores each; all must share one file system"
+        message = "Ray: %d machines with %d cores, %d parallel runs, %d cores each; all must share one file system"
         logger.info(message, len(machines), sum(machines), self.jobs, self._cores)
 
-    def submit(self, command: Sequence[str], log: Path) -> _Held:
+    def submit(self, command: Sequence[str], log: Path) -> _RayHandle:
         actor = self._runner.options(num_cpus=self._cores, scheduling_strategy="SPREAD").remote()
         answer = actor.start.remote(list(command), str(log.resolve()), os.getcwd())
-        return _Held(actor, answer, log)
+        return _RayHandle(actor, answer, log)
 
-    def poll(self, handle: _Held) -> int | None:
+    def poll(self, handle: _RayHandle) -> int | None:
         if handle.status is None and self._ray.wait([handle.answer], timeout=0)[0]:
             try:
                 handle.status = self._ray.get(handle.answer)
                 handle.is_started = True
-            except Exception as error:  # the machine, or the process that watched it, is gone
+            except Exception as error:  # the machine or the actor is gone
                 with open(handle.log, "a", encoding="utf-8") as log:
                     log.write(f"\nerror: Ray lost the run: {' '.join(str(error).split())[:300]}\n")
                 handle.status = 1
@@ -160,12 +173,12 @@ class RayExecutor(Executor):
                 self._ray.kill(handle.actor)
         return handle.status
 
-    def stop(self, handle: _Held) -> None:
+    def stop(self, handle: _RayHandle) -> None:
         if handle.status is not None:
             return
         if handle.is_started:
             handle.actor.stop.remote()
-        else:  # it waits for a machine, and nothing is lost
+        else:  # it waits for a machine, so that there is nothing to save
             self._ray.kill(handle.actor)
             handle.status = STOPPED
 
@@ -174,7 +187,7 @@ class RayExecutor(Executor):
 
 
 class _Runner:
-    """Starts and watches one process on the machine where Ray puts it; it ends with this."""
+    """The Ray actor of a command: starts its process on a machine of the cluster; the process ends with the actor."""
 
     def start(self, command: Sequence[str], log: str, folder: str) -> None:
         os.chdir(folder)
@@ -189,11 +202,15 @@ class _Runner:
 
 
 def open_executor(jobs: int | None, ray: str | None) -> Executor:
-    """Return the pool on this machine; or, with an address, a Ray cluster's.
+    """Return the executor of the command line's options.
+
+    Args:
+        jobs: number of parallel runs; None: the executor's default.
+        ray: address of a Ray cluster; None: processes on this machine.
 
     Raises:
-        SlimError: they do.
+        SlimError: `jobs` is less than 1, or see `RayExecutor`.
     """
     if jobs is not None and jobs < 1:
-        raise SlimError(f"{jobs} runs at a time get nothing done: --jobs is 1 or more")
+        raise SlimError(f"--jobs is {jobs}; it must be at least 1")
     return RayExecutor(ray, jobs) if ray else LocalPool(jobs or 1)

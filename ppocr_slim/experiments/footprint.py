@@ -1,4 +1,4 @@
-"""The footprint of a trained stage: parameters, multiply-adds, bytes and ms of its ONNX file."""
+"""The footprint of a trained network: parameters, multiply-adds, bytes and latency of its ONNX file."""
 
 from __future__ import annotations
 
@@ -26,81 +26,90 @@ from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model
 from ppocr_slim.training.loop import BEST
 
-FIGURES = "figures.json"
-WIDEST = 8  # bits of the integers that engines compute with
+RESULTS = "figures.json"
+ENGINE_BITS = 8  # of the integers that engines compute with
 
 
 def measure(stage: Path, out: Path) -> dict[str, Any]:
-    """Return, of a stage's best checkpoint {"parameters", "flops", "input" shape}, and {"file", "bytes", "path"} or
-    {"note"}.
+    """Export a stage's best checkpoint, INT8 if it is quantized for it, and return its footprint.
 
-    The exported file is kept in `out`, INT8 where the network is quantized for it, and not made a second time.
+    Args:
+        stage: folder of the stage.
+        out: folder for the exported file; an earlier export in it is used again.
+
+    Returns:
+        {"parameters", "flops", "input" shape}, with {"file", "bytes", "path"}, or with {"note"} where it cannot be
+        exported.
 
     Raises:
-        SlimError: the checkpoint cannot be read, or `out` not be written.
+        SlimError: the checkpoint cannot be read, or `out` cannot be written.
     """
     try:
-        found = json.loads((out / FIGURES).read_text(encoding="utf-8"))
-        is_whole = (out / found["file"]).is_file()
+        found = json.loads((out / RESULTS).read_text(encoding="utf-8"))
+        is_complete = (out / found["file"]).is_file()
     except (OSError, ValueError, KeyError, TypeError):
-        is_whole = False
-    if not is_whole:
-        found = _measure(stage / BEST, out)
-        write_json(out / FIGURES, found)
+        is_complete = False
+    if not is_complete:
+        found = _export(stage / BEST, out)
+        write_json(out / RESULTS, found)
     if "file" not in found:
         return found
     found["path"] = str(out / found["file"])
-    if (stage / SHARED_FILE).is_file():  # what is shipped; engines read the same weights from the other
+    if (stage / SHARED_FILE).is_file():  # the file to ship; engines read the same weights from the ONNX file
         return {**found, "file": SHARED_FILE, "bytes": (stage / SHARED_FILE).stat().st_size}
     return {**found, "bytes": (out / found["file"]).stat().st_size}
 
 
-def _measure(checkpoint: Path, out: Path) -> dict[str, Any]:
+def _export(checkpoint: Path, out: Path) -> dict[str, Any]:
     model, card = load_model(checkpoint)
-    cost, grids = measure_cost(model, model.typical_input), quant_params_of(model)
+    cost, params = measure_cost(model, model.typical_input), quant_params_of(model)
     found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
-    few = fewest_bits(grids)
-    if few < WIDEST:
-        return {**found, "note": f"no engine computes with {few} bits, so there is no file to weigh or time"}
-    if grids:
+    bits = fewest_bits(params)
+    if bits < ENGINE_BITS:
+        return {**found, "note": f"no engine computes with {bits} bits, so there is no file to measure"}
+    if params:
         model = strip(load_model(checkpoint)[0])
-    name = INT8 if grids else ONNX
+    name = INT8 if params else ONNX
     try:
         with tempfile.TemporaryDirectory() as folder, replacing(out / name) as new:
             save_inference_model(model, card.spec, Path(folder), onnx_too=True)
-            if grids:
-                write_int8(Path(folder) / ONNX, Path(folder) / INT8, grids)
+            if params:
+                write_int8(Path(folder) / ONNX, Path(folder) / INT8, params)
             new.write_bytes((Path(folder) / name).read_bytes())
     except SlimError as error:
         return {**found, "note": f"it cannot be exported: {error}"}
     return {**found, "file": name}
 
 
-def fewest_bits(grids: Mapping[str, LayerQuantParams]) -> int:
-    """Return the bits of the coarsest grid; `WIDEST` where there is none. Weights of 7 count as 8: INT8 files have
-    them.
+def fewest_bits(params: Mapping[str, LayerQuantParams]) -> int:
+    """Return the smallest bit width of a network, `ENGINE_BITS` if it is not quantized.
+
+    Weights of 7 bits count as 8: INT8 files have them.
     """
-    of_inputs = [grid.bits for layer in grids.values() for grid in layer.inputs]
-    of_weights = [layer.weight.bits for layer in grids.values() if layer.weight]
-    return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=WIDEST)
+    of_inputs = [one.bits for layer in params.values() for one in layer.inputs]
+    of_weights = [layer.weight.bits for layer in params.values() if layer.weight]
+    return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=ENGINE_BITS)
 
 
-def times_of(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Return how long ONNX Runtime takes for each network's typical input, all in turns; compared with the first of
-    them.
+def time_variants(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Measure the latency of networks in ONNX Runtime for their typical inputs, in turns.
 
     Args:
-        variants: by name; "path" of the file and "input" shape are used.
+        variants: name -> footprint, of which "path" and "input" are used.
+        rounds: timing rounds.
+
+    Returns:
+        name -> latency, compared with the first of them.
     """
     calls = {}
     for name, variant in variants.items():
         try:
             session = open_session(Path(variant["path"]))
         except SlimError as error:
-            logger.warning("%s is not timed: %s", name, error)
+            logger.warning("%s: not timed: %s", name, error)
             continue
         x = np.random.default_rng(0).uniform(-1, 1, variant["input"]).astype(np.float32)
         calls[name] = partial(session, x)
     times = time_in_turns(calls, rounds)
     first = next(iter(times), None)
-    return {name: compared(one, times[first]) for name, one in times.items()}
+    return {name: compared(some, times[first]) for name, some in times.items()}

@@ -1,9 +1,10 @@
-"""The identity of a run, as digests of what its results depend on: config, data, and the code that trains."""
+"""The identity of a run: digests of all that its results depend on, its config, its data and the training code."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ppocr_slim.experiments.runs import origins_of
 from ppocr_slim.reports.provenance import ROOT
 from ppocr_slim.training.recipe import experiment_of
 
-# What a training runs through; how it is started and shown is not among it.
+# Rooms with code that a training runs; those that only start it or show its results are not among them.
 ROOMS = (
     "config",
     "engines",
@@ -30,43 +31,52 @@ ROOMS = (
 )
 CONFIG, DATA, CODE = "config", "data", "code"
 
-Seen = dict[tuple[Path, Path | None], str]
+DigestCache = dict[tuple[Path, Path | None], str]
+"""Digests of label files, by (path, image_root)."""
 
 
-def identity(config: Config, budget: Any, code: str, seen: Seen) -> dict[str, str]:
+def identity(config: Config, budget: Any, code: str, cache: DigestCache) -> dict[str, str]:
     """Return the digests of a run.
 
     Args:
-        budget: what says how long it trains, where its config does not.
+        config: its config.
+        budget: the length of its training, if the config does not have it.
         code: `code_digest()`.
-        seen: digests of label files that were read before; those that are read now are added.
+        cache: digests of label files that were read before; those that are read now are added.
+
+    Returns:
+        The digests of `CONFIG`, `DATA` and `CODE`.
     """
-    # What says the same as a default is left out, and keys have their first names: a key that a later version adds or
-    # renames makes no other run of it.
+    # Without values that equal the default, and with the first names of keys: a key that a later version adds or
+    # renames does not change the identity.
     raw = with_former_names(experiment_of(config).model_dump(mode="json", by_alias=True, exclude_defaults=True))
     del raw["Global"]["output_dir"]
-    return {CONFIG: _digest({"config": raw, "budget": budget}), DATA: data_digest(config, seen), CODE: code}
+    return {CONFIG: _digest({"config": raw, "budget": budget}), DATA: data_digest(config, cache), CODE: code}
 
 
-def short(parts: dict[str, str]) -> str:
-    """Return all digests in eight characters."""
-    return _digest(parts)[:8]
+def short_digest(digests: Mapping[str, str]) -> str:
+    """Return a digest of eight characters of all digests of a run."""
+    return _digest(dict(digests))[:8]
 
 
-def data_digest(config: Config, seen: Seen) -> str:
-    """Return, of the label files, the sizes of their images, the dictionary, and the weights that a run starts or
-    learns from.
+def data_digest(config: Config, cache: DigestCache) -> str:
+    """Return a digest of the data of a run.
 
-    What is not there counts as such: the run itself will say what it misses.
+    These are its label files, the sizes of their images, the dictionary, and the digests of its pretrained weights and
+    teachers. A missing file has a digest, too: the run itself reports what is missing.
+
+    Args:
+        config: its config.
+        cache: see `identity`.
     """
-    files = [_label_file(file, seen) for file in (*config.train.label_files, *config.eval.label_files)]
+    files = [_label_file(file, cache) for file in (*config.train.label_files, *config.eval.label_files)]
     dictionary = config.run.character_dict_path
     return _digest([files, _bytes(dictionary) if dictionary else "", origins_of(config)])
 
 
-def _label_file(file: EvalFile, seen: Seen) -> str:
+def _label_file(file: EvalFile, cache: DigestCache) -> str:
     key = (file.path, file.image_root)
-    if key not in seen:
+    if key not in cache:
         root = file.image_root if file.image_root is not None else file.path.parent
         digest = hashlib.sha256(_bytes(file.path).encode())
         try:
@@ -76,8 +86,8 @@ def _label_file(file: EvalFile, seen: Seen) -> str:
         for line in lines:
             name = line.partition(b"\t")[0].decode("utf-8", "replace").strip()
             digest.update(f"{name}\t{_size(root / name)}\n".encode())
-        seen[key] = digest.hexdigest()
-    return seen[key]
+        cache[key] = digest.hexdigest()
+    return cache[key]
 
 
 def _size(path: Path) -> int:
@@ -95,7 +105,7 @@ def _bytes(path: Path) -> str:
 
 
 def code_digest(root: Path = ROOT) -> str:
-    """Return, of the Python files that a training runs through."""
+    """Return a digest of the Python files that a training runs."""
     package = root / "ppocr_slim"
     files = [*package.glob("*.py"), package / "cli" / "train.py"]
     files += [file for room in ROOMS for file in (package / room).rglob("*.py")]

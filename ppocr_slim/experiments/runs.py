@@ -1,4 +1,4 @@
-"""Runs of derived configs: each in a process and a folder of its own, and what is done is not done again."""
+"""Training runs of derived configs, each in a process and a folder of its own; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ppocr_slim.training.launch import end_with_parent
 
 RUN_CONFIG, RUN_LOG, DONE = "run.yml", "run.log", "done.json"
 WEIGHTS = ("*.pdparams", "*.pdiparams", "*.onnx")
-LAST_WORDS = 3  # lines of a log, where it names no error
+LOG_TAIL = 3  # lines of a log without an error, in a message
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went.
+    """The outcome of a run.
 
     Attributes:
-        done: it has finished, now or earlier.
-        reason: why it is not done.
-        commit: what it was made from, where it is done.
+        done: the run has finished, now or earlier.
+        reason: why it has not.
+        commit: commit of the code that it was trained by, if it has finished.
     """
 
     done: bool
@@ -43,7 +43,12 @@ class Outcome:
 
 
 def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[Any]) -> Config:
-    """Return `config` with `folder` as its output_dir and other `sections`: mappings are merged, a list replaces.
+    """Return a config with changes.
+
+    Args:
+        config: the config.
+        folder: its new output_dir.
+        sections: changed sections by name: a mapping is merged into the section, a list replaces it.
 
     Raises:
         SlimError: a value is not allowed.
@@ -61,11 +66,9 @@ def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[An
 
 
 def origins_of(config: Config) -> dict[str, str]:
-    """Return what tells the weights that a run starts and learns from from others, by their path; "" where there are
-    none.
-    """
-    steps = [step for stage in config.recipe if isinstance(stage, TrainStage) for step in stage.techniques]
-    sources = {config.run.pretrained, *(step.distill.teacher for step in steps if step.distill)}
+    """Return the digests of the pretrained weights and teachers of a run, by their path; "" for missing ones."""
+    entries = [entry for stage in config.recipe if isinstance(stage, TrainStage) for entry in stage.techniques]
+    sources = {config.run.pretrained, *(entry.distill.teacher for entry in entries if entry.distill)}
     return {str(source): _digest(source) for source in sources if source}
 
 
@@ -78,7 +81,7 @@ def _digest(source: Path) -> str:
 
 
 def read_outcome(config: Config) -> Outcome:
-    """Return whether a run of this very config, from the weights that are there now, has finished; runs nothing."""
+    """Return the outcome that output_dir records of a run of this very config from the weights that are there now."""
     folder = config.run.output_dir
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
@@ -87,7 +90,7 @@ def read_outcome(config: Config) -> Outcome:
         before = record.get("origins", {})
         for source, digest in origins_of(config).items():
             if digest and before.get(source, digest) != digest:
-                return Outcome(False, f"{folder} holds a run from other weights than {source} now has: remove it")
+                return Outcome(False, f"{folder} holds a run from other weights than those of {source} now: remove it")
         return Outcome(True, commit=str(record["commit"]))
     except FileNotFoundError:
         return Outcome(False, f"{folder} holds no finished run")
@@ -96,30 +99,31 @@ def read_outcome(config: Config) -> Outcome:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run that is ready to be started, by whoever starts processes.
+class PreparedRun:
+    """A run that is ready to start.
 
     Attributes:
-        command: it trains, or goes on where it was stopped.
-        log: where what it says belongs.
-        said_before: bytes of the log that are there already.
-        origins: of the weights that it begins with.
-        commit: of the code that it begins with.
+        config: its config.
+        command: the command that trains, or resumes an interrupted training.
+        log: file for its output.
+        log_offset: bytes that the log has already.
+        origins: digests of the weights that it begins with, see `origins_of`.
+        commit: commit of the code that it begins with.
     """
 
     config: Config
     command: Sequence[str]
     log: Path
-    said_before: int
+    log_offset: int
     origins: Mapping[str, str]
     commit: str
 
 
-def begin(config: Config) -> Begun:
+def prepare_run(config: Config) -> PreparedRun:
     """Prepare a config's output_dir for a run of its recipe by the command train.
 
     Raises:
-        SlimError: it cannot be written.
+        SlimError: the folder cannot be written.
     """
     folder, origins = config.run.output_dir, origins_of(config)
     try:
@@ -127,17 +131,20 @@ def begin(config: Config) -> Begun:
         (folder / DONE).unlink(missing_ok=True)
         dump_config(config, folder / RUN_CONFIG)
         log = folder / RUN_LOG
-        said_before = log.stat().st_size if log.exists() else 0
+        log_offset = log.stat().st_size if log.exists() else 0
     except OSError as error:
         raise SlimError(f"cannot write into {folder}: {error.strerror}") from error
     command = [sys.executable, str(PROGRAM), "train", "-c", str((folder / RUN_CONFIG).resolve())]
-    return Begun(config, command, log, said_before, origins, commit())
+    return PreparedRun(config, command, log, log_offset, origins, commit())
 
 
 def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()) -> subprocess.Popen:
-    """Start a command whose words go into `log`, on these cores alone if any are given.
+    """Start a command. SIGINT lets a training save and end; so does the end of this process.
 
-    SIGINT makes a training save and end; so does the end of this process.
+    Args:
+        command: the command line.
+        log: file to which its output is appended.
+        cores: the only cores that it may use; none: all.
 
     Raises:
         SlimError: the log cannot be written.
@@ -145,7 +152,7 @@ def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()
 
     def prepare() -> None:
         end_with_parent()
-        for number in (signal.SIGINT, signal.SIGTERM):  # whoever started us (Ray does) may have blocked or ignored them
+        for number in (signal.SIGINT, signal.SIGTERM):  # the parent process (Ray's) may have blocked or ignored them
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         if cores:
@@ -158,7 +165,7 @@ def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # A terminal's Ctrl-C would reach it beside ours, and a second signal does not save.
+                # Ctrl-C in a terminal would reach it besides our signal, and a second signal ends it without saving.
                 start_new_session=True,
                 preexec_fn=prepare,
             )
@@ -166,19 +173,25 @@ def start_process(command: Sequence[str], log: Path, cores: Collection[int] = ()
         raise SlimError(f"cannot write {log}: {error.strerror}") from error
 
 
-def finish(begun: Begun, status: int) -> Outcome:
-    """Return what came of a run that ended with this status; it is marked as done if it is."""
+def finish_run(prepared: PreparedRun, status: int) -> Outcome:
+    """Return the outcome of a run that ended with this exit status, and mark it as done if it succeeded."""
     if status:
-        return Outcome(False, _reason(begun.log, begun.said_before, status))
-    write_json(begun.config.run.output_dir / DONE, {"commit": begun.commit, "origins": begun.origins})
-    return read_outcome(begun.config)
+        return Outcome(False, _failure(prepared.log, prepared.log_offset, status))
+    write_json(prepared.config.run.output_dir / DONE, {"commit": prepared.commit, "origins": prepared.origins})
+    return read_outcome(prepared.config)
 
 
 def run_config(config: Config, title: str) -> Outcome:
-    """Run a config's recipe by the command train in its output_dir, unless it is done; a run that was killed continues.
+    """Run a config's recipe in its output_dir unless it is done; an interrupted run resumes.
 
-    What it says goes into run.log there. SIGINT (Ctrl-C) and the end of this process reach it as signals on which it
-    saves. A run that fails is an `Outcome` with the reason, no exception.
+    Its output goes into run.log there. It saves on SIGINT (Ctrl-C) and at the end of this process.
+
+    Args:
+        config: the config.
+        title: title for messages.
+
+    Returns:
+        The outcome; a failed run is an outcome with the reason, not an exception.
 
     Raises:
         SlimError: the folder cannot be written.
@@ -186,26 +199,26 @@ def run_config(config: Config, title: str) -> Outcome:
     """
     outcome = read_outcome(config)
     if outcome.done:
-        logger.info("%s: done already", title)
+        logger.info("%s: already done", title)
         return outcome
-    begun = begin(config)
-    logger.info("%s: running, see %s", title, begun.log)
-    process = start_process(begun.command, begun.log)
+    prepared = prepare_run(config)
+    logger.info("%s: running, see %s", title, prepared.log)
+    process = start_process(prepared.command, prepared.log)
     try:
         status = process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         process.wait()
         raise
-    outcome = finish(begun, status)
+    outcome = finish_run(prepared, status)
     if not outcome.done:
         logger.warning("%s: failed: %s", title, outcome.reason)
     return outcome
 
 
-def _reason(log: Path, offset: int, status: int) -> str:
-    """Return why a run failed, in its own words: its first error, else its last lines."""
-    words = log.read_bytes()[offset:].decode("utf-8", "replace").replace("\r", "\n")
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+def _failure(log: Path, offset: int, status: int) -> str:
+    """Return the first error in the log of a failed run, else its last lines."""
+    output = log.read_bytes()[offset:].decode("utf-8", "replace").replace("\r", "\n")
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.partition("error: ")[2] for line in lines if line.startswith("error: ")]
-    return errors[0] if errors else f"it ended with status {status}: {' / '.join(lines[-LAST_WORDS:]) or 'no word'}"
+    return errors[0] if errors else f"it ended with status {status}: {' / '.join(lines[-LOG_TAIL:]) or 'no output'}"

@@ -1,7 +1,7 @@
-"""The slim table: one config's recipe with some of its techniques taken out, side by side.
+"""The slim table: an ablation of the slimming techniques of a recipe.
 
-Every row trains for the same epochs at the same rates on the same data from the same seed: a stage whose technique a
-row does without is a plain training of the same length. Leading stages that two rows have in common are trained once.
+All rows train for the same epochs with the same learning rates on the same data from the same seed: where a row leaves
+out a technique, the stage is a plain training of the same length. Leading stages that two rows share are trained once.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ TECHNIQUES = {
     "share": ("share",),
     "all": ("distill", "mutual", "fpgm", "pact", "lsq"),
 }
-USUAL = {
+DEFAULTS = {
     "fpgm": TechniqueEntry(fpgm=Fpgm(max_flops=0.7)),
     "pact": TechniqueEntry(pact=Pact()),
-}  # where the config names none
+}  # of a row whose technique the config does not have
 BITS = (8, 5, 4, 3, 2)
-REFERENCE = "onnxruntime"  # the engine whose readings are scored
+REFERENCE = "onnxruntime"  # the engine whose predictions are scored
 PACKAGES = ("paddlepaddle", "onnxruntime", "openvino", "numpy")
-# Error in % on CIFAR-10, ResNet-20, weights and activations of so many bits: PACT's authors (arXiv:1805.06085) and a
-# public reproduction.
+# Error in % of ResNet-20 on CIFAR-10 by bits of weights and activations: PACT's authors (arXiv:1805.06085) and a public
+# reproduction.
 PAPER = {"paper": {5: 8.4, 4: 9.2, 3: 9.4, 2: 11.1}, "reproduction": {5: 8.4, 4: 9.1, 3: 9.9, 2: 12.9}}
 
 
@@ -80,10 +80,12 @@ class Row:
     """A row of the table.
 
     Attributes:
+        name: key of the row.
+        title: name in the report.
         stages: all its training stages.
-        start: the row whose stages it begins with, and how many of them; None: it begins with the config's start.
-        config: what it runs: the stages after those, and an export.
-        problem: why it cannot be run.
+        start: the row whose first stages it reuses, and their number; None: it starts as the config does.
+        config: config of its run: the stages after the reused ones, and an export.
+        problem: why it cannot run.
     """
 
     name: str
@@ -95,31 +97,37 @@ class Row:
 
     @property
     def quantized(self) -> bool:
+        """If a stage quantizes the network."""
         return any(stage.stage == "quantize" for stage in self.stages)
 
     @property
     def folders(self) -> list[Path]:
-        """Of its own training stages."""
-        found = stage_folders(self.config.recipe, self.config.run.output_dir)
-        return [folder for stage, folder in found if isinstance(stage, TrainStage)]
+        """The folders of the training stages of its own run."""
+        stages = stage_folders(self.config.recipe, self.config.run.output_dir)
+        return [folder for stage, folder in stages if isinstance(stage, TrainStage)]
 
     @property
     def export(self) -> Path:
+        """The folder of the exported bundle."""
         return self.config.run.output_dir / "export"
 
 
 def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
-    """Return the rows `names` and those that they start from, in the order in which they can run.
+    """Plan the rows and those that they start from, in the order in which they can run.
 
     Args:
-        names: of `TECHNIQUES`, or `bit_row`'s.
+        config: the config.
+        names: names of rows: keys of `TECHNIQUES`, or names of `bit_row`.
+
+    Returns:
+        The rows by name.
 
     Raises:
-        SlimError: an unknown row, or a config that trains nothing.
+        SlimError: a row is unknown, or the config has no training stage.
     """
     training = [stage for stage in config.recipe if isinstance(stage, TrainStage)]
     if not training:
-        raise SlimError("the config's Recipe has no training stage, so there is nothing to take out of it")
+        raise SlimError("the config's Recipe has no training stage to compare")
     wanted = list(dict.fromkeys([FP32, *(["distill"] if "all" in names else []), *names]))
     rows: dict[str, Row] = {}
     for name in wanted:
@@ -130,7 +138,7 @@ def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
             rows[name] = Row(name, title, problem=str(error))
             continue
         twin = next((row for row in rows.values() if row.stages == stages), None)
-        if twin:  # what is the same is run once
+        if twin:  # the same stages run once
             rows[name] = replace(twin, name=name, title=title)
             continue
         row = Row(name, title, stages, _start(stages, [rows[key] for key in (FP32, "distill") if key in rows]))
@@ -139,17 +147,17 @@ def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
 
 
 def bit_row(bits: int, clip: bool) -> str:
-    """Return the name of the row that is quantized to `bits`, with PACT's learned clip or without."""
+    """Return the name of the row that is quantized to `bits` bits, with the learned clip of PACT or without it."""
     return f"bits{bits}" if clip else f"bits{bits}_noclip"
 
 
 def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]:
-    """Return the training stages with the techniques of row `name` alone."""
+    """Return the training stages with only the techniques of row `name`."""
     bits = {bit_row(bits, clip): (bits, clip) for bits in range(2, 9) for clip in (True, False)}
     if name not in TECHNIQUES and name not in bits:
-        raise SlimError(f"no row is called {name!r}; choose from {', '.join(TECHNIQUES)}")
+        raise SlimError(f"no row is called {name!r}; known: {', '.join(TECHNIQUES)}")
     kept = TECHNIQUES["pact" if name in bits else name]
-    if name == "share":  # the last thing that is done: a later stage would train equal weights apart
+    if name == "share":  # in the last stage: a later one would train shared weights apart
         entry = next(
             (entry for stage in training for entry in stage.techniques if entry.share), TechniqueEntry(share=Share())
         )
@@ -160,16 +168,16 @@ def _stages(training: Sequence[TrainStage], name: str) -> tuple[TrainStage, ...]
         _with_techniques(stage, [entry for entry in stage.techniques if entry.name in kept]) for stage in training
     ]
     if kept and not any(stage.techniques for stage in stages):
-        if kept[0] not in USUAL:
+        if kept[0] not in DEFAULTS:
             raise SlimError(f"the config's Recipe has no technique {' or '.join(kept)}")
-        stages[-1] = _with_techniques(stages[-1], [USUAL[kept[0]]])
+        stages[-1] = _with_techniques(stages[-1], [DEFAULTS[kept[0]]])
     if name in bits:
         stages = [_with_bits(stage, *bits[name]) for stage in stages]
     return tuple(stages)
 
 
 def _with_techniques(stage: TrainStage, techniques: list[TechniqueEntry]) -> TrainStage:
-    """Return the stage with these techniques, called by what they do to the network."""
+    """Return the stage with these techniques, and the type of stage that they need."""
     names = {entry.name for entry in techniques}
     kind = next((kind for kind, needed in NEEDED_TECHNIQUES.items() if names & set(needed)), "train")
     return stage.model_copy(update={"stage": kind, "techniques": techniques})
@@ -182,7 +190,7 @@ def _with_bits(stage: TrainStage, bits: int, clip: bool) -> TrainStage:
         settings = entry.settings if isinstance(entry.settings, Pact) else Pact(**_quantize_fields(entry.settings))
         change: dict[str, Any] = {"weight_bits": bits, "activation_bits": bits, "clip": clip}
         if bits < 8:
-            change["max_drop"] = None  # few bits start from nonsense, and may
+            change["max_drop"] = None  # few bits may start with a useless network
         return TechniqueEntry(pact=settings.model_copy(update=change))
 
     return stage.model_copy(update={"techniques": [changed(entry) for entry in stage.techniques]})
@@ -193,8 +201,11 @@ def _quantize_fields(settings: Quantize) -> dict[str, Any]:
 
 
 def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> tuple[str, int] | None:
-    """Return, of `rows` the one that has the most leading stages in common with `stages`; at least one stays to be
-    trained.
+    """Return the row that shares the most leading stages, and their number; None if none shares any.
+
+    Args:
+        stages: stages of the new row, of which at least one remains to be trained.
+        rows: candidates.
     """
     best: tuple[str, int] | None = None
     for row in rows:
@@ -206,8 +217,8 @@ def _start(stages: Sequence[TrainStage], rows: Sequence[Row]) -> tuple[str, int]
 
 
 def _config(config: Config, row: Row, rows: Mapping[str, Row]) -> Config:
-    begun = row.start[1] if row.start else 0
-    recipe: list[Any] = [stage.model_dump(mode="json") for stage in row.stages[begun:]]
+    reused = row.start[1] if row.start else 0
+    recipe: list[Any] = [stage.model_dump(mode="json") for stage in row.stages[reused:]]
     if row.name in TECHNIQUES:
         budget = max([s.budget_mb for s in config.recipe if isinstance(s, ExportStage)], default=50.0)
         formats = ["paddle", "onnx", *(["onnx_int8"] if row.quantized else [])]
@@ -219,16 +230,24 @@ def _config(config: Config, row: Row, rows: Mapping[str, Row]) -> Config:
 
 
 def _checkpoint(rows: Mapping[str, Row], name: str, stages: int) -> Path:
-    """Return where the best checkpoint after the first `stages` of a row lies."""
+    """Return the folder of the best checkpoint after the first `stages` stages of a row."""
     row = rows[name]
-    begun = row.start[1] if row.start else 0
-    if stages <= begun:
+    reused = row.start[1] if row.start else 0
+    if stages <= reused:
         return _checkpoint(rows, row.start[0], stages)
-    return row.folders[stages - begun - 1] / BEST
+    return row.folders[stages - reused - 1] / BEST
 
 
 def run_rows(rows: Mapping[str, Row], read_only: bool = False) -> dict[str, Outcome]:
-    """Run what is not done yet, one row after the other. A row that fails, and those that start from it, say why."""
+    """Run the unfinished rows one after the other.
+
+    Args:
+        rows: the rows by name.
+        read_only: run nothing.
+
+    Returns:
+        The outcomes by name; those of failed rows, and of rows that start from them, have the reason.
+    """
     outcomes: dict[str, Outcome] = {}
     for number, row in enumerate(rows.values(), 1):
         before = outcomes.get(row.start[0]) if row.start else None
@@ -237,7 +256,7 @@ def run_rows(rows: Mapping[str, Row], read_only: bool = False) -> dict[str, Outc
         elif read_only:
             outcomes[row.name] = read_outcome(row.config)
         elif before and not before.done:
-            outcomes[row.name] = Outcome(False, f"it starts from the row {row.start[0]}, which is not there")
+            outcomes[row.name] = Outcome(False, f"it starts from the row {row.start[0]}, which has failed")
         else:
             outcomes[row.name] = run_config(row.config, f"[{number}/{len(rows)}] {row.name}")
     return outcomes
@@ -251,41 +270,46 @@ def slim_table(
     read_only: bool = False,
     rounds: int = 15,
 ) -> dict[str, Any]:
-    """Train what is missing, measure all rows, and give the figures, ready for JSON; no text of a row is in them.
+    """Run the unfinished rows and measure all rows.
 
     Args:
-        names: rows of the table; FP32 is always one of them.
-        bits: of the bit table.
+        config: the config.
+        command: the command line, for the report.
+        names: names of rows; FP32 is always one of them.
+        bits: bit widths of the bit table.
         read_only: train nothing.
-        rounds: of timing, in each of which every row has its turn with every engine.
+        rounds: timing rounds, in each of which all rows take turns in all engines.
+
+    Returns:
+        The results, ready for JSON and without any label text; see `reports.records.SlimTable`.
 
     Raises:
-        SlimError: the config or a name is not right, or FP32 is not there.
-        KeyboardInterrupt: after the run that was going on has saved.
+        SlimError: the config or a name is invalid, or the row FP32 has failed.
+        KeyboardInterrupt: after the active run has saved.
     """
     unknown = [name for name in names if name not in TECHNIQUES]
     if unknown:
-        raise SlimError(f"no row is called {unknown[0]!r}; choose from {', '.join(TECHNIQUES)}")
+        raise SlimError(f"no row is called {unknown[0]!r}; known: {', '.join(TECHNIQUES)}")
     wrong = [number for number in bits if number not in range(2, 9)]
     if wrong:
-        raise SlimError(f"{wrong[0]} bits cannot be trained; choose 2 to 8")
+        raise SlimError(f"{wrong[0]} bits cannot be trained: choose from 2 to 8")
     if rounds < 1:
-        raise SlimError(f"{rounds} rounds measure nothing; give 1 or more")
+        raise SlimError(f"{rounds} rounds: there must be at least 1")
     bit_names = [bit_row(number, clip) for number in bits for clip in (True, False)]
     rows = plan_rows(config, [*names, *bit_names])
     outcomes = run_rows(rows, read_only)
     if not outcomes[FP32].done:
-        raise SlimError(f"the row {FP32}, which all others are compared with, is not there: {outcomes[FP32].reason}")
+        raise SlimError(f"the row {FP32}, which all others are compared with, is missing: {outcomes[FP32].reason}")
     entries = [entry for row in rows.values() for stage in row.stages for entry in stage.techniques]
     shown = [rows[name] for name in TECHNIQUES if name in (FP32, *names)]
     samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
-    common, found = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)
+    common, results = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)
     return {
         **provenance(command, PACKAGES),
         "epochs": [stage.epochs for stage in rows[FP32].stages],
         "steps": _steps_trained(rows, FP32),
         "evaluation_rows": len(samples),
-        "start": _start_figures(config, samples),
+        "start": _start_results(config, samples),
         "teachers": sorted({str(entry.distill.teacher) for entry in entries if entry.distill}),
         **common,
         "rows": [
@@ -293,17 +317,17 @@ def slim_table(
                 "name": row.name,
                 "title": row.title,
                 "run_commit": outcomes[row.name].commit,
-                **found.get(row.name, {"reason": outcomes[row.name].reason}),
+                **results.get(row.name, {"reason": outcomes[row.name].reason}),
             }
             for row in shown
         ],
-        "fp32_checkpoint_cer": _log_figures(rows[FP32].folders[-1])["cer"],
-        "bits": [_bit_figures(rows, outcomes, number) for number in bits],
+        "fp32_checkpoint_cer": _log_results(rows[FP32].folders[-1])["cer"],
+        "bits": [_bit_results(rows, outcomes, number) for number in bits],
     }
 
 
-def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] | None:
-    """Return what the rows start from, and its CER by the reference engine; None: from random weights."""
+def _start_results(config: Config, samples: Sequence[Sample]) -> dict[str, Any] | None:
+    """Return the pretrained weights and their CER by the reference engine; None for random weights."""
     if config.run.pretrained is None:
         return None
     recognizer = open_recognizer(config.run.pretrained, REFERENCE, "fp32")
@@ -311,16 +335,21 @@ def _start_figures(config: Config, samples: Sequence[Sample]) -> dict[str, Any] 
 
 
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what holds for all rows, and by row: cost, bytes, scores and times, or the "reason" why not."""
+    """Measure rows.
+
+    Returns:
+        Values of all rows (engines, threads, input size), and by name the cost, bytes, scores and latency of a row, or
+        the "reason" why it has none.
+    """
     engines = [name for name in ENGINE_TITLES if name in ENGINES and importlib.util.find_spec(name)]
     x = typical_line(samples, read_bundle(rows[0].export).spec.height)
     size = [int(side) for side in x.shape[2:]]
     found: dict[str, Any] = {}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for row in rows:
-        logger.info("%s: reading %d rows", row.name, len(samples))
+        logger.info("%s: reading %d lines", row.name, len(samples))
         try:
-            found[row.name] = _row_figures(row, _recognizer(row, REFERENCE), samples, size)
+            found[row.name] = _row_results(row, _recognizer(row, REFERENCE), samples, size)
         except SlimError as error:
             if row.name == FP32:  # all others are compared with it
                 raise
@@ -348,7 +377,7 @@ def _recognizer(row: Row, engine: str) -> Recognizer:
     return Recognizer.from_bundle(row.export, engine, **options)
 
 
-def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], size: Sequence[int]) -> dict[str, Any]:
+def _row_results(row: Row, recognizer: Recognizer, samples: Sequence[Sample], size: Sequence[int]) -> dict[str, Any]:
     last = row.folders[-1]
     cost = measure_cost(load_model(last / BEST)[0], [1, 3, *size])
     file = row.export / (INT8 if row.quantized else ONNX)
@@ -362,42 +391,53 @@ def _row_figures(row: Row, recognizer: Recognizer, samples: Sequence[Sample], si
         "file": file.name,
         "bytes": file.stat().st_size,
         "scores": asdict(evaluate(recognizer, samples).scores),
-        "checkpoint_cer": _log_figures(last)["cer"],
+        "checkpoint_cer": _log_results(last)["cer"],
     }
 
 
 def typical_line(samples: Sequence[Sample], height: int) -> np.ndarray:
-    """Return the line of median width as a network of this height gets it: [1, 3, height, W] float32."""
-    rows = []
+    """Return the text line of median width as the input of a network.
+
+    Args:
+        samples: text lines.
+        height: height of the network's input.
+
+    Returns:
+        [1, 3, height, W] float32.
+
+    Raises:
+        SlimError: no image can be read.
+    """
+    lines = []
     for sample in samples:
         try:
-            rows.append(resize_to_height(load_image(sample.path), height))
+            lines.append(resize_to_height(load_image(sample.path), height))
         except SlimError:
-            continue  # it counts as read "" where rows are scored
-    if not rows:
-        raise SlimError("none of the evaluation rows can be read, so there is nothing to measure on")
-    return line_input(median_line(rows))
+            continue  # scored as read ""
+    if not lines:
+        raise SlimError("none of the evaluation lines can be read, so that nothing can be timed")
+    return line_input(median_line(lines))
 
 
-def _bit_figures(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> dict[str, Any]:
-    """CER of the checkpoints of `bits` bits, as their training measured it: no engine computes on 2 to 7 bits."""
+def _bit_results(rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], bits: int) -> dict[str, Any]:
+    """Return the CER of the checkpoints of `bits` bits from their trainings: engines compute with 8 bits only."""
     found: dict[str, Any] = {"bits": bits}
     for key, clip in (("clip", True), ("noclip", False)):
         row = rows[bit_row(bits, clip)]
         try:
             if not outcomes[row.name].done:
                 raise SlimError(outcomes[row.name].reason)
-            found[key] = _log_figures(row.folders[-1])["cer"]
+            found[key] = _log_results(row.folders[-1])["cer"]
         except SlimError as error:
             found[f"{key}_reason"] = str(error)
     return {**found, **{name: values[bits] for name, values in PAPER.items() if bits in values}}
 
 
-def _log_figures(folder: Path) -> dict[str, float]:
-    """CER of a stage's best checkpoint and the stage's steps, from what it left behind.
+def _log_results(folder: Path) -> dict[str, float]:
+    """Return the CER of a stage's best checkpoint and the steps of the stage.
 
     Raises:
-        SlimError: it is gone.
+        SlimError: the checkpoint or the log cannot be read.
     """
     try:
         best = read_states(folder / BEST)["step"]
@@ -405,10 +445,10 @@ def _log_figures(folder: Path) -> dict[str, float]:
         cer = next(record["eval/cer"] for record in records if record["step"] == best and "eval/cer" in record)
         return {"cer": cer, "steps": records[-1]["step"]}
     except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
-        raise SlimError(f"{folder}: its log does not say how its best checkpoint reads ({error!r})") from error
+        raise SlimError(f"{folder}: its log has no CER of its best checkpoint ({error!r})") from error
 
 
 def _steps_trained(rows: Mapping[str, Row], name: str) -> int:
-    """Optimizer steps of a row, those of the stages that it starts from among them."""
+    """Return the training steps of a row, with those of the stages that it reuses."""
     folders = [_checkpoint(rows, name, number).parent for number in range(1, len(rows[name].stages) + 1)]
-    return sum(int(_log_figures(folder)["steps"]) for folder in folders)
+    return sum(int(_log_results(folder)["steps"]) for folder in folders)

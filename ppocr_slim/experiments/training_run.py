@@ -1,4 +1,4 @@
-"""The record of a finished run, from what the run and its evaluations left behind. No text of a label is in it."""
+"""The record of a finished training run, from the files of the run and its evaluations, without any label text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ppocr_slim.reports.provenance import commit as working_commit
 from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders
 from ppocr_slim.training.runlog import LOG_FILE, read_log
 
-WARM_UP_ROWS = 3  # of predictions, whose times do not count
+WARM_UP = 3  # predictions whose times do not count
 
 
 def collect(
@@ -28,40 +28,41 @@ def collect(
     predictions: Path | None = None,
     commit: str | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of a finished run.
+    """Return the results of a finished training run, ready for JSON; see `reports.records.TrainingRun`.
 
     Args:
-        run: the run's folder, with config.yml and, in the folder of its last training stage, log.jsonl.
-        command: what was run.
-        evaluation: a file that `tools/eval.py --json` wrote; its texts are left behind.
-        other_evaluation: the same lines with another engine: how many texts differ is counted.
-        predictions: what `tools/predict_rec.py --json` printed for the lines, for the time a line.
-        commit: what the run was made from; by default the working tree's.
+        run: folder of the run, with config.yml and, in the folder of its last training stage, log.jsonl.
+        command: the command line of the training.
+        note: a paragraph for the report.
+        evaluation: file of `eval --json`; its texts are left out.
+        other_evaluation: the same by another engine, to count the texts that differ.
+        predictions: output of `read-lines --json`, for the time per line.
+        commit: commit of the code that the run was trained by; None: that of the working tree.
 
     Raises:
-        SlimError: a file is missing or has no such figures, the two evaluations are of different lines, or there
-            are too few predictions.
+        SlimError: a file is missing or lacks a key, the two evaluations are of different lines, or there are too few
+            predictions.
     """
     try:
         config = load_config(run / CONFIG_FILE)
         trained = [folder for stage, folder in stage_folders(config.recipe, run) if isinstance(stage, TrainStage)]
         records = read_log(trained[-1])
-        scored = json.loads(evaluation.read_text(encoding="utf-8"))
+        scores = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
-        rows = [json.loads(line) for line in _lines(predictions)] if predictions else None
-        metric = config.metric.name if config.metric else "cer"  # older runs had no other task
+        lines = [json.loads(line) for line in _lines(predictions)] if predictions else None
+        metric = config.metric.name if config.metric else "cer"  # older runs are all of recognizers
         checks: dict[str, Any] = {}
         if other is not None:
-            checks.update(_compared(scored, other, evaluation, other_evaluation))
-        if rows is not None:
-            checks.update(_times(rows, predictions))
+            checks.update(_compare(scores, other, evaluation, other_evaluation))
+        if lines is not None:
+            checks.update(_latency(lines, predictions))
         return {
             "command": command,
             "commit": commit or working_commit(),
             "note": note,
             **_progress(records, config),
-            "scores": scored["scores"],
-            "by_writer": scored.get("by_group", {}),
+            "scores": scores["scores"],
+            "by_writer": scores.get("by_group", {}),
             "checks": checks,
             "curve": {
                 "train_loss": [[r["step"], r["loss"]] for r in records if "loss" in r],
@@ -69,9 +70,9 @@ def collect(
             },
         }
     except (OSError, ValueError) as error:
-        raise SlimError(f"the report of {run} cannot be made: {error}") from error
+        raise SlimError(f"cannot make the report of {run}: {error}") from error
     except (KeyError, TypeError) as error:
-        raise SlimError(f"the report of {run} cannot be made: a file of it is of another kind ({error!r})") from error
+        raise SlimError(f"cannot make the report of {run}: one of its files lacks a key ({error!r})") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -79,7 +80,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """Steps, lines seen and minutes of training. A log that does not count lines is taken to have had full batches."""
+    """Return the steps, images and minutes of training; without counts of images all batches are taken to be full."""
     batch = config.train.batch_size * config.run.processes
     step, images, seconds = 0, 0, 0.0
     for record in records:
@@ -92,17 +93,17 @@ def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any
     return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
 
 
-def _compared(scored: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> dict[str, Any]:
-    pairs = list(zip(scored["lines"], other["lines"]))
-    if len(scored["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
+def _compare(scores: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> dict[str, Any]:
+    pairs = list(zip(scores["lines"], other["lines"]))
+    if len(scores["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
         raise SlimError(f"{evaluation} and {other_evaluation} are of different lines: evaluate both on one label file")
     differing = sum(a["reading"] != b["reading"] for a, b in pairs)
     return {"texts that differ between backends": differing, "rows compared": len(pairs)}
 
 
-def _times(rows: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any]:
-    times = [row["ms"] for row in rows if "ms" in row][WARM_UP_ROWS:]
+def _latency(lines: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any]:
+    times = [line["ms"] for line in lines if "ms" in line][WARM_UP:]
     if not times:
-        raise SlimError(f"{predictions} has no more than {WARM_UP_ROWS} lines that were read: the first ones warm up")
+        raise SlimError(f"{predictions} has at most {WARM_UP} lines that were read, which are left out as warm-up")
     median, high = np.percentile(times, [50, 95]).round(1).tolist()
     return {"median ms a row": median, "95th percentile, ms": high}
