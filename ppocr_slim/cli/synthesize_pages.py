@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if fonts is None:
         print("no fetched fonts: using stroke fonts and DejaVu only (ppocr-slim fetch-fonts fetches more)")
     options = PageOptions(kinds=dict.fromkeys(arguments.kinds, 1.0)) if arguments.kinds else PageOptions()
-    recipe = Recipe(arguments.seed, options, fonts, tuple(arguments.lines))
+    recipe = PageRecipe(arguments.seed, options, fonts, tuple(arguments.lines))
     summary = synthesize_pages(arguments.out, arguments.count, arguments.val, recipe, arguments.workers)
     speed = f"{summary.seconds:.1f} s, {summary.per_second:.1f} pages/s"
     print(f"{arguments.out}: {summary.pictures} pages with {summary.lines} lines in {speed}")
