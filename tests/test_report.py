@@ -1,4 +1,4 @@
-"""The published page, from files made by hand."""
+"""The report of a training run, from files written by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluation(path: Path, readings: dict) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of two processes with batches of 8, and an evaluation of two rows."""
+    """A run of two processes with batches of 8, and an evaluation of two lines."""
     files = {"label_files": [{"path": "labels.txt"}]}
     raw = {
         "Global": {"output_dir": str(tmp_path / "run"), "processes": 2},
@@ -51,59 +51,59 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def figures_of(run: Path, **more) -> dict:
+def results_of(run: Path, **more) -> dict:
     return collect(run, "make it", "A note.", run.parent / "eval.json", **more)
 
 
-def test_figures_equal_hand_counts(run: Path):
-    """The published training time and rows would be others than the run's."""
-    figures = figures_of(run, commit="abc")
-    assert (figures["steps"], figures["images_seen"]) == (40, 300)
-    assert figures["training_minutes"] == (150 / 5 + 150 / 2.5) / 60
-    assert figures["commit"] == "abc" and figures["scores"] == SCORES
-    assert figures["curve"] == {"train_loss": [[20, 4.0], [40, 2.0]], "eval_cer": [[20, 0.9]]}
+def test_results_equal_hand_counts(run: Path):
+    """The published training time and images would be others than the run's."""
+    results = results_of(run, commit="abc")
+    assert (results["steps"], results["images_seen"]) == (40, 300)
+    assert results["training_minutes"] == (150 / 5 + 150 / 2.5) / 60
+    assert results["commit"] == "abc" and results["scores"] == SCORES
+    assert results["curve"] == {"train_loss": [[20, 4.0], [40, 2.0]], "eval_cer": [[20, 0.9]]}
 
 
-def test_a_run_that_prunes_is_told_of_by_its_pruning(run: Path):
-    """A run without a stage called train could have no page, and one with both the wrong curve."""
+def test_the_report_is_of_the_last_training_stage(run: Path):
+    """A run without a stage called train could have no report, and one with both the wrong curve."""
     raw = load_config(run / "config.yml").model_dump(by_alias=True, mode="json")
     raw["Recipe"].append({"stage": "prune", "epochs": 1, "techniques": [{"fpgm": {"max_flops": 0.7}}]})
     dump_config(Config.model_validate(raw), run / "config.yml")
     write_json_lines(run / "prune" / "log.jsonl", COUNTED[:2])
-    assert figures_of(run)["steps"] == 20
+    assert results_of(run)["steps"] == 20
 
 
-def test_a_log_that_does_not_count_rows_is_read_by_its_batches(run: Path):
-    """With two processes half of the rows and of the time would be published."""
+def test_a_log_without_counts_of_images_is_read_by_its_batches(run: Path):
+    """With two processes half of the images and of the time would be published."""
     records = [{key: value for key, value in record.items() if key != "images"} for record in COUNTED]
     write_json_lines(run / "train" / "log.jsonl", records)
-    figures = figures_of(run)
-    assert figures["images_seen"] == 40 * 8 * 2
-    assert figures["training_minutes"] == pytest.approx((320 / 5 + 320 / 2.5) / 60)
+    results = results_of(run)
+    assert results["images_seen"] == 40 * 8 * 2
+    assert results["training_minutes"] == pytest.approx((320 / 5 + 320 / 2.5) / 60)
 
 
-def test_backends_are_compared_on_the_same_rows_only(run: Path):
+def test_engines_are_compared_on_the_same_lines_only(run: Path):
     """That 0 texts differ could be said of evaluations that have nothing to do with each other."""
     other = evaluation(run.parent / "other.json", {"1.jpg": "a", "2.jpg": "x"})
-    assert figures_of(run, other_evaluation=other)["checks"] == {
+    assert results_of(run, other_evaluation=other)["checks"] == {
         "texts that differ between backends": 1,
         "rows compared": 2,
     }
     for readings in ({"1.jpg": "a"}, {"1.jpg": "a", "3.jpg": "b"}, {"2.jpg": "b", "1.jpg": "a"}):
         evaluation(other, readings)
         with pytest.raises(SlimError, match="different lines"):
-            figures_of(run, other_evaluation=other)
+            results_of(run, other_evaluation=other)
 
 
-def test_times_leave_out_the_first_rows_and_need_some_others(run: Path):
-    """The first row's loading would count as reading, or nothing would be averaged into NaN."""
-    rows = [{"ms": 900.0}, {"ms": 900.0}, {"path": "x", "error": "broken"}, {"ms": 900.0}, {"ms": 10.0}, {"ms": 20.0}]
-    predictions = write_json_lines(run.parent / "rows.jsonl", rows)
-    assert figures_of(run, predictions=predictions)["checks"] == {"median ms a row": 15.0, "95th percentile, ms": 19.5}
-    for few in (rows[:4], []):
+def test_times_leave_out_the_first_lines_and_need_some_others(run: Path):
+    """The first line's loading would count as reading, or nothing would be averaged into NaN."""
+    lines = [{"ms": 900.0}, {"ms": 900.0}, {"path": "x", "error": "broken"}, {"ms": 900.0}, {"ms": 10.0}, {"ms": 20.0}]
+    predictions = write_json_lines(run.parent / "lines.jsonl", lines)
+    assert results_of(run, predictions=predictions)["checks"] == {"median ms a row": 15.0, "95th percentile, ms": 19.5}
+    for few in (lines[:4], []):
         write_json_lines(predictions, few)
         with pytest.raises(SlimError, match="at most 3 lines"):
-            figures_of(run, predictions=predictions)
+            results_of(run, predictions=predictions)
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ def test_files_of_another_kind_are_one_clear_line(run: Path, name: str, content:
     """A wrong file on the command line would end in a stack trace."""
     (run.parent / name).write_text(content, encoding="utf-8")
     with pytest.raises(SlimError):
-        figures_of(run)
+        results_of(run)
 
 
-def test_the_page_has_the_figures_and_no_text_of_a_row(run: Path):
-    """What people wrote would be published with the figures."""
+def test_the_report_has_the_results_and_no_label_text(run: Path):
+    """What people wrote would be published with the results."""
     evaluation(run.parent / "eval.json", {"1.jpg": "Hà Nội", "2.jpg": "Huế"})
-    page = write_training_run(run.parent / "results", "first", figures_of(run, commit="abc"))
-    text = page.read_text(encoding="utf-8")
+    report = write_training_run(run.parent / "results", "first", results_of(run, commit="abc"))
+    text = report.read_text(encoding="utf-8")
     assert "40 steps, 300 images seen" in text and "| an | 2 | 0.2500 |" in text and "commit: abc" in text
-    assert {path.name for path in page.parent.iterdir()} == {"first.md", "first.json", "first.png"}
-    written = text + (page.parent / "first.json").read_text(encoding="utf-8")
+    assert {path.name for path in report.parent.iterdir()} == {"first.md", "first.json", "first.png"}
+    written = text + (report.parent / "first.json").read_text(encoding="utf-8")
     assert "Huế" not in written and "Nội" not in written

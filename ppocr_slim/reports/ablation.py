@@ -16,13 +16,13 @@ from ppocr_slim.reports.records import Ablation, AblationVariant
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.reports.tables import markdown, not_there, shortened, text_lines, write_csv
 
-COUNTS = ("lines", "pages", "pictures", "characters")  # among the scores: of what they were measured on
-LONGEST = 44  # characters of a name beside its bar
-CUT = 0.6  # bars of which the shortest has this share of the longest do not begin at zero
+COUNTS = ("lines", "pages", "pictures", "characters")  # entries of the scores that are sizes of the evaluation data
+MAX_NAME = 44  # characters of a name beside its bar
+CUT = 0.6  # bars do not begin at zero if the shortest has more than this fraction of the longest
 
 
 class MeanStd(NamedTuple):
-    """A score over seeds; the deviation is the sample's, None of one seed."""
+    """The mean and the sample standard deviation of a score over seeds; of a single seed the deviation is None."""
 
     mean: float
     deviation: float | None
@@ -34,7 +34,7 @@ class MeanStd(NamedTuple):
 
 
 def mean_std(variant: AblationVariant, name: str) -> MeanStd | None:
-    """Return a score over the runs of a variant that have it; None where none has."""
+    """Return the mean and deviation of a score over the runs of a variant that have it; None if none has."""
     values = tuple(run.scores[name] for run in variant.runs if name in run.scores)
     if not values:
         return None
@@ -42,21 +42,21 @@ def mean_std(variant: AblationVariant, name: str) -> MeanStd | None:
 
 
 def other_scores(record: Ablation) -> list[str]:
-    """Return the names of the scores beside the metric, in their order."""
-    every = [name for variant in record.variants for run in variant.runs for name in run.scores]
-    return [name for name in dict.fromkeys(every) if name not in (record.metric, *COUNTS)]
+    """Return the names of all scores but the metric, in their order."""
+    names = [name for variant in record.variants for run in variant.runs for name in run.scores]
+    return [name for name in dict.fromkeys(names) if name not in (record.metric, *COUNTS)]
 
 
 def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]:
-    """Return headings, a row of cells for each variant, and why runs and measurements are missing."""
+    """Return the headings, the rows of cells (one per variant), and by title why runs or measurements are missing."""
     metric, others = record.metric, other_scores(record)
     headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
     rows, missing = [], {}
     for variant in record.variants:
         main = mean_std(variant, metric)
-        found = [mean_std(variant, name) for name in others]
-        cells = [variant.name, str(main or shortened(_why(variant), LONGEST)), str(len(main.values) if main else 0)]
-        cells += [f"{one.mean:.4f}" if one else "" for one in found]
+        more = [mean_std(variant, name) for name in others]
+        cells = [variant.name, str(main or shortened(_reason(variant), MAX_NAME)), str(len(main.values) if main else 0)]
+        cells += [f"{score.mean:.4f}" if score else "" for score in more]
         cells.append("" if variant.parameters is None else f"{variant.parameters / 1e6:.2f} M")
         cells.append("" if variant.flops is None else f"{variant.flops / 1e6:.0f}")
         cells.append("" if variant.bytes is None else f"{variant.bytes / 1e6:.2f}")
@@ -70,8 +70,8 @@ def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]
     return headings, rows, missing
 
 
-def _why(variant: AblationVariant) -> str:
-    """Return why a variant is not there: what its first run says."""
+def _reason(variant: AblationVariant) -> str:
+    """Return why a variant has no score: the reason of its first failed run."""
     return next((run.reason for run in variant.runs if run.reason is not None), "it has no score")
 
 
@@ -80,7 +80,7 @@ def _title(name: str) -> str:
 
 
 def failures(record: Ablation) -> dict[str, str]:
-    """Return why runs are not there, by title."""
+    """Return by title why runs have failed."""
     return {
         f"{variant.name}, seed {run.seed}": run.reason
         for variant in record.variants
@@ -95,13 +95,13 @@ def text_table(record: Ablation) -> str:
     return "\n".join([text_lines(headings, rows), *(f"not there: {title}: {why}" for title, why in missing.items())])
 
 
-def write_ablation(out: Path, figures: Mapping[str, Any]) -> Path:
+def write_ablation(out: Path, results: Mapping[str, Any]) -> Path:
     """Write OUT.json, OUT.csv, OUT.png and OUT.md; return the path of the last."""
-    return write_results(out, figures, Ablation, report, csv=_write_csv, png=draw)
+    return write_results(out, results, Ablation, report, csv=_write_csv, png=draw)
 
 
 def _write_csv(path: Path, record: Ablation) -> None:
-    """Write a line a run; what was measured of a variant stands in each of its lines."""
+    """Write a line for each run; each has the measurements of its variant."""
     lines = []
     for variant in record.variants:
         measured = {key: getattr(variant, key) for key in ("parameters", "flops", "file", "bytes")}
@@ -115,49 +115,49 @@ def _write_csv(path: Path, record: Ablation) -> None:
 
 
 def draw(path: Path, record: Ablation) -> None:
-    """Draw bars of all variants; accuracy against size and against time, by the variants' numbers."""
+    """Draw three panels: a bar for each variant, and the metric against size and against latency."""
     variants = record.variants
     height = max(4.6, 1.6 + 0.42 * len(variants))
     figure = Figure(figsize=(16.5, height), facecolor="white", layout="constrained")
     bars, sizes, times = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     _draw_bars(bars, record)
-    # to kilobytes: names within an ONNX file differ by some bytes
-    sized = {str(n): (round(one.bytes / 1e6, 3), one) for n, one in enumerate(variants, 1) if one.bytes is not None}
-    timed = {str(n): (one.ms.ms, one) for n, one in enumerate(variants, 1) if one.ms is not None}
+    # in kilobytes: the names in ONNX files differ by some bytes
+    sized = {str(n): (round(v.bytes / 1e6, 3), v) for n, v in enumerate(variants, 1) if v.bytes is not None}
+    timed = {str(n): (v.ms.ms, v) for n, v in enumerate(variants, 1) if v.ms is not None}
     _draw_costs(sizes, record, "Against size", "model file, MB", sized)
     _draw_costs(times, record, "Against time", "ONNX Runtime, ms", timed)
     figure.savefig(path, dpi=120, format="png")
 
 
 def _draw_bars(axes: Axes, record: Ablation) -> None:
-    """Draw a bar a variant, one below the other, so that long names can be read; single seeds are dots."""
+    """Draw horizontal bars, so that long names can be read, with a dot for each seed."""
     variants, metric = record.variants, record.metric
     scores = [mean_std(variant, metric) for variant in variants]
-    means = [100 * one.mean for one in scores if one]
-    longest = max([100 * max(one.values) for one in scores if one], default=1.0)
-    shortest = min([100 * min(one.values) for one in scores if one], default=0.0)
+    means = [100 * score.mean for score in scores if score]
+    longest = max([100 * max(score.values) for score in scores if score], default=1.0)
+    shortest = min([100 * min(score.values) for score in scores if score], default=0.0)
     begin = max(0.0, shortest - 0.5 * (longest - shortest)) if means and shortest > CUT * longest else 0.0
     cut = f"  (bars begin at {begin:.1f})" if begin else ""
     style(axes, f"{record.name}: {_title(metric)}", f"{_title(metric)}, %, {_direction(record)}{cut}", "")
     span = max(longest - begin, 1e-6)
-    for place, found in enumerate(scores):
+    for place, score in enumerate(scores):
         color = PALETTE[place % len(PALETTE)]
-        if not found:
-            why = f"not there: {shortened(_why(variants[place]), LONGEST)}"
+        if not score:
+            why = f"not there: {shortened(_reason(variants[place]), MAX_NAME)}"
             axes.annotate(why, (begin, place), (6, 0), textcoords="offset points", color=INK, va="center", fontsize=9)
             continue
-        mean, deviation = 100 * found.mean, 100 * (found.deviation or 0)
+        mean, deviation = 100 * score.mean, 100 * (score.deviation or 0)
         axes.barh(place, mean - begin, left=begin, height=0.62, color=color, alpha=0.85, zorder=2)
         if deviation:
             axes.errorbar(mean, place, xerr=deviation, color=INK, capsize=4, linewidth=1.4, zorder=3)
-        dots = [100 * value for value in found.values]
+        dots = [100 * value for value in score.values]
         if len(dots) > 1:
             axes.scatter(dots, [place] * len(dots), s=16, color="white", edgecolor=INK, linewidth=0.9, zorder=4)
         end = max(mean + deviation, *dots, mean)
-        around = f" ± {deviation:.2f}" if found.deviation is not None else ""
+        around = f" ± {deviation:.2f}" if score.deviation is not None else ""
         label = {"textcoords": "offset points", "va": "center", "color": INK, "fontsize": 9}
         axes.annotate(f"{mean:.2f}{around}", (end, place), (7, 0), **label)
-    names = [f"{shortened(variant.name, LONGEST)}   {number}" for number, variant in enumerate(variants, 1)]
+    names = [f"{shortened(variant.name, MAX_NAME)}   {number}" for number, variant in enumerate(variants, 1)]
     axes.set_yticks(range(len(variants)), names)
     axes.set_ylim(len(variants) - 0.4, -0.6)
     axes.set_xlim(begin, begin + 1.28 * span)
@@ -169,13 +169,21 @@ def _direction(record: Ablation) -> str:
 
 
 def _draw_costs(
-    axes: Axes, record: Ablation, title: str, cost: str, found: Mapping[str, tuple[float, AblationVariant]]
+    axes: Axes, record: Ablation, title: str, cost: str, variants: Mapping[str, tuple[float, AblationVariant]]
 ) -> None:
-    """Draw the metric against a cost, with the Pareto front; points carry the variants' numbers."""
+    """Draw the metric against a cost, with the Pareto front.
+
+    Args:
+        axes: the panel.
+        record: the ablation.
+        title: title of the panel.
+        cost: label of the cost.
+        variants: label of a point -> its cost and variant.
+    """
     metric = record.metric
     style(axes, title, cost, f"{_title(metric)}, %")
-    scores = {name: mean_std(variant, metric) for name, (_, variant) in found.items()}
-    points = {name: (found[name][0], 100 * one.mean) for name, one in scores.items() if one}
+    scores = {name: mean_std(variant, metric) for name, (_, variant) in variants.items()}
+    points = {name: (variants[name][0], 100 * score.mean) for name, score in scores.items() if score}
     if not points:
         axes.annotate("nothing was measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
         return
@@ -203,10 +211,10 @@ def _draw_costs(
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of an axis, with room at both; it begins at zero where the values come near it."""
+    """Return the limits of an axis with a margin at both ends; it begins at zero if the values are near it."""
     low, high = min(values), max(values)
-    room = 0.15 * ((high - low) or abs(high) or 1.0)
-    return (0.0 if low - room < 0.25 * high else low - room), high + 1.4 * room
+    margin = 0.15 * ((high - low) or abs(high) or 1.0)
+    return (0.0 if low - margin < 0.25 * high else low - margin), high + 1.4 * margin
 
 
 def report(name: str, record: Ablation) -> str:
@@ -237,20 +245,20 @@ def report(name: str, record: Ablation) -> str:
         "",
     ]
     for number, variant in enumerate(record.variants, 1):
-        said = "; ".join(f"`{change}`" for change in variant.changes) or "nothing"
-        lines.append(f"{number}. {variant.name}: {said}")
+        listed = "; ".join(f"`{change}`" for change in variant.changes) or "nothing"
+        lines.append(f"{number}. {variant.name}: {listed}")
     return "\n".join(lines) + "\n"
 
 
 def _commits(record: Ablation) -> str:
-    """Return which variants were trained by which commit, where that is not the report's."""
-    made: dict[str, list[str]] = {}
+    """Return which variants were trained by which commits; "" if all were by the commit of the report."""
+    variants_of: dict[str, list[str]] = {}
     for variant in record.variants:
-        for one in dict.fromkeys(run.commit for run in variant.runs if run.commit is not None):
-            made.setdefault(one, []).append(variant.name)
-    if not made or list(made) == [record.commit]:
+        for commit in dict.fromkeys(run.commit for run in variant.runs if run.commit is not None):
+            variants_of.setdefault(commit, []).append(variant.name)
+    if not variants_of or list(variants_of) == [record.commit]:
         return ""
-    return "; trained by " + ", ".join(f"{one} ({', '.join(names)})" for one, names in made.items())
+    return "; trained by " + ", ".join(f"{commit} ({', '.join(names)})" for commit, names in variants_of.items())
 
 
 def _evaluated(record: Ablation) -> str:

@@ -1,4 +1,4 @@
-"""The report of the comparison of decoders: greedy decoding and knowledge of addresses."""
+"""The report of the decoding benchmark: greedy decoding compared with a language model and place names."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ HEADINGS = (
 
 
 def table_rows(record: Decoding) -> list[list[str]]:
-    """Return a row of cells, under `HEADINGS`, for each way of decoding."""
+    """Return the rows of cells under `HEADINGS`, one for each method of decoding."""
     rows = []
-    for way in record.ways:
-        scores = (way.scores.cer, way.scores.wer, way.scores.line_accuracy, way.scores.kalapa_score)
-        counts = (way.changed, way.better, way.worse, way.numbers_changed)
+    for method in record.ways:
+        scores = method.scores
+        metrics = (scores.cer, scores.wer, scores.line_accuracy, scores.kalapa_score)
+        counts = (method.changed, method.better, method.worse, method.numbers_changed)
         rows.append(
-            [way.name, *(f"{score:.4f}" for score in scores), *map(str, counts)]
-            + [f"{way.bytes / 1000:.0f}", f"{way.ms:.1f} ({way.ms_95:.1f})"]
+            [method.name, *(f"{metric:.4f}" for metric in metrics), *map(str, counts)]
+            + [f"{method.bytes / 1000:.0f}", f"{method.ms:.1f} ({method.ms_95:.1f})"]
         )
     return rows
 
@@ -43,9 +44,9 @@ def table(record: Decoding) -> str:
     return text_lines(HEADINGS, table_rows(record))
 
 
-def write_decoding(out: Path, figures: Mapping[str, Any]) -> Path:
+def write_decoding(out: Path, results: Mapping[str, Any]) -> Path:
     """Write OUT.json and OUT.md; return the path of the report."""
-    return write_results(out, figures, Decoding, report)
+    return write_results(out, results, Decoding, report)
 
 
 def report(name: str, record: Decoding) -> str:

@@ -1,4 +1,4 @@
-"""The report of the end-to-end benchmark. No text of a label is in it."""
+"""The report of the end-to-end benchmark, without any label text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OURS = ("fp32", "int8")
 MEGABYTE = 1_000_000
 
 
-def write_pipeline(out: Path, figures: Mapping[str, Any]) -> Path:
+def write_pipeline(out: Path, results: Mapping[str, Any]) -> Path:
     """Write OUT.json and OUT.md; return the path of the report."""
-    return write_results(out, figures, Pipeline, report)
+    return write_results(out, results, Pipeline, report)
 
 
 def report(name: str, record: Pipeline) -> str:
@@ -57,8 +57,8 @@ def _detection(record: Pipeline) -> list[str]:
         for kind, some in kinds.items():
             scores = [f"{score:.4f}" for score in (some.hmean, some.precision, some.recall)]
             rows.append([_title(side), kind, str(some.pages), str(some.lines), *scores])
-    said = "At an IoU of 0.5 (ICDAR 2015's protocol). Of other engines those boxes that their own limits leave."
-    return [said, "", *markdown(["", "pages", "number", "lines", "hmean", "precision", "recall"], rows)]
+    note = "At an IoU of 0.5 (ICDAR 2015's protocol). Of other engines those boxes that their own limits leave."
+    return [note, "", *markdown(["", "pages", "number", "lines", "hmean", "precision", "recall"], rows)]
 
 
 def _direction(record: Pipeline) -> list[str]:
@@ -86,14 +86,14 @@ def _reading(record: Pipeline) -> list[str]:
                 rows.append([*row, f"{cer:.4f}", f"{100 * (reading.cer - cer):+.1f}"])
             else:
                 rows.append([*row, "-", "-"])
-    said = [
+    notes = [
         "Character error rate over all true lines: a line that was not found is wrong in all its characters, what is "
         "read where there is no line is too much. Beside it that of the recognizer alone, on the true lines cut out."
     ]
     if record.only_rows:
-        said.append(f"Only lines that say what a line of {record.only_rows} says; the others count neither way.")
+        notes.append(f"Only lines that say what a line of {record.only_rows} says; the others count neither way.")
     headings = ["", "pages", "lines found", "CER", "misread", "missed", "too much", "CER on true boxes"]
-    return [*said, "", *markdown([*headings, "difference, points"], rows)]
+    return [*notes, "", *markdown([*headings, "difference, points"], rows)]
 
 
 def _speed(record: Pipeline) -> list[str]:
@@ -109,13 +109,13 @@ def _speed(record: Pipeline) -> list[str]:
             + [f"{ratio.ratio:.2f}" if ratio else "-" for ratio in ratios]
             + [f"{found.peak_mb:.0f}"]
         )
-    said = (
+    note = (
         f"Milliseconds a page, without decoding its file: {speed.pages} pages of {speed.median_lines:g} "
         f"lines (median), all sides in turns, page by page, the median of {speed.rounds} rounds. The ratio is "
         "the median of the rounds' own."
     )
     ratios = [f"ratio to {_title(peer)}" for peer in peers]
-    return [said, "", *markdown(["", "det", "cls", "rec", "page", *ratios, "peak memory, MB"], rows)]
+    return [note, "", *markdown(["", "det", "cls", "rec", "page", *ratios, "peak memory, MB"], rows)]
 
 
 def _sizes(record: Pipeline) -> list[str]:

@@ -1,4 +1,4 @@
-"""The style that plots of results share, and labels that cover nothing."""
+"""Common parts of the plots of reports: style, colours, placement of labels, Pareto front."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 
 INK, FAINT = "#2d3748", "#cbd5e0"
-# For things that have no colour of their own; neighbours differ in hue.
+# For data without a colour of its own; neighbours differ in hue.
 PALETTE = (
     "#4a5568",
     "#2b6cb0",
@@ -23,6 +23,7 @@ PALETTE = (
 
 
 def style(axes: Axes, title: str, x: str, y: str) -> None:
+    """Set the title, the labels and the style of a panel."""
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=12)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -38,8 +39,16 @@ def style(axes: Axes, title: str, x: str, y: str) -> None:
 def label_places(
     points: Mapping[str, tuple[float, float]], width: float, away: float, gap: float
 ) -> dict[str, tuple[float, float]]:
-    """Return where labels of that width begin: right of their points, as near as they cover no point and no other
-    label.
+    """Place labels right of their points, as near as possible without covering a point or another label.
+
+    Args:
+        points: name -> point.
+        width: width of a label.
+        away: distance of a label from its point.
+        gap: minimum distance of labels in y.
+
+    Returns:
+        name -> left end of the label.
     """
     places: dict[str, tuple[float, float]] = {}
 
@@ -55,8 +64,14 @@ def label_places(
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], higher_is_better: bool) -> list[str]:
-    """Return the names of the points (cost, score) than which no other is as good and cheaper, or better and as cheap;
-    the cheapest first.
+    """Return the Pareto front of points, cheapest first.
+
+    Args:
+        points: name -> (cost, score).
+        higher_is_better: of the scores.
+
+    Returns:
+        The names of the points that no other point matches in one value and beats in the other.
     """
     front: list[str] = []
     sign = -1 if higher_is_better else 1

@@ -1,4 +1,4 @@
-"""Provenance of measurements: command, commit, machine, versions."""
+"""The provenance of results: command, commit, machine and versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 from ppocr_slim.engines.cpu import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "ppocr_slim" / "__main__.py"  # what further processes run: a command and its arguments
+PROGRAM = ROOT / "ppocr_slim" / "__main__.py"  # run by further processes, with a command and its arguments
 
 
 def commit() -> str:
@@ -33,7 +33,7 @@ def commit() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that may be used, and memory in GB."""
+    """Return the processor, the number of usable cores, and the memory in GB."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -44,7 +44,12 @@ def machine() -> dict[str, Any]:
 
 
 def provenance(command: str, packages: Sequence[str]) -> dict[str, Any]:
-    """Return what was run, when, on what: {"command", "date", "commit", "machine", "versions"}."""
+    """Return {"command", "date", "commit", "machine", "versions"} of results.
+
+    Args:
+        command: the command line.
+        packages: names of the packages whose versions are recorded.
+    """
     return {
         "command": command,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -55,5 +60,5 @@ def provenance(command: str, packages: Sequence[str]) -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Python's version and those of installed packages."""
+    """Return the versions of Python and of installed packages, by name."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}

@@ -1,6 +1,6 @@
-"""Records: the typed form of the JSON that experiments and benchmarks leave behind, and that reports are made from.
+"""Records: the typed form of the JSON results of experiments and benchmarks, from which reports are made.
 
-A key that is missing, misspelt or of another type is an error where the record is read, not a hole in a report.
+A missing or misspelt key, or one of another type, is an error when the record is read, and not a gap in a report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ppocr_slim.errors import SlimError
 
 
 class Record(BaseModel):
-    """Base of all records: no unknown keys, no changes."""
+    """Base of all records: frozen, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -22,14 +22,19 @@ class Record(BaseModel):
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-def read_record(kind: type[RecordT], figures: Mapping[str, Any], where: str) -> RecordT:
+def read_record(kind: type[RecordT], results: Mapping[str, Any], where: str) -> RecordT:
     """Return JSON as a record.
+
+    Args:
+        kind: type of the record.
+        results: the JSON as plain dicts and lists.
+        where: what it is or where it is from, for messages.
 
     Raises:
         SlimError: a key is missing, unknown or of another type.
     """
     try:
-        return kind.model_validate(figures)
+        return kind.model_validate(results)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
@@ -45,7 +50,7 @@ class Machine(Record):
 
 
 class Measured(Record):
-    """Base of what was measured by a command: which one, when, by which code and on what."""
+    """Base of the results of a command: the command line, the date, the commit and the machine."""
 
     command: str
     date: str
@@ -54,17 +59,18 @@ class Measured(Record):
 
 
 class Versioned(Measured):
-    """The same with the versions of Python and of the packages that matter."""
+    """Results with the versions of Python and of the packages that matter."""
 
     versions: dict[str, str]
 
     @property
     def version_list(self) -> str:
+        """The versions as text."""
         return ", ".join(f"{package} {version}" for package, version in self.versions.items())
 
 
 class Timing(Record):
-    """The time of a network, in turns with a baseline: medians in ms, and the median of the rounds' own ratios."""
+    """The latency of a network, in turns with a baseline: medians in ms, and the median of the rounds' ratios."""
 
     ms: float
     base_ms: float
@@ -72,7 +78,7 @@ class Timing(Record):
 
 
 class LineScores(Record):
-    """Scores of a recognizer: `evaluation.metrics.Scores`."""
+    """Metrics of a recognizer, see `evaluation.metrics.Scores`."""
 
     cer: float
     wer: float
@@ -84,7 +90,7 @@ class LineScores(Record):
 
 
 class AblationRun(Record):
-    """One seed of a variant: its scores, or the reason why there are none."""
+    """A run of a variant with one seed: its metrics, or the reason why there are none."""
 
     seed: int
     reason: str | None = None
@@ -95,7 +101,7 @@ class AblationRun(Record):
 
 
 class AblationVariant(Record):
-    """A variant of an ablation, with what its exported network weighs and takes where that was measured."""
+    """A variant of an ablation, with the footprint and the latency of its exported network if they were measured."""
 
     name: str
     changes: list[str]
@@ -124,14 +130,14 @@ class Ablation(Versioned):
 
 
 class Start(Record):
-    """The weights that trainings start from, and their CER."""
+    """The pretrained weights of trainings, and their CER."""
 
     folder: str
     cer: float
 
 
 class SlimRow(Record):
-    """A row of the slim table: a recipe with some of its techniques, or the reason why it is not there."""
+    """A row of the slim table: a recipe with some of its techniques, or the reason why it has failed."""
 
     name: str
     title: str
@@ -148,7 +154,7 @@ class SlimRow(Record):
 
 
 class BitRow(Record):
-    """A row of the bit table: CERs with and without PACT's learned clip, beside published errors in %."""
+    """A row of the bit table: the CER with and without PACT's learned clip, beside published errors in %."""
 
     bits: int
     clip: float | None = None
@@ -160,7 +166,7 @@ class BitRow(Record):
 
 
 class SlimTable(Versioned):
-    """One recipe taken apart by techniques, and by bits."""
+    """The slim table: an ablation of the techniques of a recipe, and of bit widths."""
 
     epochs: list[int]
     steps: int
@@ -177,7 +183,7 @@ class SlimTable(Versioned):
 
 
 class Contender(Record):
-    """A way of training in the benchmark, and how fast it was."""
+    """A contender of the training benchmark, and its speed."""
 
     name: str
     processes: int
@@ -190,7 +196,7 @@ class Contender(Record):
 
 
 class LossCurve(Record):
-    """The losses of the same steps with Paddle's kernels and with ours; "shaken" ones start a rounding error apart."""
+    """The losses of the same steps with stock and fast kernels; "shaken" ones start a rounding error apart."""
 
     steps: int
     stock: list[float]
@@ -203,14 +209,14 @@ class LossCurve(Record):
 
 
 class MemoryCurve(Record):
-    """What a training holds: [step, megabytes]."""
+    """The resident memory of a training: [step, megabytes]."""
 
     steps: int
     resident_mb: list[tuple[float, float]]
 
 
 class TrainingCase(Record):
-    """A network and its batch in the training benchmark."""
+    """A case of the training benchmark: a network, its input size and batch size."""
 
     name: str
     title: str
@@ -225,7 +231,7 @@ class TrainingCase(Record):
 
 
 class TrainingSpeed(Versioned):
-    """The training benchmark."""
+    """The results of the training benchmark."""
 
     rounds: int
     steps: int
@@ -242,7 +248,7 @@ class PageSet(Record):
 
 
 class DetectionScores(Record):
-    """Scores of a detector: `evaluation.metrics.PageScores`."""
+    """Metrics of a detector, see `evaluation.metrics.PageScores`."""
 
     hmean: float
     precision: float
@@ -252,7 +258,7 @@ class DetectionScores(Record):
 
 
 class Detection(Record):
-    """Scores of a detector over all pages, by kind of page and by number of lines."""
+    """Metrics of a detector over all pages, by kind of page and by number of lines."""
 
     all: DetectionScores
     by_kind: dict[str, DetectionScores]
@@ -260,7 +266,7 @@ class Detection(Record):
 
 
 class ReadingScores(Record):
-    """Errors in characters of what was read on pages: `evaluation.pages.ReadingErrors`."""
+    """Errors of the texts of pages in characters, see `evaluation.pages.ReadingErrors`."""
 
     wrong: int
     missed: int
@@ -272,14 +278,14 @@ class ReadingScores(Record):
 
 
 class Reading(Record):
-    """Reading errors over all pages, and by number of lines."""
+    """Errors of the texts over all pages, and by number of lines."""
 
     all: ReadingScores
     by_lines: dict[str, ReadingScores]
 
 
 class PipelineSide(Record):
-    """One side of the end-to-end benchmark."""
+    """An engine of the end-to-end benchmark."""
 
     detection: Detection
     reading: Reading
@@ -288,14 +294,14 @@ class PipelineSide(Record):
 
 
 class TrueBoxes(Record):
-    """A recognizer's scores on the true lines cut out."""
+    """Metrics of a recognizer on crops of the labelled lines."""
 
     all: LineScores
     by_lines: dict[str, LineScores]
 
 
 class DirectionScores(Record):
-    """Scores of a direction classifier: `evaluation.metrics.DirectionScores`."""
+    """Metrics of a direction classifier, see `evaluation.metrics.DirectionScores`."""
 
     accuracy: float
     wrongly_turned: float
@@ -304,7 +310,7 @@ class DirectionScores(Record):
 
 
 class SideSpeed(Record):
-    """The time a page of one side, by stage, and the most memory it held."""
+    """The time per page of an engine, by stage, and its peak memory."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -312,13 +318,13 @@ class SideSpeed(Record):
     peak_mb: float
 
     def against(self, peer: str) -> Timing | None:
-        """Return the total time compared with that of another engine."""
-        found = (self.model_extra or {}).get(f"against_{peer}")
-        return None if found is None else Timing.model_validate(found)
+        """Return the total time compared with that of another engine, None if they were not compared."""
+        timing = (self.model_extra or {}).get(f"against_{peer}")
+        return None if timing is None else Timing.model_validate(timing)
 
 
 class PipelineSpeed(Record):
-    """Times of the end-to-end benchmark."""
+    """The times of the end-to-end benchmark."""
 
     pages: int
     median_lines: float
@@ -327,7 +333,7 @@ class PipelineSpeed(Record):
 
 
 class Pipeline(Measured):
-    """The end-to-end benchmark: lines found on pages, turned upright, and read."""
+    """The results of the end-to-end benchmark: detection, direction and recognition of the text lines of pages."""
 
     threads: int
     pages: PageSet
@@ -340,12 +346,12 @@ class Pipeline(Measured):
 
     @field_validator("speed", mode="before")
     @classmethod
-    def _none_was_taken(cls, value: Any) -> Any:
-        return value or None  # {} where no times were asked for
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None  # {} without timing
 
 
-class DecodingWay(Record):
-    """A way of decoding, and what it gains, costs and breaks against greedy decoding."""
+class DecodingMethod(Record):
+    """A method of decoding, compared with greedy decoding."""
 
     name: str
     scores: LineScores
@@ -359,17 +365,17 @@ class DecodingWay(Record):
 
 
 class Decoding(Versioned):
-    """The same lines and network, decoded in several ways."""
+    """The results of the decoding benchmark: the same lines and network by several methods of decoding."""
 
     bundle: str
     precision: str
     rows: int
     network_ms: float
-    ways: list[DecodingWay]
+    ways: list[DecodingMethod]
 
 
 class TrainingRun(Record):
-    """A finished run: its scores by writer, and its curve."""
+    """The results of a finished training run: its metrics by writer, and its curve."""
 
     command: str
     commit: str

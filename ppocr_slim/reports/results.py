@@ -1,6 +1,6 @@
-"""Results of an experiment or a benchmark in docs/results: a record as JSON, and a report with tables and plots.
+"""The files of results: a record as JSON, and a report with tables and plots.
 
-The report is made from the record alone, never by hand.
+Reports are made from records alone, never by hand.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ from ppocr_slim.reports.records import RecordT, read_record
 
 def write_results(
     out: Path,
-    figures: Mapping[str, Any],
+    results: Mapping[str, Any],
     kind: type[RecordT],
     report: Callable[[str, RecordT], str],
     **others: Callable[[Path, RecordT], None],
 ) -> Path:
-    """Write OUT.json, then OUT.md and what goes with it, made from the record that the JSON is.
+    """Write OUT.json, then the files that are made from it: OUT.md and others.
 
-    The JSON comes first: a report or a plot that fails takes nothing with it.
+    The JSON is written first, so that no results are lost where a report or a plot fails.
 
     Args:
-        figures: the record as plain dicts and lists.
-        kind: of record.
-        report: makes the Markdown of OUT's name and the record.
-        others: by ending, each writes a file OUT.<ending>.
+        out: path without suffix.
+        results: the record as plain dicts and lists.
+        kind: type of the record.
+        report: returns the Markdown of OUT's name and the record.
+        others: suffix -> function that writes the file OUT.<suffix>.
 
     Returns:
         The path of the report.
 
     Raises:
-        SlimError: a file cannot be written, or the figures are no such record.
+        SlimError: a file cannot be written, or the results are not such a record.
     """
-    _write(out, "json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    record = read_record(kind, figures, str(_named(out, "json")))
+    _write(out, "json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    record = read_record(kind, results, str(_named(out, "json")))
     for ending, write in others.items():
         with replacing(_named(out, ending)) as new:
             write(new, record)

@@ -28,7 +28,7 @@ COLORS = {
 }
 
 Table = tuple[list[str], list[list[str]], dict[str, str]]
-"""Headings, rows of cells, and why other rows are not there, by title."""
+"""Headings, rows of cells, and by title why other rows are missing."""
 
 
 def table(record: SlimTable) -> Table:
@@ -82,13 +82,13 @@ def text_table(record: SlimTable) -> str:
     return "\n".join(parts)
 
 
-def write_slim_table(out: Path, figures: Mapping[str, Any]) -> Path:
+def write_slim_table(out: Path, results: Mapping[str, Any]) -> Path:
     """Write OUT.json, OUT.csv, OUT.png and OUT.md; return the path of the last."""
-    return write_results(out, figures, SlimTable, report, csv=_write_csv, png=draw)
+    return write_results(out, results, SlimTable, report, csv=_write_csv, png=draw)
 
 
 def _write_csv(path: Path, record: SlimTable) -> None:
-    """Write a line a row, those of the bit table below."""
+    """Write a line for each row of the table of techniques, then for each row of the bit table."""
     lines = []
     for row in record.rows:
         line = {key: getattr(row, key) for key in ("name", "parameters", "flops", "file", "bytes", "checkpoint_cer")}
@@ -103,7 +103,7 @@ def _write_csv(path: Path, record: SlimTable) -> None:
 
 
 def draw(path: Path, record: SlimTable) -> None:
-    """Draw accuracy against size, and where there is a bit table accuracy against bits."""
+    """Draw the CER against size and, if there is a bit table, against bits."""
     shown = [row for row in record.rows if row.reason is None]
     bits = [row for row in record.bits if row.clip is not None or row.noclip is not None]
     figure = Figure(figsize=(12.5 if bits else 7.8, 5.2), facecolor="white", layout="constrained")
@@ -119,7 +119,7 @@ def _draw_sizes(axes: Axes, rows: Sequence[SlimRow]) -> None:
     points = {row.name: (row.bytes / 1e6, 100 * row.scores.cer) for row in rows}
     sizes, cers = zip(*points.values())
     span = max(max(cers) - min(cers), 0.5)
-    axes.set_xlim(0, 1.62 * max(sizes))  # labels stand at the right of their points
+    axes.set_xlim(0, 1.62 * max(sizes))  # room for the labels, right of their points
     axes.set_ylim(max(0, min(cers) - 0.4 * span), max(cers) + 0.5 * span)
     places = label_places(points, width=0.52 * max(sizes), away=0.06 * max(sizes), gap=0.2 * span)
     for row in rows:
@@ -129,7 +129,7 @@ def _draw_sizes(axes: Axes, rows: Sequence[SlimRow]) -> None:
             axes.plot(*zip(points[FP32], point), color=FAINT, linewidth=1.2, linestyle=(0, (2, 3)), zorder=1)
         axes.plot(*zip(point, places[name]), color=color, linewidth=1, zorder=2)
         axes.scatter(*point, s=190, color=color, edgecolor="white", linewidth=1.6, zorder=3)
-        halo = [withStroke(linewidth=3, foreground="white")]  # lines may pass behind a label
+        halo = [withStroke(linewidth=3, foreground="white")]  # lines may run behind a label
         label = {"xytext": (4, 0), "textcoords": "offset points", "zorder": 4, "path_effects": halo}
         axes.annotate(row.title, places[name], color=color, fontsize=10.5, fontweight="bold", va="bottom", **label)
         saved = f"{point[0]:.2f} MB  ·  CER {point[1]:.2f}%  ·  {time.ratio:.2f}x time"

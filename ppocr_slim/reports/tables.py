@@ -1,4 +1,4 @@
-"""Tables for people: as text, in Markdown, as CSV."""
+"""Tables as text, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ def text_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right_fro
     """Return a table as text, its columns aligned.
 
     Args:
-        right_from: the first column that is aligned at its right; None: none is.
+        headings: one for each column.
+        rows: rows of cells.
+        right_from: the first column that is aligned right; None: none is.
     """
     lines = [headings, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
@@ -26,7 +28,7 @@ def text_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right_fro
 
 
 def shortened(text: str, length: int) -> str:
-    """Return the text, or its beginning with three dots."""
+    """Return the text, cut to `length` characters that end in three dots if it is longer."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -34,21 +36,25 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int 
     """Return the lines of a Markdown table.
 
     Args:
-        texts: the number of columns with text, the first ones; numbers are aligned at their right.
+        headings: one for each column.
+        rows: rows of cells.
+        texts: number of leading columns with text; the others, with numbers, are aligned right.
     """
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * texts + "---:|" * (len(headings) - texts)]
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def not_there(missing: Mapping[str, str]) -> list[str]:
-    """Return the lines of Markdown that say why rows are not in a table, by title."""
+    """Return the lines of Markdown that list by title why rows are missing in a table."""
     return [line for title, reason in missing.items() for line in ("", f"Not there: {title}: {reason}")]
 
 
 def write_csv(path: Path, lines: Sequence[Mapping[str, Any]], last: str = "reason") -> None:
-    """Write a line for each mapping, a column for each key; a value that is missing is empty.
+    """Write a CSV file with a line for each mapping and a column for each key; missing values are empty.
 
     Args:
+        path: the file.
+        lines: key -> value of each line.
         last: the key of the last column.
     """
     columns = [key for key in dict.fromkeys(key for line in lines for key in line) if key != last]

@@ -1,4 +1,4 @@
-"""The report of a finished run: its scores by writer, and the curve."""
+"""The report of a finished training run: its metrics by writer, and its curve."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TITLES = {
 }
 
 
-def write_training_run(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
+def write_training_run(folder: Path, name: str, results: Mapping[str, Any]) -> Path:
     """Write NAME.json, NAME.png (the curve) and NAME.md; return the path of the report."""
-    return write_results(folder / name, figures, TrainingRun, report, png=_draw_curve)
+    return write_results(folder / name, results, TrainingRun, report, png=_draw_curve)
 
 
 def _draw_curve(path: Path, record: TrainingRun) -> None:
@@ -41,7 +41,7 @@ def _draw_curve(path: Path, record: TrainingRun) -> None:
     right.plot(*zip(*values), color="tab:red", marker=".", label=f"{title}, evaluation data")
     left.set_xlabel("step")
     left.set_ylabel("training loss")
-    # A first loss of many times the others would hide them.
+    # A first loss many times as large as the others would hide them.
     left.set_ylim(0, min(1.1 * max(loss for _, loss in losses), 6 * float(np.median([loss for _, loss in losses]))))
     right.set_ylabel(title)
     right.set_ylim(0, min(1, 1.5 * max(value for _, value in values)))

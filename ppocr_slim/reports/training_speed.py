@@ -1,4 +1,4 @@
-"""The report of the training benchmark: a table to print, Markdown, plots."""
+"""The report of the training benchmark: a text table, Markdown and plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADINGS = ("case", "contender", "processes x batch", "images/s", "ratio to stoc
 
 
 def table_rows(record: TrainingSpeed) -> list[list[str]]:
-    """Return a row of cells, under `HEADINGS`, for each contender of each case."""
+    """Return the rows of cells under `HEADINGS`, one for each contender of each case."""
     return [
         [
             case.name,
@@ -37,17 +37,17 @@ def table(record: TrainingSpeed) -> str:
     return text_lines(HEADINGS, table_rows(record), right_from=2)
 
 
-def write_training_speed(path: Path, figures: Mapping[str, Any]) -> Path:
-    """Write NAME.json at `path`, and beside it NAME.md with its plots; return the path of the report."""
+def write_training_speed(path: Path, results: Mapping[str, Any]) -> Path:
+    """Write NAME.json at `path`, and NAME.md with its plots beside it; return the path of the report."""
 
     def draw_and_report(name: str, record: TrainingSpeed) -> str:
         return report(name, record, _draw_plots(path.parent, name, record))
 
-    return write_results(path.with_suffix(""), figures, TrainingSpeed, draw_and_report)
+    return write_results(path.with_suffix(""), results, TrainingSpeed, draw_and_report)
 
 
 def _draw_plots(folder: Path, name: str, record: TrainingSpeed) -> dict[str, str]:
-    """Draw the curves that there are; return caption -> file name."""
+    """Draw the curves of losses and memory; return caption -> file name."""
     plots = {}
     for case in record.cases:
         if case.curve is not None:
@@ -84,6 +84,8 @@ def report(name: str, record: TrainingSpeed, plots: Mapping[str, str]) -> str:
     """Return the report in Markdown.
 
     Args:
+        name: name of the report.
+        record: the results.
         plots: caption -> file name.
     """
     machine = record.machine
