@@ -409,7 +409,7 @@ def _require_budget(sizes: Mapping[str, int], budget_mb: float) -> None:
 
 
 def _require_replaceable(out: Path, *more: str) -> None:
-    """Moving a bundle into place removes what was there, so that must be a bundle and nothing else."""
+    """Refuse a target that is no bundle: moving one into place removes what was there."""
     known: tuple[str, ...] = (CARD, *itertools.chain(*FORMATS.values()), *more)
     for folder in (out, old_folder(out)):
         if folder.exists() and not folder.is_dir():
