@@ -44,13 +44,11 @@ class ParityCheck(ABC):
     Attributes:
         subject: plural name of the predictions, in the keys of results and in messages.
         metric: name of `error`.
-        max_samples: number of samples that is enough for a check.
         max_differing: fraction of the samples on which two formats may disagree.
     """
 
     subject: ClassVar[str]
     metric: ClassVar[str]
-    max_samples: ClassVar[int] = 200
     max_differing: ClassVar[float] = 0.0
 
     @classmethod
@@ -131,7 +129,6 @@ class PageParityCheck(ParityCheck):
     """Pages and the boxes of their text lines."""
 
     subject, metric = "pages", "hmean_missing"
-    max_samples = 40
     max_differing = 0.05  # one pixel on the other side of the threshold may join or split lines
 
     def __init__(self, spec: DetSpec, images: Sequence[np.ndarray], truths: Sequence[tuple[Any, Any]]):

@@ -54,7 +54,7 @@ MEGABYTE = 1_000_000  # bytes
 FORMATS = {"paddle": (PADDLE_PROGRAM, PADDLE_WEIGHTS), "onnx": (ONNX,), "onnx_int8": (INT8,)}
 FP32_ENGINES = {"paddle": "paddle", "onnx": "onnxruntime"}
 INT8_ENGINES = ("onnxruntime", "openvino")
-MAX_INT8_LOSS = 0.02  # of the exam's error, against the network that the INT8 file was made from
+MAX_INT8_LOSS = 0.02  # fraction of the FP32 network's error, against the network that the INT8 file was made from
 EQUAL = 0.99  # share of the readings; of less the log warns: rounding differs where sums are taken in other orders
 READS_NOTHING = 0.5  # an error from which on a network has nothing to lose
 TIMED_ROUNDS = 20
@@ -303,17 +303,17 @@ def write_network(network: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -
             onnx.save(graph, str(folder / ONNX))
 
 
-def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], exam: ParityCheck) -> dict[str, Any]:
+def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], check: ParityCheck) -> dict[str, Any]:
     """Compare sessions with each other, by their numbers and by what they read.
 
     Returns the figures that the bundle keeps.
 
     Raises:
-        SlimError: a probability differs by more than `TOLERANCE`, or more is read differently than the exam allows.
+        SlimError: a probability differs by more than `TOLERANCE`, or more is read differently than the check allows.
     """
     sessions = {"checkpoint": checkpoint, **exported}
     largest: dict[str, float] = {}
-    for batch in exam.batches():
+    for batch in check.batches():
         outputs = {name: session(batch) for name, session in sessions.items()}
         for (a, x), (b, y) in itertools.combinations(outputs.items(), 2):
             if x.shape != y.shape:
@@ -326,33 +326,33 @@ def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], exam: P
             raise SlimError(
                 f"probabilities of {pair} differ by {difference:.2g}, over {TOLERANCE:g}; nothing was written"
             )
-    read = {name: exam.predict(session) for name, session in sessions.items()}
+    read = {name: check.predict(session) for name, session in sessions.items()}
     differing = 0
     for name, readings in read.items():
-        other = [(a, b) for a, b in zip(read["checkpoint"], readings) if not exam.agree(a, b)]
+        other = [(a, b) for a, b in zip(read["checkpoint"], readings) if not check.agree(a, b)]
         differing = max(differing, len(other))
-        if len(other) > exam.max_differing * len(readings):
+        if len(other) > check.max_differing * len(readings):
             expected, found = other[0]
             raise SlimError(f"the checkpoint reads {expected!r} where {name} reads {found!r}; nothing was written")
     return {
         "samples": len(read["checkpoint"]),
         "largest_difference": {pair: float(f"{difference:.3g}") for pair, difference in largest.items()},
-        f"{exam.subject}_that_differ": differing,
+        f"{check.subject}_that_differ": differing,
     }
 
 
-def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str, dict[str, Any]]:
+def compare_int8(bundle: Bundle, before: Predict, check: ParityCheck) -> dict[str, dict[str, Any]]:
     """Return how the INT8 file of a bundle reads, and how fast, by engine: a engine that cannot load it is left out.
 
     Of a recognizer {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time":
-    ms of the typical input, "base_ms" of FP32, "ratio"}; of others the exam's words stand for CER and texts.
+    ms of the typical input, "base_ms" of FP32, "ratio"}; of others the check's words stand for CER and texts.
 
     Raises:
         SlimError: it reads worse than `before` in ONNX Runtime; in another engine it is not timed then.
     """
-    expected = exam.predict(before)
-    error_before = exam.error(expected)
-    x = exam.typical_input()
+    expected = check.predict(before)
+    error_before = check.error(expected)
+    x = check.typical_input()
     found: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     for engine in INT8_ENGINES:
@@ -361,19 +361,19 @@ def compare_int8(bundle: Bundle, before: Predict, exam: ParityCheck) -> dict[str
         except SlimError as error:
             logger.warning("INT8 is not for %s: %s", engine, error)
             continue
-        readings = exam.predict(sessions["int8"])
-        error = exam.error(readings)
-        equal = float(np.mean([exam.agree(one, other) for one, other in zip(expected, readings)]))
+        readings = check.predict(sessions["int8"])
+        error = check.error(readings)
+        equal = float(np.mean([check.agree(one, other) for one, other in zip(expected, readings)]))
         if equal < EQUAL:
             message = "INT8 in %s: %.1f%% of the %s are those before, %s %.4f, before %.4f"
-            logger.warning(message, engine, 100 * equal, exam.subject, exam.metric, error, error_before)
+            logger.warning(message, engine, 100 * equal, check.subject, check.metric, error, error_before)
         found[engine] = {
-            exam.metric: round(error, 4),
-            f"{exam.metric}_before": round(error_before, 4),
-            f"{exam.subject}_equal": round(equal, 4),
+            check.metric: round(error, 4),
+            f"{check.metric}_before": round(error_before, 4),
+            f"{check.subject}_equal": round(equal, 4),
         }
         if error_before < READS_NOTHING and not error <= error_before + MAX_INT8_LOSS:
-            problem = f"INT8 reads with a {exam.metric} of {error:.4f} in {engine}, {error_before:.4f} before"
+            problem = f"INT8 reads with a {check.metric} of {error:.4f} in {engine}, {error_before:.4f} before"
             if engine == INT8_ENGINES[0]:
                 vnni = " (weights of 8 bits need VNNI)" if bundle.int8_weight_bits > SAFE_BITS else ""
                 raise SlimError(f"{problem}; nothing was written: train a quantize stage, or leave out onnx_int8{vnni}")

@@ -94,7 +94,7 @@ def locked(folder: Path):
 
 
 def require_same_experiment(config: Config) -> None:
-    """.
+    """Refuse a config that would give other results than the run that stands in its folder.
 
     Raises:
         SlimError: the run's folder holds a checkpoint of a config that would give other results than this one.
