@@ -88,7 +88,7 @@ def real_line_mark(line: RealLine, x: float, baseline: float, x_height: float, r
 def _read_ink(path: Path) -> tuple[np.ndarray, Colour]:
     picture = cv2.imread(str(path))
     if picture is None:
-        raise SlimError(f"{path}: is not a picture that can be read; mend the label file of --rows")
+        raise SlimError(f"{path}: is not a picture that can be read; mend the label file of --lines")
     scale = min(1.0, 64 / picture.shape[0])
     return extract_ink(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
 
