@@ -1,4 +1,7 @@
-"""Folders and files that are replaced whole or not at all: written beside their place, then renamed into it."""
+"""Where the project is; and folders and files that are replaced whole or not at all.
+
+They are written beside their place, then renamed into it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ppocr_slim.errors import SlimError
+
+PACKAGE = Path(__file__).resolve().parent
+PRETRAINED = PACKAGE / "pretrained"  # the bundles that ship
+PROGRAM = PACKAGE / "__main__.py"  # run by further processes, with a command and its arguments
+ROOT = PACKAGE.parent  # the checkout, where there is one
 
 
 @contextmanager

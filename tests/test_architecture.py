@@ -125,7 +125,7 @@ def test_a_room_loads_nothing_heavy(room: str):
 
 
 def test_the_runtime_loads_no_paddle_and_no_training_code():
-    """Whoever only reads rows would otherwise wait seconds and carry a gigabyte for it."""
+    """Whoever only reads lines would otherwise wait seconds and carry a gigabyte for it."""
     loaded = modules_after(PROBE)
     heavy = {name for name in loaded if name.split(".")[0] in {"paddle", "albumentations", "matplotlib", "numba"}}
     assert heavy == set()

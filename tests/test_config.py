@@ -18,7 +18,8 @@ from ppocr_slim.config.ablation import load_ablation
 from ppocr_slim.config.aliases import KEYS, VALUES, with_former_names, with_new_names
 from ppocr_slim.config.augmentations import AUGMENTATIONS
 from ppocr_slim.config.loading import dump_config, load_config, locate
-from ppocr_slim.config.schema import PRETRAINED, Config, ExportStage, TrainStage
+from ppocr_slim.config.schema import Config, ExportStage, TrainStage
+from ppocr_slim.folders import PRETRAINED
 from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, logger
 

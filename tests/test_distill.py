@@ -88,12 +88,12 @@ def write_onnx(
     """Write a third party's network as ONNX: one convolution of full height, [N, 3, 32, W] -> [N, T, K].
 
     Args:
-        path: File to write.
-        characters: Of its dictionary.
-        softmax: Whether it outputs probabilities.
-        stride: Columns per time step.
-        steps: If not 0, it always outputs so many time steps.
-        scalar: Whether it has a second output, a scalar.
+        path: file to write.
+        characters: of its dictionary.
+        softmax: whether it outputs probabilities.
+        stride: columns per time step.
+        steps: if not 0, it always outputs so many time steps.
+        scalar: whether it has a second output, a scalar.
     """
     classes = len(characters) + 2
     weight = np.random.default_rng(3).normal(0, 0.3, (classes, 3, HEIGHT, stride)).astype(np.float32)

@@ -19,10 +19,11 @@ from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
 from ppocr_slim.synth.clutter import bar_code, logo, scribble, square_code
 from ppocr_slim.synth.faces import BUILT_IN_FACES, Face, load_faces, print_width, printed_mark
 from ppocr_slim.synth.layouts import PAGE_KINDS
-from ppocr_slim.synth.page_dataset import PageRecipe, page_sheet, synthesize_pages
-from ppocr_slim.synth.pages import IGNORED, Box, PageGenerator, PageOptions, _order_like, label_line, project_boxes
+from ppocr_slim.synth.page_dataset import PageRecipe, boxed_pages, synthesize_pages
+from ppocr_slim.synth.pages import IGNORE, Box, PageGenerator, PageOptions, _order_like, label_line, project_boxes
 from ppocr_slim.synth.real_lines import RealLine, extract_ink, read_real_lines, real_line_mark
 from ppocr_slim.synth.sheets import Mark, Sheet, ink_quad
+from ppocr_slim.visualize.pages import tiled
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = PageOptions(clutter=0.0, covered=0.0)
@@ -59,7 +60,7 @@ def test_a_box_holds_the_ink_of_its_line_and_little_else(generator, kind):
     assert len(boxes) == len(sheet.lines) > 0
     full = camera.photograph(sheet.render(), [])
     for number in np.unique(np.linspace(0, len(boxes) - 1, 3).round().astype(int)):
-        assert boxes[number].text == sheet.lines[number].text != IGNORED
+        assert boxes[number].text == sheet.lines[number].text != IGNORE
         difference = np.abs(full.astype(int) - camera.photograph(sheet.render(number), [])).max(2)
         seen = difference > 0.25 * difference.max()
         assert seen.sum() > 10
@@ -198,11 +199,11 @@ def test_what_cannot_be_read_is_ignored():
     """Lost otherwise: a detector punished for not seeing what is hidden, cut off or too small."""
     sheet = white_sheet(("Một dòng chữ", 20, 50, 60), ("Dòng bị che", 20, 50, 120), ("nhỏ", 5, 50, 180))
     sheet.covers.append(np.array([(60, 95), (130, 95), (130, 130), (60, 130)], np.float64))
-    assert [box.text for box in project_boxes(sheet, straight(sheet), 12.0)] == ["Một dòng chữ", IGNORED, IGNORED]
+    assert [box.text for box in project_boxes(sheet, straight(sheet), 12.0)] == ["Một dòng chữ", IGNORE, IGNORE]
     sheet.covers.clear()
     assert [box.text for box in project_boxes(sheet, straight(sheet), 0.0)] == [line.text for line in sheet.lines]
     cut = project_boxes(sheet, straight(sheet, shift=(-90.0, 0.0)), 0.0)
-    assert [box.text for box in cut] == [IGNORED, IGNORED]  # the third line lies outside
+    assert [box.text for box in cut] == [IGNORE, IGNORE]  # the third line lies outside
     for box in cut:
         assert box.points.min() >= 0 and box.points[0, 0] < box.points[1, 0] and box.points[0, 1] < box.points[3, 1]
     assert project_boxes(sheet, straight(sheet, shift=(-600.0, 0.0)), 0.0) == []
@@ -272,7 +273,7 @@ def test_a_set_is_the_same_on_any_number_of_processes_and_reads_back(tmp_path):
                 assert points.shape == (4, 2) and points.dtype.kind == "i"
                 assert points.min() >= 0 and (points.max(0) < (width, height)).all()
                 # clockwise from the text's top left: text here is never turned by more than the camera's few degrees
-                if text != IGNORED:
+                if text != IGNORE:
                     assert cv2.contourArea(points.astype(np.float32), oriented=True) > 0
                     right, down = points[1] - points[0], points[3] - points[0]
                     assert right[0] > abs(right[1]) * 1.5 and down[1] > abs(down[0])
@@ -340,6 +341,6 @@ def test_options_that_make_no_sense_are_errors():
 
 def test_the_sheet_of_pages_shows_them_with_boxes():
     """Lost otherwise: the picture by which one judges whether synthetic pages look real."""
-    sheet = page_sheet(PageRecipe(1, PageOptions(kinds={"card": 1.0}, longer_side=(400, 400))), 3, 2, 200)
+    sheet = tiled(boxed_pages(PageRecipe(1, PageOptions(kinds={"card": 1.0}, longer_side=(400, 400))), 3), 200, 2)
     assert sheet.shape == (400, 400, 3)
     assert (np.abs(sheet.astype(int) - (60, 180, 0)).max(2) < 60).any()  # the boxes' green

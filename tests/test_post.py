@@ -96,7 +96,7 @@ def test_the_tools(tmp_path: Path):
     post = ("--post", "lexicon,syllables,tone_marks_old")
     done = run("eval.py", bundle, "--data", labels, "--json", tmp_path / "out.json", *post)
     assert done.returncode == 0, done.stderr
-    assert "post-processing" in done.stdout and "lexicon, syllables, tone_marks_old" in done.stdout
+    assert "corrections" in done.stdout and "lexicon, syllables, tone_marks_old" in done.stdout
     record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [len(effect["names"]) for effect in record["post"]] == [0, 1, 1, 1, 3]
     assert record["post"][0]["scores"] == record["scores"]
@@ -108,4 +108,4 @@ def test_the_tools(tmp_path: Path):
     assert line["text"] == correct(line["read"], post[1].split(","))
     for tool, arguments in (("eval.py", (bundle, "--data", labels)), ("predict_rec.py", (picture,))):
         done = run(tool, *arguments, "--post", "lexikon")
-        assert done.returncode == 2 and "unknown post-processing 'lexikon'" in done.stderr
+        assert done.returncode == 2 and "unknown correction 'lexikon'" in done.stderr

@@ -86,8 +86,8 @@ def test_engines_are_compared_on_the_same_lines_only(run: Path):
     """That 0 texts differ could be said of evaluations that have nothing to do with each other."""
     other = evaluation(run.parent / "other.json", {"1.jpg": "a", "2.jpg": "x"})
     assert results_of(run, other_evaluation=other)["checks"] == {
-        "texts that differ between backends": 1,
-        "rows compared": 2,
+        "texts that differ between engines": 1,
+        "lines compared": 2,
     }
     for readings in ({"1.jpg": "a"}, {"1.jpg": "a", "3.jpg": "b"}, {"2.jpg": "b", "1.jpg": "a"}):
         evaluation(other, readings)
@@ -99,7 +99,7 @@ def test_times_leave_out_the_first_lines_and_need_some_others(run: Path):
     """The first line's loading would count as reading, or nothing would be averaged into NaN."""
     lines = [{"ms": 900.0}, {"ms": 900.0}, {"path": "x", "error": "broken"}, {"ms": 900.0}, {"ms": 10.0}, {"ms": 20.0}]
     predictions = write_json_lines(run.parent / "lines.jsonl", lines)
-    assert results_of(run, predictions=predictions)["checks"] == {"median ms a row": 15.0, "95th percentile, ms": 19.5}
+    assert results_of(run, predictions=predictions)["checks"] == {"median ms a line": 15.0, "95th percentile, ms": 19.5}
     for few in (lines[:4], []):
         write_json_lines(predictions, few)
         with pytest.raises(SlimError, match="at most 3 lines"):

@@ -20,7 +20,7 @@ from drawing import draw_row
 from ppocr_slim.benchmarks.worker import Worker, paddleocr_options, rapidocr_options
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.hmean import score_page
-from ppocr_slim.reports.provenance import ROOT
+from ppocr_slim.folders import ROOT
 from ppocr_slim.runtime.bundle import PRETRAINED, read_bundle, shipped
 
 TEXTS = ("Số 15 Đường Nguyễn Huệ, Quận 1", "Thôn 7 Xã Ea Kar", "Ấp Mỹ Thạnh Tp Cần Thơ", "Tổ 3 Hải Dương")

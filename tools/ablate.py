@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One config turned into a table of experiments: tools/ablate.py -c configs/ablation/rec_height.yml [--jobs 2]"""
+"""Train all variants of a config and compare them: tools/ablate.py -c configs/ablation/rec_height.yml [--jobs 2]"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""End-to-end benchmark, beside RapidOCR: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
+"""Benchmark the whole pipeline, beside RapidOCR: tools/bench_pipeline.py --pages LABEL_FILE --rivals rapidocr"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training speed against stock Paddle: tools/bench_training.py [--cases crnn_x05,shipped] [--rounds N]"""
+"""Benchmark training speed against stock Paddle: tools/bench_training.py [--cases crnn_x05,shipped] [--rounds N]"""
 
 import sys
 from pathlib import Path

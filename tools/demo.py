@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The main job from nothing, small: tools/demo.py (what `make demo` runs)"""
+"""Generate lines, fine-tune, export and read in a few minutes: tools/demo.py (what `make demo` runs)"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Score a checkpoint folder or an exported bundle: tools/eval.py FOLDER --data LABEL_FILE"""
+"""Evaluate a checkpoint folder or an exported bundle: tools/eval.py FOLDER --data LABEL_FILE"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Greedy decoding beside knowledge of addresses: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
+"""Compare greedy decoding with the decoders that know addresses: tools/knowledge_table.py BUNDLE --data LABEL_FILE"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make a language model of addresses: tools/make_language_model.py --labels dataset/kalapa/train.txt --bundle DIR"""
+"""Train a language model of addresses: tools/make_language_model.py --labels dataset/kalapa/train.txt --bundle DIR"""
 
 import sys
 from pathlib import Path

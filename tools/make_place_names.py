@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the place names that post-processing uses: tools/make_place_names.py [--out FILE]"""
+"""Write the place names that decoding and corrections use: tools/make_place_names.py [--out FILE]"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tell which crops of text stand upside down: tools/predict_cls.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
+"""Classify cropped lines as upright or upside down: tools/predict_cls.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
 
 import sys
 from pathlib import Path

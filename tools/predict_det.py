@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find the lines of text on pages: tools/predict_det.py [--json] [--draw DIR] IMAGE_OR_PDF_OR_FOLDER..."""
+"""Detect the text lines of pages: tools/predict_det.py [--json] [--draw DIR] IMAGE_OR_PDF_OR_FOLDER..."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Read images of cropped text rows: tools/predict_rec.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
+"""Recognize cropped text lines: tools/predict_rec.py [--bundle DIR] [--json] IMAGE_OR_FOLDER..."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make an INT8 file of a text row network: tools/quantize_onnx.py MODEL.onnx --out OUT.onnx --images FOLDER"""
+"""Quantize a recognizer's FP32 ONNX file to INT8: tools/quantize_onnx.py MODEL.onnx --out OUT.onnx --images FOLDER"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make a run's page: tools/report.py RUN --command TEXT --eval JSON --name NAME [...]"""
+"""Write the report of a finished training run: tools/report.py RUN --command TEXT --eval JSON --name NAME [...]"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The slim table, what each technique costs and saves: tools/slim_table.py -c configs/rec_slim.yml [--rows ...]"""
+"""Train and measure what each technique costs and saves: tools/slim_table.py -c configs/kalapa/slim_table.yml"""
 
 import sys
 from pathlib import Path

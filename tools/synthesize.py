@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make handwritten Vietnamese address rows with their labels, for training a recognizer."""
+"""Generate handwritten Vietnamese address lines with their labels, to train a recognizer."""
 
 import sys
 from pathlib import Path

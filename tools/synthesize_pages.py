@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make photographed forms and sheets with the boxes of their lines, for training and measuring a text detector."""
+"""Generate photographed forms and sheets with the boxes of their lines, to train and evaluate a text detector."""
 
 import sys
 from pathlib import Path

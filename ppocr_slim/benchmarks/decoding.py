@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ WARM_UP = 10  # lines whose times do not count: caches fill up
 
 @dataclass(frozen=True)
 class Method:
-    """A decoder with post-corrections.
+    """A decoder with corrections.
 
     Attributes:
         name: name in the report.
         decode: name of the decoder.
-        post: names of the post-corrections.
+        post: names of the corrections.
         files: the files that it needs beside the network.
     """
 
@@ -79,40 +80,25 @@ def compare_methods(
     recognizer = Recognizer.from_bundle(bundle, precision=precision)
     decoders = {name: open_bundle_decoder(name, bundle, language) for name in {method.decode for method in METHODS}}
     lines: dict[str, list[EvaluatedLine]] = {method.name: [] for method in METHODS}
-    network_ms: list[float] = []
     total_ms: dict[str, list[float]] = {method.name: [] for method in METHODS}
+    network_ms: list[float] = []
     for sample in samples:
-        recorder = _Recorder()
-        recognizer.decode = recorder
-        try:
-            image = load_image(sample.path)
-            ms, (line,) = _timed(lambda image=image: recognizer.read([image]))
-        except SlimError as error:
-            logger.warning('counted as read "": %s', error)
-            ms, line = None, None
-        confidence = line.confidence if line else 0.0
-        if ms is not None:
-            network_ms.append(ms - recorder.ms)
-        for method in METHODS:
-            decode_ms, text = _timed(
-                lambda method=method, recorder=recorder: _decode(
-                    decoders[method.decode], recorder, recognizer.spec.classes, method
-                )
-            )
+        ms, decoded = _decode_sample(recognizer, decoders, sample)
+        for name, (decode_ms, line) in decoded.items():
+            lines[name].append(line)
             if ms is not None:
-                total_ms[method.name].append(network_ms[-1] + decode_ms)
-            reference = normal_form(sample.text)
-            distance = Levenshtein.distance(reference, text)
-            lines[method.name].append(EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
+                total_ms[name].append(ms + decode_ms)
+        if ms is not None:
+            network_ms.append(ms)
+    if not network_ms:
+        raise SlimError(
+            f"none of the {len(samples)} lines can be read: check that the label file is where its images are"
+        )
     sizes = read_bundle(bundle).sizes
     bytes_of = {
         "language": language.stat().st_size if language else sizes[LANGUAGE],
         "map": PLACE_NAMES.stat().st_size,
     }
-    if not network_ms:
-        raise SlimError(
-            f"none of the {len(samples)} lines can be read: check that the label file is where its images are"
-        )
     greedy = lines[METHODS[0].name]
     first = WARM_UP if len(network_ms) > 2 * WARM_UP else 0
     return {
@@ -133,6 +119,34 @@ def compare_methods(
             for method in METHODS
         ],
     }, lines
+
+
+def _decode_sample(
+    recognizer: Recognizer, decoders: Mapping[str, Decode], sample: Sample
+) -> tuple[float | None, dict[str, tuple[float, EvaluatedLine]]]:
+    """Run the network on a line once, and decode its probabilities by each of `METHODS`.
+
+    Returns:
+        Milliseconds up to the probabilities, None for an image that cannot be read; and by the method's name the
+        milliseconds of decoding and the evaluated line.
+    """
+    recorder = _Recorder()
+    recognizer.decode = recorder
+    network_ms, confidence = None, 0.0
+    try:
+        image = load_image(sample.path)
+        ms, (line,) = _timed(lambda: recognizer.read([image]))
+        network_ms, confidence = ms - recorder.ms, line.confidence
+    except SlimError as error:
+        logger.warning('counted as read "": %s', error)
+    reference = normal_form(sample.text)
+    decoded = {}
+    for method in METHODS:
+        decode = partial(_decode, decoders[method.decode], recorder, recognizer.spec.classes, method)
+        ms, text = _timed(decode)
+        distance = Levenshtein.distance(reference, text)
+        decoded[method.name] = (ms, EvaluatedLine(reference, text, confidence, sample.path, sample.group, distance))
+    return network_ms, decoded
 
 
 class _Recorder:

@@ -23,7 +23,8 @@ from ppocr_slim.evaluation.directions import evaluate_directions, score_directio
 from ppocr_slim.evaluation.hmean import Found, score_page
 from ppocr_slim.evaluation.metrics import PageScores, normal_form, score_lines
 from ppocr_slim.evaluation.pages import ReadingErrors, score_reading
-from ppocr_slim.reports.provenance import ROOT, commit, machine
+from ppocr_slim.folders import ROOT
+from ppocr_slim.reports.provenance import commit, machine
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.boxes import rectify
 from ppocr_slim.runtime.bundle import INT8, ONNX, Bundle, read_bundle
@@ -98,7 +99,7 @@ def wanted_texts(path: Path) -> set[str]:
 
 
 def flags(page: PageSample, wanted: set[str] | None) -> list[bool]:
-    """Return for each line of a page if scoring ignores it: it is marked so, or its text is not among `wanted`."""
+    """Return for each line of a page whether scoring ignores it: it is marked so, or its text is not among `wanted`."""
     return [
         ignore or (wanted is not None and normal_form(text) not in wanted)
         for text, ignore in zip(page.texts, page.ignored)

@@ -31,7 +31,8 @@ from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import MODELS
-from ppocr_slim.reports.provenance import PROGRAM, ROOT, provenance
+from ppocr_slim.folders import PROGRAM, ROOT
+from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize
 from ppocr_slim.synth.page_dataset import PageRecipe, synthesize_pages

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.reports.provenance import ROOT
+from ppocr_slim.folders import ROOT
 from ppocr_slim.runtime.bundle import UNCLIP_RATIO, read_bundle
 from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
 from ppocr_slim.training.launch import end_with_parent

@@ -57,9 +57,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         default=Path("output/bench_training.json"),
         help="JSON file of the results; the report is written beside it (default: %(default)s)",
     )
-    parser.add_argument(
-        "--contender", type=Path, help=argparse.SUPPRESS
-    )  # internal: the benchmark starts its processes with it
+    # Internal: the benchmark starts its processes with it
+    parser.add_argument("--contender", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.contender:
         return run_contender(options.contender)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.reports.provenance import ROOT
+from ppocr_slim.folders import ROOT
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

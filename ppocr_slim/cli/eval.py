@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from ppocr_slim.cli.options import add_decoding, add_engine
@@ -47,44 +48,35 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     network = open_network(options.folder, options.engine, options.precision)
     samples, findings = read_samples(network.spec.task, options.data, options.image_root)
     watched = sys.stderr.isatty()
-    if not isinstance(network, Recognizer):
-        if options.post or options.decode != "greedy":
-            parser.error("--post and --decode are for recognizers")
-        if isinstance(network, Detector):
-            result = evaluate_pages(network, samples, watched)
-            table, draw = page_table(result), page_sheet
-        else:
-            result = evaluate_directions(network, samples, watched)
-            table, draw = direction_table(result), direction_sheet
-        print("\n".join(table + [f"left out: {finding.where}: {finding.detail}" for finding in findings]))
-        if options.json:
-            options.json.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-            print(f"wrote {options.json}")
-        if options.worst_sheet:
-            draw(result.worst(options.worst), options.worst_sheet)
-            print(f"wrote {options.worst_sheet}")
-        return 0
-
-    if options.language and options.decode == "greedy":
-        parser.error("--language is for --decode beam and address")
-    network.decode = open_bundle_decoder(options.decode, options.folder, options.language)
-    result = evaluate(network, samples, progress=watched)
-    for line in line_table(result):
-        print(line)
-    for finding in findings:
-        print(f"left out: {finding.where}: {finding.detail}")
-    for _, reason in result.unreadable:
-        print(f'counted as read "": {reason}')
-    effects = post_effects(result, options.post) if options.post else []
-    if effects:
-        print("\n" + "\n".join(post_table(effects)))
+    if isinstance(network, Recognizer):
+        if options.language and options.decode == "greedy":
+            parser.error("--language is for --decode beam and address")
+        network.decode = open_bundle_decoder(options.decode, options.folder, options.language)
+        result = evaluate(network, samples, progress=watched)
+        count = result.scores.lines
+        title = f"The {min(options.worst, count)} worst of {count} lines"
+        table, draw = line_table(result), partial(reading_sheet, title=title)
+    elif options.post or options.decode != "greedy":
+        parser.error("--post and --decode are for recognizers")
+    elif isinstance(network, Detector):
+        result = evaluate_pages(network, samples, watched)
+        table, draw = page_table(result), page_sheet
+    else:
+        result = evaluate_directions(network, samples, watched)
+        table, draw = direction_table(result), direction_sheet
+    print("\n".join(table + [f"left out: {finding.where}: {finding.detail}" for finding in findings]))
+    record = result.to_json()
+    if isinstance(network, Recognizer):
+        for _, reason in result.unreadable:
+            print(f'counted as read "": {reason}')
+        if options.post:
+            effects = post_effects(result, options.post)
+            print("\n" + "\n".join(post_table(effects)))
+            record["post"] = [asdict(effect) for effect in effects]
     if options.json:
-        record = {**result.to_json(), **({"post": [asdict(effect) for effect in effects]} if effects else {})}
-        text = json.dumps(record, ensure_ascii=False, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {options.json}")
     if options.worst_sheet:
-        worst = result.worst(options.worst)
-        reading_sheet(worst, options.worst_sheet, f"The {len(worst)} worst of {result.scores.lines} lines")
+        draw(result.worst(options.worst), options.worst_sheet)
         print(f"wrote {options.worst_sheet}")
     return 0

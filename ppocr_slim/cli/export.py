@@ -15,7 +15,7 @@ from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.export.bundle import FORMATS, export_bundle, requantize_bundle
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.quantization.qdq_writer import WEIGHT_BITS
-from ppocr_slim.runtime.bundle import CARD, read_bundle
+from ppocr_slim.runtime.bundle import is_bundle, read_bundle
 from ppocr_slim.tasks.checkpoint import ModelCard
 
 
@@ -66,16 +66,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     if options.samples < 1 or options.calibration_samples < 1:
         parser.error("--samples and --calibration-samples must be at least 1")
     folder = readable_folder(options.checkpoint)
-    is_bundle = (folder / CARD).is_file()
+    from_bundle = is_bundle(folder)
     formats = [name.strip() for name in options.formats.split(",") if name.strip()]
-    if is_bundle and formats != ["onnx_int8"]:
+    if from_bundle and formats != ["onnx_int8"]:
         parser.error(f"{folder} is a bundle, from which only onnx_int8 can be exported: give --formats onnx_int8")
-    task = (read_bundle(folder) if is_bundle else ModelCard.read(folder)).spec.task
+    task = (read_bundle(folder) if from_bundle else ModelCard.read(folder)).spec.task
     samples, findings = read_samples(task, options.data, options.image_root)
     samples = evenly_spaced(samples, options.samples)
     calibration, more = read_samples(task, options.calibration) if options.calibration else ([], [])
     calibration, findings = evenly_spaced(calibration, options.calibration_samples), [*findings, *more]
-    if is_bundle:
+    if from_bundle:
         report = requantize_bundle(folder, options.out, options.budget_mb, samples, calibration, options.weight_bits)
     else:
         report = export_bundle(

@@ -53,7 +53,7 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Add --decode and --post: the decoder and the post-corrections of texts."""
+    """Add --decode and --post: the decoder and the corrections of texts."""
     parser.add_argument(
         "--decode",
         choices=DECODERS,
@@ -65,7 +65,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         type=correction_names,
         default=(),
         metavar="NAMES",
-        help=f"post-corrections of the texts, comma-separated, applied in this order: {', '.join(CORRECTIONS)}",
+        help=f"corrections of the texts, comma-separated, applied in this order: {', '.join(CORRECTIONS)}",
     )
 
 

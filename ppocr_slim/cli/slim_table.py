@@ -1,6 +1,6 @@
 """Command `ppocr-slim slim-table`: ablation of the slimming techniques of a recipe.
 
-Example: ppocr-slim slim-table -c configs/rec_slim.yml [--rows ...]
+Example: ppocr-slim slim-table -c configs/kalapa/slim_table.yml [--rows ...]
 """
 
 from __future__ import annotations

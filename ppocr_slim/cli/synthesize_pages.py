@@ -10,8 +10,9 @@ import cv2
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.layouts import PAGE_KINDS
-from ppocr_slim.synth.page_dataset import PageRecipe, page_sheet, synthesize_pages
+from ppocr_slim.synth.page_dataset import PageRecipe, boxed_pages, synthesize_pages
 from ppocr_slim.synth.pages import PageOptions
+from ppocr_slim.visualize.pages import tiled
 
 DEFAULT_FONTS = Path("dataset/fonts")
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     print(f"{arguments.out}: {summary.pictures} pages with {summary.lines} lines in {speed}")
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(arguments.sheet), page_sheet(recipe, min(12, arguments.count))):
+        if not cv2.imwrite(str(arguments.sheet), tiled(boxed_pages(recipe, min(12, arguments.count)))):
             raise SlimError(f"{arguments.sheet}: cannot be written: give a .png file in a writable folder")
         print(f"contact sheet: {arguments.sheet}")
     return 0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ppocr_slim.cli.options import add_config
 from ppocr_slim.config.loading import config_text, load_config
-from ppocr_slim.reports.provenance import PROGRAM
+from ppocr_slim.folders import PROGRAM
 from ppocr_slim.training.launch import launch, launched
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+from ppocr_slim.folders import PRETRAINED
+
 
 
 def _shipped(folder: Path) -> Path:
@@ -237,7 +238,7 @@ class Fpgm(Section):
     """Pruning of the filters nearest the geometric median until all targets are met, of which there is at least one."""
 
     max_flops: float | None = Field(None, gt=0, le=1)  # fraction of the unpruned network's multiply-adds
-    max_latency: float | None = Field(None, gt=0, le=1)  # fraction of the unpruned network's time for a text line
+    max_latency: float | None = Field(None, gt=0, le=1)  # fraction of the unpruned network's time for its typical input
     max_ratio: float = Field(0.6, gt=0, lt=1)  # of the filters of any one layer that are removed
     skip: list[str] = Field(default_factory=list)  # layers not pruned: names or patterns such as backbone.blocks.0.*
     calibration_samples: int = Field(64, ge=1)  # training samples on whose loss the layers' sensitivity is measured

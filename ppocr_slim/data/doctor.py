@@ -22,9 +22,8 @@ from ppocr_slim.runtime.preprocess import time_steps_for_width
 SHOWN = 5  # findings of each kind that a report lists by default; counts are of all
 BLANK_LINE = "blank text line"  # the only kind of finding that is not an error
 Steps = Callable[[int, int], int]  # (width, height) of an image in pixels -> time steps of the model's output
-Read = Callable[
-    [Path, Path | None], tuple[list[Any], list[Finding]]
-]  # (label file, folder of its images) -> samples, findings
+# (label file, folder of its images) -> samples, findings
+Read = Callable[[Path, Path | None], tuple[list[Any], list[Finding]]]
 Problem = Callable[[Any, int, int], Finding | None]  # (sample, width, height of its image in pixels)
 
 
@@ -71,7 +70,7 @@ class Diagnosis:
         first = "; ".join(f"{one.where} {one.kind} ({one.detail})" for one in self.bad[:3])
         raise SlimError(
             f"{len(self.bad)} of {total} label lines ({self.bad_fraction:.1%}) cannot be used, at most "
-            f"{max_bad_fraction:.1%} may: {first}: correct them (tools/doctor.py lists all) "
+            f"{max_bad_fraction:.1%} may: {first}: correct them (`ppocr-slim doctor` lists all) "
             f"or raise Global.max_bad_fraction"
         )
 

@@ -17,6 +17,14 @@ from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.text.corrections import correct
 
+Unreadable = tuple[tuple[Path, str], ...]
+"""(path, reason) of images that could not be read."""
+
+
+def unreadable_to_json(unreadable: Unreadable) -> list[dict[str, str]]:
+    """Return unreadable images as dicts and lists."""
+    return [{"path": str(path), "error": reason} for path, reason in unreadable]
+
 
 @dataclass(frozen=True)
 class EvaluatedLine:
@@ -44,7 +52,7 @@ class Evaluation:
     lines: tuple[EvaluatedLine, ...]
     scores: Scores
     by_group: Mapping[str, Scores]
-    unreadable: tuple[tuple[Path, str], ...]
+    unreadable: Unreadable
 
     def worst(self, count: int) -> list[EvaluatedLine]:
         """Return the `count` lines with the most errors per reference character, worst first."""
@@ -55,7 +63,7 @@ class Evaluation:
         return {
             "scores": asdict(self.scores),
             "by_group": {group: asdict(scores) for group, scores in self.by_group.items()},
-            "unreadable": [{"path": str(path), "error": reason} for path, reason in self.unreadable],
+            "unreadable": unreadable_to_json(self.unreadable),
             "lines": [{**asdict(line), "path": str(line.path)} for line in self.lines],
         }
 
@@ -107,7 +115,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class PostEffect:
-    """The effect of post-corrections on the metrics.
+    """The effect of corrections on the metrics.
 
     Attributes:
         names: the corrections, in the order in which they are applied; none for the predictions themselves.
@@ -124,7 +132,7 @@ class PostEffect:
 
 
 def post_effects(evaluation: Evaluation, names: Sequence[str]) -> list[PostEffect]:
-    """Measure the effect of post-corrections.
+    """Measure the effect of corrections.
 
     Args:
         names: names of `CORRECTIONS`.

@@ -14,13 +14,11 @@ from tqdm import tqdm
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.hmean import MIN_INSIDE, MIN_IOU, Found, score_page
+from ppocr_slim.evaluation.lines import Unreadable, unreadable_to_json
 from ppocr_slim.evaluation.metrics import PageScores, normal_form
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.images import load_image
-
-Unreadable = tuple[tuple[Path, str], ...]
-"""(path, reason) of images that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +221,3 @@ def score_pages(pages: Sequence[EvaluatedPage]) -> PageScores:
         SlimError: there are none.
     """
     return PageScores.of(sum((page.counts for page in pages), Found()), len(pages))
-
-
-def unreadable_to_json(unreadable: Unreadable) -> list[dict[str, str]]:
-    """Return unreadable images as dicts and lists."""
-    return [{"path": str(path), "error": reason} for path, reason in unreadable]

@@ -23,8 +23,8 @@ def line_table(result: Evaluation) -> list[str]:
 
 
 def post_table(effects: Sequence[PostEffect]) -> list[str]:
-    """Return the lines of a table with a row for each combination of post-corrections."""
-    lines = [f"{'post-processing':<32} {'CER':>7} {'WER':>7} {'changed':>8} {'better':>7} {'worse':>6}"]
+    """Return the lines of a table with a row for each combination of corrections."""
+    lines = [f"{'corrections':<32} {'CER':>7} {'WER':>7} {'changed':>8} {'better':>7} {'worse':>6}"]
     for effect in effects:
         lines.append(
             f"{', '.join(effect.names) or 'none':<32} {effect.scores.cer:>7.4f} {effect.scores.wer:>7.4f} "

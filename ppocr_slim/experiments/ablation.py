@@ -403,7 +403,7 @@ def collect_results(
         outcomes: the outcomes by the folder of the run.
         command: the command line, for the report.
         rounds: timing rounds, in each of which all variants take turns.
-        measured: False: scores only, without exports and times.
+        measured: false: scores only, without exports and times.
     """
     variants = [_variant_results(plan, experiment, outcomes, measured) for experiment in plan.experiments]
     if measured:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.experiments.runs import start_process
-from ppocr_slim.reports.provenance import ROOT
+from ppocr_slim.folders import ROOT
 
 LOCAL = "local"  # address of a Ray cluster of this machine alone
 STOPPED = 128 + signal.SIGINT
@@ -119,7 +119,7 @@ class RayExecutor(Executor):
         jobs: number of parallel commands, which share the cluster's cores; None: one per machine.
 
     Raises:
-        SlimError: Ray is not installed, or there is no such cluster.
+        SlimError: ray is not installed, or there is no such cluster.
     """
 
     def __init__(self, address: str = LOCAL, jobs: int | None = None):

@@ -11,7 +11,7 @@ from typing import Any
 from ppocr_slim.config.aliases import with_former_names
 from ppocr_slim.config.schema import Config, EvalFile
 from ppocr_slim.experiments.runs import origins_of
-from ppocr_slim.reports.provenance import ROOT
+from ppocr_slim.folders import ROOT
 from ppocr_slim.training.recipe import experiment_of
 
 # Rooms with code that a training runs; those that only start it or show its results are not among them.
@@ -47,7 +47,7 @@ def identity(config: Config, budget: Any, code: str, cache: DigestCache) -> dict
     Returns:
         The digests of `CONFIG`, `DATA` and `CODE`.
     """
-    # Without values that equal the default, and with the first names of keys: a key that a later version adds or
+    # Without values that equal the default, and with the former names of keys: a key that a later version adds or
     # renames does not change the identity.
     raw = with_former_names(experiment_of(config).model_dump(mode="json", by_alias=True, exclude_defaults=True))
     del raw["Global"]["output_dir"]

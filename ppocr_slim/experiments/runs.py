@@ -19,7 +19,8 @@ from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import write_json
-from ppocr_slim.reports.provenance import PROGRAM, commit
+from ppocr_slim.folders import PROGRAM
+from ppocr_slim.reports.provenance import commit
 from ppocr_slim.training.launch import end_with_parent
 
 RUN_CONFIG, RUN_LOG, DONE = "run.yml", "run.log", "done.json"

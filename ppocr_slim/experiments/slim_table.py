@@ -97,7 +97,7 @@ class Row:
 
     @property
     def quantized(self) -> bool:
-        """If a stage quantizes the network."""
+        """Whether a stage quantizes the network."""
         return any(stage.stage == "quantize" for stage in self.stages)
 
     @property

@@ -98,7 +98,7 @@ def _compare(scores: Mapping, other: Mapping, evaluation: Path, other_evaluation
     if len(scores["lines"]) != len(other["lines"]) or any(a["path"] != b["path"] for a, b in pairs):
         raise SlimError(f"{evaluation} and {other_evaluation} are of different lines: evaluate both on one label file")
     differing = sum(a["reading"] != b["reading"] for a, b in pairs)
-    return {"texts that differ between backends": differing, "rows compared": len(pairs)}
+    return {"texts that differ between engines": differing, "lines compared": len(pairs)}
 
 
 def _latency(lines: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any]:
@@ -106,4 +106,4 @@ def _latency(lines: list[Mapping[str, Any]], predictions: Path) -> dict[str, Any
     if not times:
         raise SlimError(f"{predictions} has at most {WARM_UP} lines that were read, which are left out as warm-up")
     median, high = np.percentile(times, [50, 95]).round(1).tolist()
-    return {"median ms a row": median, "95th percentile, ms": high}
+    return {"median ms a line": median, "95th percentile, ms": high}

@@ -25,7 +25,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.verification import PARITY_CHECKS, ParityCheck
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
-from ppocr_slim.models.fake_quant import quant_params_of, strip
+from ppocr_slim.models.fake_quant import FAKE_QUANT, quant_params_of, strip
 from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
@@ -55,16 +55,15 @@ FORMATS = {"paddle": (PADDLE_PROGRAM, PADDLE_WEIGHTS), "onnx": (ONNX,), "onnx_in
 FP32_ENGINES = {"paddle": "paddle", "onnx": "onnxruntime"}
 INT8_ENGINES = ("onnxruntime", "openvino")
 MAX_INT8_LOSS = 0.02  # fraction of the FP32 network's error, against the network that the INT8 file was made from
-EQUAL = 0.99  # share of the readings; of less the log warns: rounding differs where sums are taken in other orders
+EQUAL = 0.99  # of the predictions agree, or the log warns: rounding differs where sums are taken in other orders
 READS_NOTHING = 0.5  # an error from which on a network has nothing to lose
 TIMED_ROUNDS = 20
 COARSER = "trained with weights of %d bits, the INT8 file has %d: train with weight_bits %d, or export with %d"
-FAKE_QUANT = "fake_quant"  # the transform that a bundle's float weights do not have
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """The result of an export.
 
     Attributes:
         folder: the bundle.
@@ -88,9 +87,9 @@ class ExportReport:
             lines += [f"  {value:8.1e} between {pair}" for pair, value in self.parity["largest_difference"].items()]
         for engine, figures in self.parity.get("int8", {}).items():
             time = figures.get("time")
-            told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "time")
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "time")
             lines.append(
-                f"  INT8 in {engine}: {told}"
+                f"  INT8 in {engine}: {shown}"
                 + (f"; {time['ms']:.1f} ms a typical input, FP32 {time['base_ms']:.1f} ms" if time else "")
             )
         return "\n".join(lines)
@@ -107,7 +106,7 @@ def export_bundle(
 ) -> ExportReport:
     """Write a bundle, and prove on real samples that it reads as the checkpoint does.
 
-    A fake-quantized checkpoint gives its trained grids to the INT8 file, and its float weights to the other formats.
+    A fake-quantized checkpoint gives its trained quantization parameters to the INT8 file, and its float weights to the other formats.
     Of a float checkpoint the INT8 file is quantized after training. It must read well in ONNX Runtime; the bundle says
     for each engine whether FP32 or INT8 is faster here.
 
@@ -129,12 +128,10 @@ def export_bundle(
     out = Path(out_folder)
     _require_replaceable(out)
     unknown = sorted(set(formats) - set(FORMATS))
-    if unknown or not formats or not check_samples:
-        raise SlimError(
-            f"cannot export {unknown[0]!r}: formats are {', '.join(FORMATS)}"
-            if unknown
-            else "an export needs at least one format and one labelled image to compare on"
-        )
+    if unknown:
+        raise SlimError(f"cannot export {unknown[0]!r}: formats are {', '.join(FORMATS)}")
+    if not formats or not check_samples:
+        raise SlimError("an export needs at least one format and one labelled image to compare on")
     model, card = load_model(checkpoint_folder)
     task = task_for(card.spec)
     params = quant_params_of(model)
@@ -148,11 +145,7 @@ def export_bundle(
     with _staging(out) as staging:
         save_inference_model(model, card.spec, staging, onnx_too="onnx" in formats or "onnx_int8" in formats)
         if "onnx_int8" in formats:
-            if not params and not calibration_samples:
-                raise SlimError("onnx_int8 of a float network needs images to calibrate on: name some (--calibration)")
-            _warn_of_coarser(params, int8_weight_bits)
-            params = params or _calibrated(staging / ONNX, check, calibration_samples)
-            write_int8(staging / ONNX, staging / INT8, params, int8_weight_bits)
+            _write_int8(staging, params, check, calibration_samples, int8_weight_bits)
         files = [name for key in FORMATS if key in formats for name in FORMATS[key]]
         sizes = _sizes(staging, files)
         _require_budget(sizes, budget_mb)
@@ -234,17 +227,30 @@ def _staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _write_int8(
+    folder: Path,
+    params: Mapping[str, LayerQuantParams],
+    check: ParityCheck,
+    samples: Sequence[Any],
+    weight_bits: int,
+) -> None:
+    """Write the INT8 file beside the FP32 one, from trained quantization parameters or, without any, calibrated ones.
+
+    Raises:
+        SlimError: there are neither parameters nor samples to calibrate on.
+    """
+    if not params and not samples:
+        raise SlimError("onnx_int8 of a float network needs images to calibrate on: name some (--calibration)")
+    trained_bits = max((layer.weight.bits for layer in params.values() if layer.weight), default=0)
+    if trained_bits > weight_bits:  # trained weights are rounded once more
+        logger.warning(COARSER, trained_bits, weight_bits, weight_bits, trained_bits)
+    write_int8(folder / ONNX, folder / INT8, params or _calibrated(folder / ONNX, check, samples), weight_bits)
+
+
 def _calibrated(fp32: Path, check: ParityCheck, samples: Sequence[Any]) -> dict[str, LayerQuantParams]:
     """Return quantization parameters of an FP32 file, from training samples as the runtime feeds them."""
     images = [load_image(sample.path) for sample in samples]
     return calibrate(fp32, list(check.inputs(check.spec, images)))
-
-
-def _warn_of_coarser(params: Mapping[str, LayerQuantParams], weight_bits: int) -> None:
-    """Log a warning where trained weights must be rounded once more."""
-    trained_bits = max((layer.weight.bits for layer in params.values() if layer.weight), default=0)
-    if trained_bits > weight_bits:
-        logger.warning(COARSER, trained_bits, weight_bits, weight_bits, trained_bits)
 
 
 def _sizes(folder: Path, files: Sequence[str]) -> dict[str, int]:
@@ -306,7 +312,8 @@ def write_network(network: nn.Layer, spec: Spec, folder: Path, onnx_too: bool) -
 def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], check: ParityCheck) -> dict[str, Any]:
     """Compare sessions with each other, by their numbers and by what they read.
 
-    Returns the figures that the bundle keeps.
+    Returns:
+        The figures that the bundle keeps.
 
     Raises:
         SlimError: a probability differs by more than `TOLERANCE`, or more is read differently than the check allows.
@@ -342,10 +349,11 @@ def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], check: 
 
 
 def compare_int8(bundle: Bundle, before: Predict, check: ParityCheck) -> dict[str, dict[str, Any]]:
-    """Return how the INT8 file of a bundle reads, and how fast, by engine: a engine that cannot load it is left out.
+    """Compare the INT8 file of a bundle with the network that it was made from; an engine that cannot load it is left out.
 
-    Of a recognizer {"cer", "cer_before": of the network `before` that it was made from, "texts_equal": share, "time":
-    ms of the typical input, "base_ms" of FP32, "ratio"}; of others the check's words stand for CER and texts.
+    Returns:
+        Engine -> {"cer", "cer_before": of `before`, "texts_equal": fraction that agrees, "time": see
+        `engines.timing.compared`}, where the metric and the subject are the check's: these are a recognizer's.
 
     Raises:
         SlimError: it reads worse than `before` in ONNX Runtime; in another engine it is not timed then.

@@ -29,13 +29,13 @@ def read_bundle_weights(folder: str | Path) -> dict[str, np.ndarray]:
     """Read the parameters and buffers of a bundle's Paddle model.
 
     Args:
-        folder: The bundle.
+        folder: the bundle.
 
     Returns:
         Name in the network -> array.
 
     Raises:
-        SlimError: The files are missing or damaged, or contain anything but plain float and integer tensors.
+        SlimError: the files are missing or damaged, or contain anything but plain float and integer tensors.
     """
     folder = Path(folder)
     try:

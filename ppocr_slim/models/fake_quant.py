@@ -35,9 +35,17 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models.mobilenet_v3 import Add
-from ppocr_slim.quantization.qparams import MIN_RANGE, LayerQuantParams, QuantParams, activation_limit, weight_limit
+from ppocr_slim.quantization.qparams import (
+    FINE_BITS,
+    MIN_FOLDED_SCALE,
+    MIN_RANGE,
+    LayerQuantParams,
+    QuantParams,
+    activation_limit,
+    weight_limit,
+)
 
-FINE_BITS = 7  # with fewer weight bits the units of integer biases are too coarse
+FAKE_QUANT = "fake_quant"  # name of the transform that inserts the quantizers
 
 
 def round_ste(x: paddle.Tensor) -> paddle.Tensor:
@@ -182,12 +190,12 @@ class LsqQuantizer(ActivationQuantizer):
         if self.offset is not None:
             self.offset.set_value(np.array([zero_point], np.float32))
 
-    def share(self, x) -> float:
+    def gradient_factor(self, x) -> float:
         """Return the gradient scale for scale and offset, which balances updates for the size of x (LSQ, 2.2)."""
         return 1 / np.sqrt(x.size * (2**self.bits - 1))
 
     def forward(self, x):
-        factor = self.share(x)
+        factor = self.gradient_factor(x)
         step = grad_scale(self.bound(), factor)
         offset = 0.0 if self.offset is None else round_ste(grad_scale(self.bound_offset(), factor))
         q = paddle.clip(round_ste(x / step) + offset, 0, 2**self.bits - 1)
@@ -309,7 +317,7 @@ class QuantizedNorm(nn.BatchNorm2D):
         exact = gamma / np.sqrt(variance + np.float32(self._epsilon))
         factor, bias = exact.astype(np.float32), (beta - mean * exact).astype(np.float32)
         scale = weights.scale(convolution.weight).numpy() * np.abs(factor) * inputs.scale().numpy()
-        scale = np.maximum(scale, np.float32(1e-30)).astype(np.float64)
+        scale = np.maximum(scale, MIN_FOLDED_SCALE).astype(np.float64)
         bias = (np.rint(bias / scale) * scale).astype(np.float32)
         shape = [1, -1, 1, 1]
         return x * paddle.to_tensor(factor).reshape(shape) + paddle.to_tensor(bias).reshape(shape)

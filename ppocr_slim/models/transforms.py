@@ -12,11 +12,11 @@ from typing import Any
 from paddle import nn
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.models.fake_quant import fake_quantize
+from ppocr_slim.models.fake_quant import FAKE_QUANT, fake_quantize
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.models.widths import resize
 
-TRANSFORMS: dict[str, Callable[..., None]] = {"widths": resize, "fake_quant": fake_quantize}
+TRANSFORMS: dict[str, Callable[..., None]] = {"widths": resize, FAKE_QUANT: fake_quantize}
 
 
 def apply_transforms(model: nn.Layer, transforms: Sequence[Mapping[str, Any]], where: str) -> None:

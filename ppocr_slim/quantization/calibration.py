@@ -31,15 +31,15 @@ def calibrate(
     largest weight of each output channel.
 
     Args:
-        source: The ONNX file; its first input takes `inputs`.
-        inputs: Arrays [1, 3, H, W] float32, or whatever the network takes.
-        float_layers: Patterns of layers to leave in float, see `layer_names`.
+        source: the ONNX file; its first input takes `inputs`.
+        inputs: arrays [1, 3, H, W] float32, or whatever the network takes.
+        float_layers: patterns of layers to leave in float, see `layer_names`.
 
     Returns:
         Layer's path -> its quantization parameters.
 
     Raises:
-        SlimError: There are no inputs, or the network does not run on them; there is nothing to quantize; a pattern
+        SlimError: there are no inputs, or the network does not run on them; there is nothing to quantize; a pattern
             matches nothing.
     """
     graph = read_graph(source)
@@ -66,8 +66,8 @@ def activation_params(values: np.ndarray, bits: int = ACTIVATION_BITS) -> QuantP
     """Return the parameters with the least squared error on the values, symmetric around 0 if any is negative.
 
     Args:
-        values: Of the activation, any number.
-        bits: Of the integers.
+        values: of the activation, any number.
+        bits: of the integers.
     """
     top = 2**bits - 1
     zero_point = 2 ** (bits - 1) if values.min() < 0 else 0

@@ -25,11 +25,11 @@ class Graph:
     """The graph of an ONNX model in a form that is easy to change; `rebuild` turns it back into a model.
 
     Attributes:
-        model: The model that was read.
-        nodes: Nodes in topological order, without those that only compute constants.
-        constants: Initializers and all that is computed from them, by name.
-        factors: For weights with a folded batch norm, the factors of it, [output channels] float32.
-        origins: For a computed constant, the name of the first initializer in it; for weights with a folded batch
+        model: the model that was read.
+        nodes: nodes in topological order, without those that only compute constants.
+        constants: initializers and all that is computed from them, by name.
+        factors: for weights with a folded batch norm, the factors of it, [output channels] float32.
+        origins: for a computed constant, the name of the first initializer in it; for weights with a folded batch
             norm, the weights without it.
     """
 
@@ -130,10 +130,10 @@ def read_graph(path: str | Path) -> Graph:
     """Read an ONNX file, fold its constants and batch norms, and drop the zero initial states of its LSTMs.
 
     Args:
-        path: An FP32 file.
+        path: an FP32 file.
 
     Raises:
-        SlimError: There is no such file, or it is not ONNX, quantized already, or older than opset 13.
+        SlimError: there is no such file, or it is not ONNX, quantized already, or older than opset 13.
     """
     try:
         model = onnx.load(str(path))

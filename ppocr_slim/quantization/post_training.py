@@ -38,12 +38,12 @@ class QuantizationReport:
     """The result of a post-training quantization.
 
     Attributes:
-        out: The INT8 file.
-        sizes: Bytes of the FP32 and the INT8 file.
-        layers: Number of quantized layers.
-        difference: Mean absolute difference of the outputs on the images.
-        operators: Operators that ONNX Runtime runs the INT8 file with, and how many of each.
-        times: Latency by engine, see `engines.timing.compared`; empty if not timed.
+        out: the INT8 file.
+        sizes: bytes of the FP32 and the INT8 file.
+        layers: number of quantized layers.
+        difference: mean absolute difference of the outputs on the images.
+        operators: operators that ONNX Runtime runs the INT8 file with, and how many of each.
+        times: latency by engine, see `engines.timing.compared`; empty if not timed.
     """
 
     out: Path
@@ -81,19 +81,19 @@ def quantize_file(
     """Quantize an FP32 ONNX file of a recognizer, [N, 3, H, W] in -1 to 1, to INT8.
 
     Args:
-        source: The FP32 file.
-        out: The INT8 file to write.
-        images: Images of text lines, of any size, to calibrate on.
-        height: Height that they are resized to; None for the network's own.
-        weight_bits: See `write_int8`.
-        float_layers: See `calibrate`.
-        timed: Whether to compare the latency of both files in each installed engine.
+        source: the FP32 file.
+        out: the INT8 file to write.
+        images: images of text lines, of any size, to calibrate on.
+        height: height that they are resized to; None for the network's own.
+        weight_bits: see `write_int8`.
+        float_layers: see `calibrate`.
+        timed: whether to compare the latency of both files in each installed engine.
 
     Returns:
         Sizes, differences, operators and latencies.
 
     Raises:
-        SlimError: There is no image, one cannot be read, or the height is unknown; also what `calibrate` and
+        SlimError: there is no image, one cannot be read, or the height is unknown; also what `calibrate` and
             `write_int8` raise.
     """
     if not images:
@@ -124,11 +124,11 @@ def time_files(
     """Time both files on an input, by turns, in each installed engine.
 
     Args:
-        fp32: The FP32 file.
-        int8: The INT8 file.
-        x: The input.
-        threads: Of the engine; None for its default.
-        rounds: How often each is run.
+        fp32: the FP32 file.
+        int8: the INT8 file.
+        x: the input.
+        threads: of the engine; None for its default.
+        rounds: how often each is run.
 
     Returns:
         Engine -> "ms" of INT8, "base_ms" of FP32, and their "ratio".

@@ -28,12 +28,18 @@ from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
 from ppocr_slim.quantization.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
-from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
+from ppocr_slim.quantization.qparams import (
+    FINE_BITS,
+    MIN_FOLDED_SCALE,
+    LayerQuantParams,
+    QuantParams,
+    activation_limit,
+    weight_limit,
+)
 
 WEIGHT_BITS = (SAFE_BITS, 8)
 MICROSOFT = "com.microsoft"  # domain of ONNX Runtime's own operators
 MIN_SCALE = 1e-8  # of weights that are all zero, for example
-MIN_FOLDED_SCALE = np.float32(1e-30)  # of a channel whose batch norm has a factor of 0
 
 
 def write_int8(
@@ -42,9 +48,9 @@ def write_int8(
     """Write the INT8 version of an FP32 ONNX file; metadata, inputs and outputs stay.
 
     Args:
-        source: The FP32 file.
-        out: The INT8 file to write, whole or not at all.
-        params: Layer's path -> quantization parameters, from `models.fake_quant.quant_params_of` or
+        source: the FP32 file.
+        out: the INT8 file to write, whole or not at all.
+        params: layer's path -> quantization parameters, from `models.fake_quant.quant_params_of` or
             `quantization.calibration.calibrate`; all other layers stay in float.
         weight_bits: 7, or 8 for processors with VNNI only; parameters of more bits are made coarser. An LSTM has 7.
 
@@ -72,15 +78,15 @@ def find_layers(graph: Graph, params: Mapping[str, LayerQuantParams], where: str
     the output of a convolution of the same block: "blocks.3.add" and "blocks.3.project.0".
 
     Args:
-        graph: The FP32 network.
-        params: Layer's path -> quantization parameters.
-        where: Name of the file in messages.
+        graph: the FP32 network.
+        params: layer's path -> quantization parameters.
+        where: name of the file in messages.
 
     Returns:
         Layer's path -> its nodes, in the order of `params`.
 
     Raises:
-        SlimError: A layer is missing.
+        SlimError: a layer is missing.
     """
     producers = graph.producers()
     additions = [name for name, layer in params.items() if len(layer.inputs) == 2]
@@ -117,7 +123,7 @@ def lstm_integers(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Integers of the same shape, int8, and scales [directions, rows].
     """
-    limit = 2 ** (SAFE_BITS - 1) - 1
+    limit = weight_limit(SAFE_BITS)
     scale = np.maximum(np.abs(weights).max(axis=2), np.float32(MIN_SCALE)) / np.float32(limit)
     return np.rint(weights / scale[..., None]).clip(-limit, limit).astype(np.int8), scale
 
@@ -156,7 +162,7 @@ class _Writer:
         if not params.integer_bias:
             return None
         bias = self.graph.constants.get(node.input[2]) if len(node.input) > 2 else None
-        fine = params.inputs and params.inputs[0].bits == 8 and params.weight.bits >= min(WEIGHT_BITS)
+        fine = params.inputs and params.inputs[0].bits == 8 and params.weight.bits >= FINE_BITS
         return bias if bias is not None and bias.ndim == 1 and bias.size > 1 and fine else None
 
     def quantize_activation(self, name: str, params: QuantParams) -> str:
@@ -181,7 +187,7 @@ class _Writer:
     def clip(self, name: str, stem: str, params: QuantParams) -> str:
         """Clip a tensor to the range of few bits: QuantizeLinear itself clips at 0 and 255 only."""
         clipped, low, high = (f"{stem}.{part}" for part in ("clipped", "low", "high"))
-        ends = np.array([-params.zero_point, 2**params.bits - 1 - params.zero_point])
+        ends = np.array([-params.zero_point, activation_limit(params.bits, params.zero_point)])
         self.graph.constants[low], self.graph.constants[high] = np.float32(ends * params.scale)
         self.add("Clip", [name, low, high], clipped)
         return clipped
@@ -202,10 +208,10 @@ class _Writer:
             return values if axis == weights.ndim - 1 else along_first_axis(values, weights.ndim)
 
         scale = np.asarray(params.scale, np.float32)
-        limit = 2 ** (params.bits - 1) - 1
+        limit = weight_limit(params.bits)
         if params.bits > self.weight_bits:
-            scale = scale * np.float32(limit / (2 ** (self.weight_bits - 1) - 1))
-            limit = 2 ** (self.weight_bits - 1) - 1
+            scale = scale * np.float32(limit / weight_limit(self.weight_bits))
+            limit = weight_limit(self.weight_bits)
         integers = np.rint(weights / along_channels(scale)).clip(-limit, limit) * along_channels(np.sign(factor))
         folded = scale * np.abs(factor)
         # Larger scales for channels that their batch norm has all but switched off.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_RANGE = 1e-6  # a range that is learned or measured is never smaller
+MIN_FOLDED_SCALE = np.float32(1e-30)  # of a channel whose batch norm has a factor of 0
+FINE_BITS = 7  # with fewer weight bits the units of integer biases are too coarse
 CLIP_RATIOS = np.geomspace(0.03, 1, 48).astype(np.float32)  # of the largest value: candidates for the end of the range
 
 
@@ -21,7 +23,7 @@ class QuantParams:
     Attributes:
         scale: [] float32 for a whole tensor, [channels] for one scale per output channel.
         bits: 2 to 8.
-        zero_point: The integer that represents 0. For activations it is 0 if they are never negative, else
+        zero_point: the integer that represents 0. For activations it is 0 if they are never negative, else
             2^(bits - 1) (LSQ+ learns it: any integer), and q is 0 to 2^bits - 1. For weights it is 0, and q is
             -(2^(bits - 1) - 1) to 2^(bits - 1) - 1; weights beyond that are clipped.
     """
@@ -36,11 +38,11 @@ class LayerQuantParams:
     """Quantization parameters of one layer, which is named by its path in the network ("backbone.stem.0").
 
     Attributes:
-        inputs: Of each input: one for a convolution or linear layer, two for an addition, none where only the
+        inputs: of each input: one for a convolution or linear layer, two for an addition, none where only the
             weights are quantized (an LSTM).
-        weight: Of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
+        weight: of the weights as the network holds them (batch norm not folded in); None for an addition. An LSTM's
             weights are quantized by the writer, to `SAFE_BITS`, with a scale per matrix row.
-        integer_bias: Whether the bias is quantized too. In a fake-quantized network the bias of a batch norm is, a
+        integer_bias: whether the bias is quantized too. In a fake-quantized network the bias of a batch norm is, a
             layer's own bias is not.
     """
 
@@ -66,10 +68,10 @@ def best_scales(
 
     Args:
         values: [C, V].
-        widest: The largest scale to try, [C].
-        low: The smallest integer.
-        high: The largest integer.
-        ratios: Fractions of `widest` to try; of equally good ones the first wins.
+        widest: the largest scale to try, [C].
+        low: the smallest integer.
+        high: the largest integer.
+        ratios: fractions of `widest` to try; of equally good ones the first wins.
 
     Returns:
         [C] float32, never 0.

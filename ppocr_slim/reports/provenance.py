@@ -12,10 +12,8 @@ from typing import Any
 
 import psutil
 
-from ppocr_slim.engines.cpu import usable_cores
-
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "ppocr_slim" / "__main__.py"  # run by further processes, with a command and its arguments
+from ppocr_slim.engines.cpu import cpuinfo, usable_cores
+from ppocr_slim.folders import ROOT
 
 
 def commit() -> str:
@@ -34,11 +32,8 @@ def commit() -> str:
 
 def machine() -> dict[str, Any]:
     """Return the processor, the number of usable cores, and the memory in GB."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or "unknown"
+    names = (line.partition(":")[2].strip() for line in cpuinfo().splitlines() if line.startswith("model name"))
+    processor = next(names, platform.processor() or "unknown")
     memory = round(psutil.virtual_memory().total / 1e9, 1)
     return {"processor": processor, "cores": usable_cores(), "memory_gb": memory}
 

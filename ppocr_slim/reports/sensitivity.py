@@ -27,13 +27,13 @@ def plot_sensitivity(
 
     Args:
         path: PNG file to write.
-        sizes: Group's name -> number of its channels, in the order of the layers.
-        losses: Group's name -> number of channels removed -> loss, 0 among them; with nothing else, it is not drawn.
-        removed: Group's name -> number of channels that the plan removes.
-        title: Of the plot.
+        sizes: group's name -> number of its channels, in the order of the layers.
+        losses: group's name -> number of channels removed -> loss, 0 among them; with nothing else, it is not drawn.
+        removed: group's name -> number of channels that the plan removes.
+        title: of the plot.
 
     Raises:
-        SlimError: The file cannot be written.
+        SlimError: the file cannot be written.
     """
     measured = {name: losses[name] for name in sizes if len(losses[name]) > 1}
     figure = Figure(figsize=(10, 6.5), layout="constrained")

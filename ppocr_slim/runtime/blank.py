@@ -12,7 +12,7 @@ MIN_INK = 0.02  # area of all strokes in squared line heights; real lines have 0
 def is_blank(line: np.ndarray) -> bool:
     """Return whether a line [H, W, 3] uint8 holds no writing: plain, shaded or noisy paper, with or without rules.
 
-    Strokes are thin structures that are darker or lighter than their surroundings. In a form's row (at least three
+    Strokes are thin structures that are darker or lighter than their surroundings. In a form's line (at least three
     times as wide as high) long horizontal lines and narrow ones over the whole height are printed rules, and what
     reaches in from the rim belongs to the neighbouring lines; in a tight crop they may be a character and count.
     Doubtful lines are not blank: they are left to the network.

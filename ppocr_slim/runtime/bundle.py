@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.folders import readable_folder, replacing
+from ppocr_slim.folders import PRETRAINED, readable_folder, replacing
 from ppocr_slim.runtime.preprocess import PAGE_MEAN, PAGE_STD
 from ppocr_slim.runtime.specs import SPECS, ClsSpec, DetSpec, RecSpec, Spec
 from ppocr_slim.text.language_model import LanguageModel
@@ -27,9 +27,8 @@ PADDLE_PROGRAM, PADDLE_WEIGHTS = "inference.pdmodel", "inference.pdiparams"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
 LANGUAGE = "language.bin"
 # The unclip ratio for other runtimes, which cannot undo the shrinking exactly: of 0.8 to 2.2 the one with which
-# RapidOCR's boxes were like ours, with the detector that ships (docs/other_runtimes.md)
+# RapidOCR's boxes were like ours, with the detector that ships (docs/guide/runtimes.md)
 UNCLIP_RATIO = 0.9
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,11 @@ class Bundle:
         return self.folder / name
 
 
+def is_bundle(folder: str | Path) -> bool:
+    """Return whether a folder is an exported bundle."""
+    return (Path(folder) / CARD).is_file()
+
+
 def shipped(task: str) -> Path:
     """Return the folder of the bundle that ships with the package for "det", "cls" or "rec".
 
@@ -72,7 +76,7 @@ def shipped(task: str) -> Path:
         SlimError: none ships for that task.
     """
     folder = PRETRAINED / task
-    if not (folder / CARD).is_file():
+    if not is_bundle(folder):
         raise SlimError(f"no {task} bundle ships with this version (no {folder}): name one of your own")
     return folder
 

@@ -27,7 +27,7 @@ class FileReading:
         line: None where there is an error.
         ms: milliseconds from pixels to text; in a batch, its time divided by its lines.
         error: None where there is a line.
-        read: the text before post-processing and dropping; None where neither was asked for.
+        read: the text before corrections and dropping; None where neither was asked for.
     """
 
     path: Path

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.runtime.blank import is_blank
-from ppocr_slim.runtime.bundle import CARD, LANGUAGE, read_bundle
+from ppocr_slim.runtime.bundle import LANGUAGE, is_bundle, read_bundle
 from ppocr_slim.runtime.network import Network
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.sessions import Predict
@@ -101,10 +101,10 @@ def open_bundle_decoder(name: str, bundle: str | Path, language: Path | None = N
     """
     check_decoder(name)
     if language is None and name != GREEDY:
-        if not (Path(bundle) / CARD).is_file():
+        if not is_bundle(bundle):
             raise SlimError(f"{bundle} is no bundle, which would have a language model: name one (--language FILE)")
         opened = read_bundle(bundle)
         if LANGUAGE not in opened.sizes:
-            raise SlimError(f"{bundle} has no language model: make one with tools/make_language_model.py")
+            raise SlimError(f"{bundle} has no language model: make one with `ppocr-slim language-model`")
         language = opened.file(LANGUAGE)
     return open_decoder(name, language)

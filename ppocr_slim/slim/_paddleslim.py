@@ -29,7 +29,7 @@ def paddleslim(module: str) -> ModuleType:
     """Import a module of PaddleSlim and return it.
 
     Args:
-        module: Its name below the package, such as "dygraph.prune".
+        module: its name below the package, such as "dygraph.prune".
 
     Raises:
         SlimError: PaddleSlim is not installed or does not run.
@@ -53,12 +53,12 @@ class FilterPruner:
     """PaddleSlim's FPGM pruner (He et al. 2019, arXiv:1811.00250): which filters to remove, and what depends on them.
 
     Args:
-        model: A network of convolutions, batch norms, activations, additions, transposed convolutions and
+        model: a network of convolutions, batch norms, activations, additions, transposed convolutions and
             squeeze-and-excitations, whose parameters have their structured names.
-        shape: Shape of an input [N, 3, H, W] to trace it with.
+        shape: shape of an input [N, 3, H, W] to trace it with.
 
     Attributes:
-        groups: Name of a convolution's weight -> names of the weights whose filters are removed with its own, itself
+        groups: name of a convolution's weight -> names of the weights whose filters are removed with its own, itself
             included.
 
     Raises:
@@ -84,8 +84,8 @@ class FilterPruner:
         """Return the cut that removes the `number` filters of a group nearest to their geometric median.
 
         Args:
-            name: Name of the group, see `groups`.
-            number: How many filters to remove.
+            name: name of the group, see `groups`.
+            number: how many filters to remove.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about np.product, for every filter
@@ -104,8 +104,8 @@ def wrap_for_quantization(model: nn.Layer, layers: Sequence[str]) -> None:
     second wrapper, which measures outputs and would rename every weight, is removed again.
 
     Args:
-        model: The network.
-        layers: Paths of the layers to wrap.
+        model: the network.
+        layers: paths of the layers to wrap.
     """
     qat = paddleslim("dygraph.quant").QAT(
         {"quantizable_layer_type": ["Conv2D", "Linear"]}, act_quantize=nn.Identity, weight_quantize=nn.Identity

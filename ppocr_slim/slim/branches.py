@@ -31,11 +31,11 @@ class _Branch(Technique):
         """Build the branch.
 
         Args:
-            model: The recognizer.
-            context: The stage's.
+            model: the recognizer.
+            context: the stage's.
 
         Raises:
-            SlimError: The network is no recognizer.
+            SlimError: the network is no recognizer.
         """
         if not isinstance(context.card.spec, RecSpec):
             raise SlimError(
@@ -84,8 +84,8 @@ def teacher_forcing(labels: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray
     Class 0, CTC's blank, is in no text: it begins and ends each.
 
     Args:
-        labels: Classes [N, L], padded.
-        lengths: Characters of each text line, [N].
+        labels: classes [N, L], padded.
+        lengths: characters of each text line, [N].
 
     Returns:
         Inputs [N, L + 1] int64, and targets [N, L + 1] int64 with `PAD` behind the end.

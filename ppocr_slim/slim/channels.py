@@ -30,10 +30,10 @@ class Group(NamedTuple):
     They belong to layers whose outputs are added, multiplied or convolved channel by channel.
 
     Attributes:
-        name: Path of the layer whose filters are compared.
-        layers: Paths of all layers that lose outputs, `name` among them.
-        size: Number of channels.
-        cut: Returns the cut that removes a number of channels, chosen by the geometric median.
+        name: path of the layer whose filters are compared.
+        layers: paths of all layers that lose outputs, `name` among them.
+        size: number of channels.
+        cut: returns the cut that removes a number of channels, chosen by the geometric median.
     """
 
     name: str
@@ -89,10 +89,10 @@ def find_groups(model: nn.Layer) -> list[Group]:
     """Return a network's groups in the order of its layers: convolutions, and the hidden units of an LSTM.
 
     Args:
-        model: A CRNN, DB or DirectionClassifier, which may be pruned already.
+        model: a CRNN, DB or DirectionClassifier, which may be pruned already.
 
     Raises:
-        SlimError: It is another network, or a quantized one.
+        SlimError: it is another network, or a quantized one.
     """
     if type(model) not in _TRACED:
         known = ", ".join(kind.__name__ for kind in _TRACED)
@@ -206,8 +206,8 @@ def apply_mask(model: nn.Layer, cut: Cut) -> dict[str, np.ndarray]:
     weights, output zeros.
 
     Args:
-        model: The network.
-        cut: Slices of its tensors.
+        model: the network.
+        cut: slices of its tensors.
 
     Returns:
         Tensor's name -> its values before, of all tensors that the cut changes.
@@ -237,14 +237,14 @@ def remove(model: nn.Layer, cut: Cut) -> Widths:
     """Remove channels from a network in place.
 
     Args:
-        model: The network.
-        cut: Slices of its tensors.
+        model: the network.
+        cut: slices of its tensors.
 
     Returns:
         The widths of the layers that changed, for the transform "widths".
 
     Raises:
-        SlimError: The tensors of a layer would not fit each other.
+        SlimError: the tensors of a layer would not fit each other.
     """
     state: Mapping[str, np.ndarray] = {name: tensor.numpy() for name, tensor in model_state(model).items()}
     left = {name: _kept(value, cut.get(name, {})) for name, value in state.items()}

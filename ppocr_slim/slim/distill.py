@@ -53,11 +53,11 @@ class Distillation(Technique):
         """Open the teacher.
 
         Args:
-            model: The student.
-            context: The stage's.
+            model: the student.
+            context: the stage's.
 
         Raises:
-            SlimError: The teacher cannot be opened or does not fit the student, a loss is for another task, or `cache`
+            SlimError: the teacher cannot be opened or does not fit the student, a loss is for another task, or `cache`
                 is set where outputs cannot be cached.
         """
         spec, self.task = context.task.spec, context.task
@@ -113,9 +113,9 @@ class Distillation(Technique):
         """Return the `feature_mse` of the student's features at the time steps that are not padding.
 
         Args:
-            features: The student's, [N, T, C].
-            teacher: The teacher's output for the batch.
-            batch: The text lines.
+            features: the student's, [N, T, C].
+            teacher: the teacher's output for the batch.
+            batch: the text lines.
         """
         assert teacher.features is not None
         time_steps = time_steps_of_lines(batch)
@@ -129,9 +129,9 @@ class Distillation(Technique):
         Lines where the teacher reads nothing add 0 to the mean.
 
         Args:
-            logits: The student's, [N, T, K].
-            teacher: The teacher's output for the batch.
-            batch: The text lines.
+            logits: the student's, [N, T, K].
+            teacher: the teacher's output for the batch.
+            batch: the text lines.
         """
         labels, lengths = losses.pseudo_labels(teacher.logits)
         lines = np.flatnonzero(lengths)

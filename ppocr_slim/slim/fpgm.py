@@ -62,14 +62,14 @@ class FpgmPruning(Technique):
         The first process chooses; the plan is written to `fpgm.json`, and all processes follow it.
 
         Args:
-            model: The trained network.
-            context: The stage's.
+            model: the trained network.
+            context: the stage's.
 
         Returns:
             The transform "widths"; nothing where no channel is removed.
 
         Raises:
-            SlimError: The target is out of reach, or a pattern of `skip` matches no layer.
+            SlimError: the target is out of reach, or a pattern of `skip` matches no layer.
         """
         groups = _without_skipped(find_groups(model), self.settings.skip)
         path = context.folder / REPORT
@@ -148,9 +148,9 @@ class Planner:
     """Chooses how many channels each group loses, so that the loss increases least.
 
     Args:
-        model: The network to be pruned.
-        groups: Its groups that may be pruned.
-        loss_increases: Group's name -> number of channels removed -> increase of the loss.
+        model: the network to be pruned.
+        groups: its groups that may be pruned.
+        loss_increases: group's name -> number of channels removed -> increase of the loss.
     """
 
     def __init__(self, model: nn.Layer, groups: Sequence[Group], loss_increases: Mapping[str, Mapping[int, float]]):
@@ -197,10 +197,10 @@ class Planner:
         low as the target allows; then groups take back channels that need not go.
 
         Args:
-            max_flops: The fraction of the FLOPs that may remain, 0 to 1.
+            max_flops: the fraction of the FLOPs that may remain, 0 to 1.
 
         Raises:
-            SlimError: The target is out of reach.
+            SlimError: the target is out of reach.
         """
         if max_flops >= 1:
             return {}
@@ -247,8 +247,8 @@ def matrix_positions(model: nn.Layer, shape: Sequence[int]) -> dict[str, int]:
     """Count at how many positions of an input each matrix or kernel is applied: the FLOPs of each of its elements.
 
     Args:
-        model: A network.
-        shape: Shape of the input.
+        model: a network.
+        shape: shape of the input.
 
     Returns:
         Weight's name -> number of positions.
@@ -273,13 +273,13 @@ def _plan_for_latency(planner: Planner, plan: PruningPlan, max_latency: float, s
     The planner chooses a plan for each number of FLOPs; how many FLOPs may remain is found by timing.
 
     Args:
-        planner: The network's.
-        plan: The plan for `max_flops`; empty without such a target.
-        max_latency: Fraction of the network's latency, 0 to 1.
-        spec: The network's.
+        planner: the network's.
+        plan: the plan for `max_flops`; empty without such a target.
+        max_latency: fraction of the network's latency, 0 to 1.
+        spec: the network's.
 
     Raises:
-        SlimError: No plan is fast enough.
+        SlimError: no plan is fast enough.
     """
 
     def latency_ratio(plan: PruningPlan) -> float:
@@ -311,9 +311,9 @@ def latencies(before: nn.Layer, after: nn.Layer, spec: Spec) -> dict[str, float]
     """Time both networks in ONNX Runtime, by turns, on one typical input.
 
     Args:
-        before: The network.
-        after: The pruned network.
-        spec: Of both.
+        before: the network.
+        after: the pruned network.
+        spec: of both.
 
     Returns:
         "ms" of `after`, "base_ms" of `before`, and their "ratio".

@@ -23,8 +23,8 @@ def divergences(student: paddle.Tensor, teacher: paddle.Tensor, temperature: flo
     """Return tau^2 KL(teacher || student).
 
     Args:
-        student: Logits [..., K].
-        teacher: Logits [..., K].
+        student: logits [..., K].
+        teacher: logits [..., K].
         temperature: tau.
 
     Returns:
@@ -52,8 +52,8 @@ def frame_kl_div(student: paddle.Tensor, teacher: np.ndarray, temperature: float
     and Audhkhasi 2019, arXiv:1904.08311), which a student that already has a timing of its own resists.
 
     Args:
-        student: Logits [N, T, K].
-        teacher: Logits [N, T, K].
+        student: logits [N, T, K].
+        teacher: logits [N, T, K].
         temperature: tau of the divergence.
     """
     no_blank = 1 - np.exp(log_softmax(teacher)[:, :, 0])
@@ -78,9 +78,9 @@ def mean_logits_kl_div(
     so).
 
     Args:
-        student: Logits [N, T, K].
-        teacher: Logits [N, T, K].
-        time_steps: Time steps of each text line without its padding, [N].
+        student: logits [N, T, K].
+        teacher: logits [N, T, K].
+        time_steps: time steps of each text line without its padding, [N].
         temperature: tau of the divergence.
     """
     real = np.arange(student.shape[1]) < np.asarray(time_steps)[:, None]
@@ -96,8 +96,8 @@ def align(logits: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> np.nda
 
     Args:
         logits: [N, T, K].
-        labels: Classes [N, L], padded.
-        lengths: Characters of each text line, [N].
+        labels: classes [N, L], padded.
+        lengths: characters of each text line, [N].
 
     Returns:
         [N, L] int64; -1 behind a line's characters, and everywhere in a line whose characters do not fit into its time
@@ -120,9 +120,9 @@ def _viterbi(states: np.ndarray, values: np.ndarray, lengths: np.ndarray) -> tup
     """Find the likeliest path of each text line through the states of its labels.
 
     Args:
-        states: Classes of the states, [N, S]: the characters, and blanks between them and at both ends.
-        values: Logits of the states, [N, T, S].
-        lengths: Characters of each text line, [N].
+        states: classes of the states, [N, S]: the characters, and blanks between them and at both ends.
+        values: logits of the states, [N, T, S].
+        lengths: characters of each text line, [N].
 
     Returns:
         The state at each time step, [N, T] int64, and whether the line fits into its time steps at all, [N] bool.
@@ -157,10 +157,10 @@ def character_logits(
     """Return the logits of student and teacher at each character of the labels, wherever each of them puts it.
 
     Args:
-        student: Logits [N, T, K].
-        teacher: Logits [N, T, K].
-        labels: Classes [N, L], padded.
-        lengths: Characters of each text line, [N].
+        student: logits [N, T, K].
+        teacher: logits [N, T, K].
+        labels: classes [N, L], padded.
+        lengths: characters of each text line, [N].
 
     Returns:
         The student's logits [M, K], the teacher's [M, K], and the characters' classes [M].
@@ -182,10 +182,10 @@ def aligned_kl_div(
     is not learned as such, but the probabilities of its other classes are. Blanks are left to the CTC loss.
 
     Args:
-        student: Logits [N, T, K].
-        teacher: Logits [N, T, K].
-        labels: Classes [N, L], padded.
-        lengths: Characters of each text line, [N].
+        student: logits [N, T, K].
+        teacher: logits [N, T, K].
+        labels: classes [N, L], padded.
+        lengths: characters of each text line, [N].
         temperature: tau of the divergence.
     """
     own, target, classes = character_logits(student, teacher, labels, lengths)
@@ -208,12 +208,12 @@ def dkd(
     teacher is sure.
 
     Args:
-        student: Logits [N, T, K].
-        teacher: Logits [N, T, K].
-        labels: Classes [N, L], padded.
-        lengths: Characters of each text line, [N].
+        student: logits [N, T, K].
+        teacher: logits [N, T, K].
+        labels: classes [N, L], padded.
+        lengths: characters of each text line, [N].
         temperature: tau of both divergences.
-        beta: Weight of the non-target class loss.
+        beta: weight of the non-target class loss.
     """
     own, target, classes = character_logits(student, teacher, labels, lengths)
     if not len(classes):
@@ -239,8 +239,8 @@ def feature_mse(adapted: paddle.Tensor, teacher: np.ndarray) -> paddle.Tensor:
     A student whose features are all 0 has the loss 1, whatever the teacher's scale.
 
     Args:
-        adapted: The student's features [M, C], by way of a learned layer (Romero et al. 2015, arXiv:1412.6550).
-        teacher: The teacher's features [M, C].
+        adapted: the student's features [M, C], by way of a learned layer (Romero et al. 2015, arXiv:1412.6550).
+        teacher: the teacher's features [M, C].
     """
     centred = teacher - teacher.mean(axis=-1, keepdims=True)
     centred /= np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
@@ -253,7 +253,7 @@ def pseudo_labels(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Sequence-level distillation (Kim and Rush 2016, arXiv:1606.07947), with greedy decoding.
 
     Args:
-        teacher: Logits [N, T, K].
+        teacher: logits [N, T, K].
 
     Returns:
         Classes [N, L] int32, padded with 0, and lengths [N] int64.
@@ -275,9 +275,9 @@ def map_distillation(student: paddle.Tensor, teacher: np.ndarray, entropy_weight
     is not 0 for equal maps.
 
     Args:
-        student: Probabilities [N, 1, H, W].
-        teacher: Probabilities [N, 1, H, W] float32.
-        entropy_weight: Weight of the binary cross-entropy.
+        student: probabilities [N, 1, H, W].
+        teacher: probabilities [N, 1, H, W] float32.
+        entropy_weight: weight of the binary cross-entropy.
     """
     wide = functional.max_pool2d(functional.pad(paddle.to_tensor(teacher), [0, 1, 0, 1]), 2, 1)
     overlap, total = (student * wide).sum(), student.sum() + wide.sum()
@@ -289,8 +289,8 @@ def kl_div(student: paddle.Tensor, teacher: np.ndarray, temperature: float = 1.0
     """Return the mean divergence of a classifier's logits [N, K] (Hinton et al. 2015, arXiv:1503.02531).
 
     Args:
-        student: Logits [N, K].
-        teacher: Logits [N, K].
+        student: logits [N, K].
+        teacher: logits [N, K].
         temperature: tau.
     """
     return divergences(student, paddle.to_tensor(teacher), temperature).mean()

@@ -10,7 +10,7 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Mutual
 from ppocr_slim.errors import SlimError
-from ppocr_slim.export.bundle import FAKE_QUANT
+from ppocr_slim.models.fake_quant import FAKE_QUANT
 from ppocr_slim.models import bind_model
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim.losses import frame_kl_div
@@ -42,11 +42,11 @@ class MutualLearning(Technique):
         """Build the peer.
 
         Args:
-            model: The student.
-            context: The stage's.
+            model: the student.
+            context: the stage's.
 
         Raises:
-            SlimError: The student is no recognizer, or the config's peer cannot be built or has another input size.
+            SlimError: the student is no recognizer, or the config's peer cannot be built or has another input size.
         """
         student, self.task = context.card, context.task
         if not isinstance(student.spec, RecSpec):

@@ -26,6 +26,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import write_json
 from ppocr_slim.layer_names import named
 from ppocr_slim.models.fake_quant import (
+    FAKE_QUANT,
     QUANTIZABLE,
     WRAPPERS,
     ActivationQuantizer,
@@ -47,7 +48,7 @@ from ppocr_slim.tasks.task import Outputs, Task
 
 REPORT, SENSITIVITY = "quantize.json", "quantize_sensitivity.json"  # in the stage's folder
 WORST_LAYERS = 5  # as many of the most sensitive layers are named in an error
-SENSITIVITY_LINES = 16  # samples that the loss is measured on, for each layer
+SENSITIVITY_SAMPLES = 16  # samples that the loss is measured on, for each layer
 SAMPLES = 1 << 15  # values of a tensor that its quantization parameters are chosen by
 
 
@@ -64,14 +65,14 @@ class QuantizationAwareTraining(Technique):
         """Calibrate and fake-quantize the network in place, and compare it with the float one.
 
         Args:
-            model: A trained float network.
-            context: The stage's.
+            model: a trained float network.
+            context: the stage's.
 
         Returns:
             The transform "fake_quant".
 
         Raises:
-            SlimError: The network is quantized already, a pattern of `float_layers` matches nothing, or quantization
+            SlimError: the network is quantized already, a pattern of `float_layers` matches nothing, or quantization
                 loses more than `max_drop`.
         """
         if quantized_layers(model):
@@ -125,8 +126,8 @@ class QuantizationAwareTraining(Technique):
         """Return the transform: bits and zero points of the layers, in the order in which they run.
 
         Args:
-            statistics: Layer's path -> statistics of its inputs.
-            weighted: Paths of the layers whose weights are quantized.
+            statistics: layer's path -> statistics of its inputs.
+            weighted: paths of the layers whose weights are quantized.
         """
         layers: dict[str, Any] = {}
         ran = [path for path in statistics if path in weighted]
@@ -148,7 +149,7 @@ class QuantizationAwareTraining(Technique):
             layers[path] = {"inputs": inputs}
             if path in weighted:
                 layers[path]["weight_bits"] = edge_weight_bits if edge else weight_bits
-        return {"name": "fake_quant", "method": self.method, "layers": layers}
+        return {"name": FAKE_QUANT, "method": self.method, "layers": layers}
 
     def calibrate(
         self, model: nn.Layer, statistics: Mapping[str, list[TensorStatistics]], layers: Mapping[str, Any]
@@ -156,8 +157,8 @@ class QuantizationAwareTraining(Technique):
         """Set the quantization parameters of a network that was just fake-quantized.
 
         Args:
-            model: The network.
-            statistics: Layer's path -> statistics of its inputs.
+            model: the network.
+            statistics: layer's path -> statistics of its inputs.
             layers: "layers" of the transform.
         """
         for path, planned in layers.items():
@@ -172,8 +173,8 @@ class QuantizationAwareTraining(Technique):
         """Set the range of an activation to the one with the least mean squared error.
 
         Args:
-            quantizer: The activation's.
-            tensor: Its statistics.
+            quantizer: the activation's.
+            tensor: its statistics.
         """
         zero_point = quantizer.zero_point()
         top = activation_limit(quantizer.bits, zero_point)
@@ -183,8 +184,8 @@ class QuantizationAwareTraining(Technique):
         """Set the scale of each output channel to the one with the least mean squared error.
 
         Args:
-            quantizer: The weight's.
-            weight: Its values.
+            quantizer: the weight's.
+            weight: its values.
         """
         channels = np.moveaxis(weight.numpy(), quantizer.axis, 0).reshape(weight.shape[quantizer.axis], -1)
         top = weight_limit(quantizer.bits)
@@ -257,11 +258,11 @@ def quantizable(model: nn.Layer, float_layers: Sequence[str]) -> list[str]:
     """Return the paths of the layers to quantize, without those that only training uses.
 
     Args:
-        model: A float network.
-        float_layers: Patterns of layers to leave in float.
+        model: a float network.
+        float_layers: patterns of layers to leave in float.
 
     Raises:
-        SlimError: A pattern matches no layer.
+        SlimError: a pattern matches no layer.
     """
     paths = [path for path, layer in model.named_sublayers() if type(layer) in QUANTIZABLE]
     paths = [path for path in paths if not path.startswith(training_only(model))]
@@ -274,10 +275,10 @@ class TensorStatistics:
     """Statistics of a tensor that layers read, over the calibration samples.
 
     Attributes:
-        image: Whether it is the network's input.
-        smallest: The smallest value.
-        greatest: The greatest value.
-        parts: Values drawn from each batch.
+        image: whether it is the network's input.
+        smallest: the smallest value.
+        greatest: the greatest value.
+        parts: values drawn from each batch.
     """
 
     image: bool
@@ -289,8 +290,8 @@ class TensorStatistics:
         """Collect the statistics of a batch.
 
         Args:
-            values: Of any shape.
-            count: How many of them to keep at most.
+            values: of any shape.
+            count: how many of them to keep at most.
         """
         self.smallest, self.greatest = min(self.smallest, values.min()), max(self.greatest, values.max())
         # Drawn at random: the sizes of a tensor are powers of two, so every n-th value would be of one column.
@@ -320,10 +321,10 @@ def collect_statistics(
     """Run the network on the calibration samples and collect the statistics of the layers' inputs.
 
     Args:
-        model: A float network in evaluation mode.
-        paths: Paths of the layers.
-        batches: The calibration samples.
-        task: The network's.
+        model: a float network in evaluation mode.
+        paths: paths of the layers.
+        batches: the calibration samples.
+        task: the network's.
 
     Returns:
         Layer's path -> statistics of its inputs, none for an LSTM, in the order in which the layers run; layers that do
@@ -374,13 +375,13 @@ def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
     The result is also written to `SENSITIVITY` in the stage's folder.
 
     Args:
-        model: A quantized and calibrated network, unchanged afterwards.
-        context: The stage's.
+        model: a quantized and calibrated network, unchanged afterwards.
+        context: the stage's.
 
     Returns:
         Layer's path -> rise of the loss, the most sensitive layer first.
     """
-    batches = context.calibration(SENSITIVITY_LINES)
+    batches = context.calibration(SENSITIVITY_SAMPLES)
     with _only_quantized(model, ""):
         base = mean_loss(model, context.task, batches)
     rises = {}
@@ -389,7 +390,7 @@ def sensitivities(model: nn.Layer, context: Context) -> dict[str, float]:
             rises[path] = mean_loss(model, context.task, batches) - base
     ranked = dict(sorted(rises.items(), key=lambda item: -item[1]))
     if context.is_first:
-        write_json(context.folder / SENSITIVITY, {"rows": SENSITIVITY_LINES, "float_loss": base, "rise": ranked})
+        write_json(context.folder / SENSITIVITY, {"rows": SENSITIVITY_SAMPLES, "float_loss": base, "rise": ranked})
     return ranked
 
 

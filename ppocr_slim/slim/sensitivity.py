@@ -31,8 +31,8 @@ def numbers_to_try(size: int, max_ratio: float) -> list[int]:
     """Return the numbers of channels to remove on trial: about `FRACTIONS` of them, aligned.
 
     Args:
-        size: Channels of the group.
-        max_ratio: The largest fraction of them that may be removed.
+        size: channels of the group.
+        max_ratio: the largest fraction of them that may be removed.
     """
     kept = {max(ALIGNMENT, round(size * (1 - fraction) / ALIGNMENT) * ALIGNMENT) for fraction in FRACTIONS}
     return sorted(size - left for left in kept if 0 < size - left <= max_ratio * size)
@@ -67,18 +67,18 @@ def measure_sensitivity(
     continued.
 
     Args:
-        model: The trained network, unchanged afterwards.
-        groups: Its groups.
-        max_ratio: The largest fraction of a group's channels to remove.
-        task: The network's.
-        batches: The samples.
+        model: the trained network, unchanged afterwards.
+        groups: its groups.
+        max_ratio: the largest fraction of a group's channels to remove.
+        task: the network's.
+        batches: the samples.
         path: JSON file of the measurements.
 
     Returns:
         The losses of every group, with and without some of its channels.
 
     Raises:
-        SlimError: The unpruned network's loss is not finite, or the file cannot be written.
+        SlimError: the unpruned network's loss is not finite, or the file cannot be written.
     """
     key = _digest(model, batches)
     kept = _read(path, key) or {"of": key, "whole": mean_loss(model, task, batches), "losses": {}}
@@ -132,7 +132,7 @@ def loss_increase(losses: Mapping[int, float]) -> dict[int, float]:
     """Return by how much the loss increases: never less for more channels, infinitely where it is NaN.
 
     Args:
-        losses: Number of channels removed -> loss, 0 among them.
+        losses: number of channels removed -> loss, 0 among them.
 
     Returns:
         Number of channels removed -> increase.

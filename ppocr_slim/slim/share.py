@@ -31,8 +31,8 @@ def kmeans(values: np.ndarray, clusters: int) -> np.ndarray:
     cluster moves to where the error is largest.
 
     Args:
-        values: Numbers of any shape.
-        clusters: How many centroids there may be.
+        values: numbers of any shape.
+        clusters: how many centroids there may be.
 
     Returns:
         Ascending centroids, at most `clusters`, float32.
@@ -61,8 +61,8 @@ def _without_empty(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
     equal numbers has no range, so it is never halved while there are more distinct numbers than clusters.
 
     Args:
-        ordered: The numbers, ascending.
-        edges: Indexes where the clusters begin, and the end of the last.
+        ordered: the numbers, ascending.
+        edges: indexes where the clusters begin, and the end of the last.
 
     Returns:
         The new edges.
@@ -90,11 +90,11 @@ def shareable(model: nn.Layer, skip: Sequence[str] = ()) -> dict[str, paddle.Ten
     """Return the trained matrices and kernels of a network by name: no biases, norms or other vectors.
 
     Args:
-        model: The network.
-        skip: Patterns of layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), see `layer_names`.
+        model: the network.
+        skip: patterns of layers ("backbone.stem") or single tensors ("encoder.weight_hh_l0"), see `layer_names`.
 
     Raises:
-        SlimError: A pattern matches none of them, or all are skipped.
+        SlimError: a pattern matches none of them, or all are skipped.
     """
     found = {
         name: tensor
@@ -119,9 +119,8 @@ class WeightSharing(Technique):
     def __init__(self, settings: Share):
         self._settings = settings
         self._tensors: dict[str, paddle.Tensor] = {}
-        self._codes: dict[
-            str, tuple[np.ndarray, np.ndarray]
-        ] = {}  # code of each weight [size], weights of each code [codes]
+        # Name -> code of each weight [size], weights of each code [codes]
+        self._codes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:
         """Replace the weights by their centroids; the structure stays, so there is no transform."""
@@ -141,7 +140,7 @@ class WeightSharing(Technique):
         the same to AdamW, but clipping by norm would see larger gradients than there are.
 
         Raises:
-            SlimError: The weights have more values than the bits allow: they were not shared.
+            SlimError: the weights have more values than the bits allow: they were not shared.
         """
         if not self._codes:  # not before: a resumed stage loads its weights after it was attached
             self._codes = {name: self._find_codes(name, tensor.numpy()) for name, tensor in self._tensors.items()}

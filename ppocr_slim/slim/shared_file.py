@@ -38,7 +38,7 @@ def codes_of(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct float32 values of an array, compared bit by bit, and the index of each number's value.
 
     Args:
-        array: Numbers of any shape.
+        array: numbers of any shape.
 
     Returns:
         Values [V] float32 and indexes [size].
@@ -52,15 +52,15 @@ def write_shared(path: Path, card: ModelCard, weights: Mapping[str, np.ndarray])
     """Write a network's weights, whole or not at all.
 
     Args:
-        path: File to write.
-        card: The network's.
+        path: file to write.
+        card: the network's.
         weights: float32 by name.
 
     Returns:
         The file's size in bytes.
 
     Raises:
-        SlimError: The file cannot be written.
+        SlimError: the file cannot be written.
     """
     parts = {name: _pack(array) for name, array in weights.items()}
     body = b"".join(packed for _, packed in parts.values())
@@ -84,10 +84,10 @@ def read_shared(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Read a network's card and its float32 weights by name.
 
     Args:
-        path: File of `write_shared`.
+        path: file of `write_shared`.
 
     Raises:
-        SlimError: The file is missing or damaged, or it is another kind of file.
+        SlimError: the file is missing or damaged, or it is another kind of file.
     """
     try:
         data = Path(path).read_bytes()

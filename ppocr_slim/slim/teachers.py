@@ -26,12 +26,12 @@ from ppocr_slim.folders import readable_folder
 from ppocr_slim.models.direction import CLASSES
 from ppocr_slim.models.fake_quant import quantized_layers, strip
 from ppocr_slim.models.state import model_state, with_training_only
-from ppocr_slim.runtime.bundle import ONNX
+from ppocr_slim.runtime.bundle import ONNX, is_bundle
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, time_steps_for_width
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim.losses import log_softmax
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
-from ppocr_slim.tasks.checks import folder_card, is_bundle
+from ppocr_slim.tasks.checks import folder_card
 
 WIDTHS = (320, 640)  # pixels of the images that a teacher is tested on before it teaches
 COARSEST = 16  # most input columns per output time step
@@ -45,7 +45,7 @@ class TeacherOutput:
     Of a recognizer, they are at the student's time steps and in its order of classes.
 
     Attributes:
-        logits: Log-probabilities [N, T, K] float32 of a recognizer; logits [N, 2] of a direction classifier;
+        logits: log-probabilities [N, T, K] float32 of a recognizer; logits [N, 2] of a direction classifier;
             probabilities [N, 1, H, W] of a detector.
         features: [N, T, C] float32, where they are asked for.
     """
@@ -58,16 +58,16 @@ class Teacher:
     """A recognizer in ONNX Runtime, on one thread: a training has one process for each core.
 
     Args:
-        graph: Path of an ONNX file, or its bytes. Input [N, 3, height, W]; output [N, T', K], probabilities or logits;
+        graph: path of an ONNX file, or its bytes. Input [N, 3, height, W]; output [N, T', K], probabilities or logits;
             the features [N, T', C] may be a second output.
-        classes: The student's K classes; the teacher must have the same ones, in any order.
-        height: The student's image height.
-        where: Name of the teacher in messages.
-        digest: Identifies the network.
-        features: Whether to output the features; outputs that are not asked for are not computed.
+        classes: the student's K classes; the teacher must have the same ones, in any order.
+        height: the student's image height.
+        where: name of the teacher in messages.
+        digest: identifies the network.
+        features: whether to output the features; outputs that are not asked for are not computed.
 
     Raises:
-        SlimError: It cannot be loaded, or its characters, its input or its output do not fit.
+        SlimError: it cannot be loaded, or its characters, its input or its output do not fit.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Teacher:
         """Return whether the network outputs probabilities rather than logits, by running it on noise.
 
         Raises:
-            SlimError: The shape of the outputs does not fit.
+            SlimError: the shape of the outputs does not fit.
         """
         noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, self.height, max(WIDTHS))).astype(np.float32)
         outputs = [self._run(np.ascontiguousarray(noise[..., :width]))[0] for width in WIDTHS]
@@ -149,7 +149,7 @@ def resample(output: TeacherOutput, time_steps: int) -> TeacherOutput:
     averaged. A mean of the logits would flatten a character that stands on one time step alone.
 
     Args:
-        output: Logits [N, T', K] and features [N, T', C].
+        output: logits [N, T', K] and features [N, T', C].
         time_steps: T.
     """
     given = output.logits.shape[1]
@@ -189,13 +189,13 @@ class PlainTeacher:
     """A teacher of detectors or direction classifiers: outputs [N, 1, H, W] probabilities, or [N, 2] logits.
 
     Args:
-        graph: Path of an ONNX file, or its bytes.
-        spec: The student's.
-        where: Name of the teacher in messages.
-        digest: Identifies the network.
+        graph: path of an ONNX file, or its bytes.
+        spec: the student's.
+        where: name of the teacher in messages.
+        digest: identifies the network.
 
     Raises:
-        SlimError: It cannot be loaded, or its output does not fit.
+        SlimError: it cannot be loaded, or its output does not fit.
     """
 
     def __init__(self, graph: str | bytes, spec: DetSpec | ClsSpec, where: str, digest: str):
@@ -229,16 +229,16 @@ def open_plain_teacher(source: Path, spec: DetSpec | ClsSpec) -> PlainTeacher:
     """Open a teacher for a detector or direction classifier.
 
     Args:
-        source: Checkpoint folder, bundle, or ONNX file.
-        spec: The student's.
+        source: checkpoint folder, bundle, or ONNX file.
+        spec: the student's.
 
     Raises:
-        SlimError: There is no network, it is damaged, or it does not fit the student.
+        SlimError: there is no network, it is damaged, or it does not fit the student.
     """
     source = readable_folder(Path(source))
     if source.is_file():
         return PlainTeacher(str(source), spec, str(source), hashlib.sha256(source.read_bytes()).hexdigest()[:16])
-    model, card = _open_network(source, spec.task)
+    model, card = _load_network(source, spec.task)
     digest = _digest(model, card)
     with tempfile.TemporaryDirectory() as folder:
         write_network(strip(model) if quantized_layers(model) else model, card.spec, Path(folder), onnx_too=True)
@@ -250,13 +250,13 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
     """Open a teacher for a recognizer.
 
     Args:
-        source: Checkpoint folder, bundle, or ONNX file.
-        classes: The student's.
-        height: The student's image height.
-        features: Whether to output the features too; an ONNX file has none.
+        source: checkpoint folder, bundle, or ONNX file.
+        classes: the student's.
+        height: the student's image height.
+        features: whether to output the features too; an ONNX file has none.
 
     Raises:
-        SlimError: There is no network, it is damaged, or it does not fit the student.
+        SlimError: there is no network, it is damaged, or it does not fit the student.
     """
     source = readable_folder(Path(source))
     if source.is_file():
@@ -264,7 +264,7 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
             raise SlimError(f"{source} has no features to learn from: name the teacher's checkpoint folder or bundle")
         digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
         return Teacher(str(source), classes, height, str(source), digest)
-    model, card = _open_network(source, RecSpec.task)
+    model, card = _load_network(source, RecSpec.task)
     digest = _digest(model, card)
     if quantized_layers(model):
         logger.info("the teacher %s is fake-quantized: it teaches with its float weights", source)
@@ -273,11 +273,11 @@ def open_teacher(source: Path, classes: Sequence[str], height: int, features: bo
     return Teacher(graph, classes, height, str(source), digest, features)
 
 
-def _open_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
+def _load_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
     """Return the network in a checkpoint folder or a bundle, in evaluation mode, and its card.
 
     Raises:
-        SlimError: There is none, or it is for another task.
+        SlimError: there is none, or it is for another task.
     """
     if not source.is_dir():
         raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
@@ -317,9 +317,9 @@ def as_onnx(model: nn.Layer, spec: RecSpec, features: bool = False) -> bytes:
     """Export a recognizer to ONNX: image -> logits (and features), batch and width dynamic.
 
     Args:
-        model: In evaluation mode.
-        spec: The model's.
-        features: Whether to output the features too.
+        model: in evaluation mode.
+        spec: the model's.
+        features: whether to output the features too.
 
     Returns:
         The content of the ONNX file.
@@ -337,11 +337,11 @@ class CachedTeacher:
     write the same one.
 
     Args:
-        teacher: The teacher to cache.
-        folder: Folder of the cache.
+        teacher: the teacher to cache.
+        folder: folder of the cache.
 
     Raises:
-        SlimError: The folder cannot be written.
+        SlimError: the folder cannot be written.
     """
 
     def __init__(self, teacher: Teacher, folder: Path):

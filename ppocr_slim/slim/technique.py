@@ -22,17 +22,17 @@ class Context:
     """All that a technique may use of a training stage; the same in every process, except `is_first`.
 
     Attributes:
-        folder: The stage's folder, for measurements, plots and caches of the technique.
-        card: The network's, as it enters the stage.
-        task: The network's: its loss, data and metrics.
-        calibration: Returns a number of training samples without augmentation, evenly spaced over all of them, in
+        folder: the stage's folder, for measurements, plots and caches of the technique.
+        card: the network's, as it enters the stage.
+        task: the network's: its loss, data and metrics.
+        calibration: returns a number of training samples without augmentation, evenly spaced over all of them, in
             batches.
-        score: Returns the network's metrics on the evaluation samples, which are divided among the processes: all of
+        score: returns the network's metrics on the evaluation samples, which are divided among the processes: all of
             them must call it. The scores may stop a training and be reported; nothing may be tuned by them.
-        augmented: Whether the training samples are augmented.
-        seed: The experiment's.
-        is_first: Whether this process writes files.
-        wait: Blocks until all processes have called it; if one does not within half a minute, the run ends.
+        augmented: whether the training samples are augmented.
+        seed: the experiment's.
+        is_first: whether this process writes files.
+        wait: blocks until all processes have called it; if one does not within half a minute, the run ends.
     """
 
     folder: Path
@@ -50,8 +50,8 @@ class Technique:
     """Base class of the techniques of a training stage, with hooks that do nothing by default.
 
     Attributes:
-        name: Key of `digest` in a checkpoint.
-        supervised_weight: Factor of the task's own loss.
+        name: key of `digest` in a checkpoint.
+        supervised_weight: factor of the task's own loss.
     """
 
     name: str = ""
@@ -64,8 +64,8 @@ class Technique:
         own checkpoint instead.
 
         Args:
-            model: The network.
-            context: The stage's.
+            model: the network.
+            context: the stage's.
 
         Returns:
             The transforms that rebuild the change.
@@ -76,8 +76,8 @@ class Technique:
         """Get ready to train the network, whether it was just prepared or rebuilt.
 
         Args:
-            model: The network.
-            context: The stage's.
+            model: the network.
+            context: the stage's.
         """
 
     def extras(self) -> dict[str, nn.Layer]:
@@ -88,9 +88,9 @@ class Technique:
         """Return weighted losses to add to the task's own, by name.
 
         Args:
-            model: The network in training mode.
-            outputs: The network's outputs for the batch.
-            batch: Of the task.
+            model: the network in training mode.
+            outputs: the network's outputs for the batch.
+            batch: of the task.
         """
         return {}
 
@@ -105,6 +105,6 @@ class Technique:
         """Write results once the stage is trained; called in the first process alone, and possibly again on resuming.
 
         Args:
-            best: Folder of the stage's best checkpoint.
-            context: The stage's.
+            best: folder of the stage's best checkpoint.
+            context: the stage's.
         """

@@ -127,7 +127,7 @@ def load_places(all_letters: bool = False) -> list[Place]:
     """
     spec = importlib.util.find_spec("vietnamadminunits")
     if spec is None or not spec.submodule_search_locations:
-        raise SlimError("the package vietnamadminunits is not installed; run: pip install -r requirements.txt")
+        raise SlimError("the package vietnamadminunits is not installed: pip install vietnamadminunits==1.0.4")
     database = Path(list(spec.submodule_search_locations)[0]) / "data" / "dataset.db"
     query = (
         "SELECT wardShort, wardType, districtShort, districtType, provinceShort FROM admin_units_legacy"

@@ -80,7 +80,7 @@ class LineRecipe:
     """Arguments of a data set of text lines, written with fonts or glued from the real lines of `words`.
 
     Raises:
-        SlimError: `blank` is no fraction, or glued lines are to have what they have not: fonts, and blank ones.
+        SlimError: `blank` is no fraction, or glued lines are asked for with fonts or blank lines.
     """
 
     seed: int

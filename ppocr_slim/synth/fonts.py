@@ -60,10 +60,10 @@ def fetched_families(fonts: Path) -> list[Path]:
         SlimError: there is none.
     """
     if not fonts.is_dir():
-        raise SlimError(f"{fonts}: no such font folder; make one with tools/fetch_fonts.py --out {fonts}")
+        raise SlimError(f"{fonts}: no such font folder; make one with `ppocr-slim fetch-fonts --out {fonts}`")
     found = sorted(folder for folder in fonts.iterdir() if is_fetched(folder))
     if not found:
-        raise SlimError(f"{fonts}: holds no font family (<family>/latin.woff2); fill it with tools/fetch_fonts.py")
+        raise SlimError(f"{fonts}: holds no font family (<family>/latin.woff2); fill it with `ppocr-slim fetch-fonts`")
     return found
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from ppocr_slim.synth.dataset_writer import SPLITS, GenerateImage, LabelledImage, Summary, write_dataset
@@ -77,22 +76,7 @@ def synthesize_pages(
     return write_dataset(out, count, val, recipe, workers, progress)
 
 
-def page_sheet(recipe: PageRecipe, pages: int = 12, columns: int = 4, tile: int = 640) -> np.ndarray:
-    """Return a contact sheet of the first training pages with their boxes, [H, W, 3] uint8 BGR.
-
-    Args:
-        recipe: of the data set.
-        pages: how many to show.
-        columns: tiles side by side.
-        tile: side of a tile in pixels.
-    """
+def boxed_pages(recipe: PageRecipe, count: int) -> list[np.ndarray]:
+    """Return the first training pages with their boxes drawn, each [H, W, 3] uint8 BGR."""
     generator = recipe.page_generator()
-    tiles = []
-    for index in range(pages):
-        picture = draw_boxes(generator.generate(recipe.seed, 0, index))
-        scale = (tile - 8) / max(picture.shape[:2])
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        below, right = tile - picture.shape[0], tile - picture.shape[1]
-        tiles.append(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(90, 90, 90)))
-    tiles += [np.full_like(tiles[0], 90)] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[at : at + columns]) for at in range(0, len(tiles), columns)])
+    return [draw_boxes(generator.generate(recipe.seed, 0, index)) for index in range(count)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ppocr_slim.data.page_labels import IGNORED
 from ppocr_slim.errors import SlimError
 from ppocr_slim.synth.camera import Camera, CameraLimits, draw_camera
 from ppocr_slim.synth.clutter import clutter, cover
@@ -27,7 +28,7 @@ from ppocr_slim.synth.real_lines import read_real_lines
 from ppocr_slim.synth.sheets import Sheet
 from ppocr_slim.synth.strokes import load_alphabets
 
-IGNORED = "###"  # PaddleOCR's transcription of a box that counts neither for nor against a detector
+IGNORE = IGNORED[0]
 
 _WEIGHTS = {
     "form": 0.3, "register": 0.13, "table": 0.12, "letter": 0.13, "document": 0.1, "receipt": 0.05, "note": 0.07,
@@ -196,7 +197,7 @@ def project_boxes(sheet: Sheet, camera: Camera, smallest: float) -> list[Box]:
         cut = inside < 0.995 * area
         if cut:
             quad = _order_like(cv2.boxPoints(cv2.minAreaRect(seen)), quad)
-        text = IGNORED if low or cut or (sheet.covers and _covered_fraction(hidden, quad) > 0.1) else line.text
+        text = IGNORE if low or cut or (sheet.covers and _covered_fraction(hidden, quad) > 0.1) else line.text
         points = np.clip(np.rint(quad), 0, frame[2]).astype(int)
         boxes.append(Box(text, points))
     return boxes
@@ -239,7 +240,7 @@ def draw_boxes(page: Page) -> np.ndarray:
     """Return a page's photograph with its boxes: green for text, grey for ignored, a red dot where the text begins."""
     picture = page.image.copy()
     for box in page.boxes:
-        colour = (150, 150, 150) if box.text == IGNORED else (60, 180, 0)
+        colour = (150, 150, 150) if box.text == IGNORE else (60, 180, 0)
         cv2.polylines(picture, [box.points.astype(np.int32)], True, colour, 1, cv2.LINE_AA)
         cv2.circle(picture, tuple(int(v) for v in box.points[0]), 2, (0, 0, 255), -1)
     return picture

@@ -39,10 +39,10 @@ class ModelCard:
     """The description of a checkpoint's network.
 
     Attributes:
-        name: Of the builder in `models.MODELS`.
-        args: Of the builder.
-        spec: Input and output of the network.
-        transforms: Changes of the structure after it was built, see `models.transforms`.
+        name: of the builder in `models.MODELS`.
+        args: of the builder.
+        spec: input and output of the network.
+        transforms: changes of the structure after it was built, see `models.transforms`.
     """
 
     name: str
@@ -64,10 +64,10 @@ class ModelCard:
         """Build the network with initial weights.
 
         Args:
-            where: Name of the card's origin in messages.
+            where: name of the card's origin in messages.
 
         Raises:
-            SlimError: The architecture or a transform is wrong.
+            SlimError: the architecture or a transform is wrong.
         """
         model = build_model(self.name, self.args, len(getattr(self.spec, "classes", ())), where)
         apply_transforms(model, self.transforms, where)
@@ -78,12 +78,12 @@ class ModelCard:
         """Make a card from a stored architecture; those written before there were transforms have none.
 
         Args:
-            architecture: Name, arguments and transforms.
-            spec: Input and output of the network.
+            architecture: name, arguments and transforms.
+            spec: input and output of the network.
 
         Raises:
-            KeyError: The architecture is damaged.
-            TypeError: The architecture is damaged, or of another task than `spec`.
+            KeyError: the architecture is damaged.
+            TypeError: the architecture is damaged, or of another task than `spec`.
         """
         name, args, transforms = architecture["name"], architecture["args"], architecture.get("transforms", [])
         if not isinstance(name, str) or not isinstance(args, dict):
@@ -108,14 +108,14 @@ class ModelCard:
         """Make a card from the result of `to_dict`.
 
         Args:
-            raw: Plain values.
-            where: Name of their origin in messages.
+            raw: plain values.
+            where: name of their origin in messages.
 
         Raises:
-            SlimError: It is of an unknown format or task.
-            KeyError: It is damaged.
-            TypeError: It is damaged.
-            ValueError: It is damaged.
+            SlimError: it is of an unknown format or task.
+            KeyError: it is damaged.
+            TypeError: it is damaged.
+            ValueError: it is damaged.
         """
         if raw["format"] != FORMAT or raw["task"] not in SPECS:
             raise SlimError(
@@ -133,7 +133,7 @@ class ModelCard:
         """Read the card of a checkpoint folder.
 
         Raises:
-            SlimError: There is none, or it is damaged.
+            SlimError: there is none, or it is damaged.
         """
         path = Path(folder) / CARD
         try:
@@ -177,7 +177,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         Name -> numpy array, plain number, or a dict of them.
 
     Raises:
-        SlimError: The file is missing or damaged, or contains anything that would run code.
+        SlimError: the file is missing or damaged, or contains anything that would run code.
     """
     try:
         state = _ArraysOnly(io.BytesIO(Path(path).read_bytes())).load()
@@ -203,10 +203,10 @@ def read_states(folder: Path) -> dict[str, Any]:
     """Read model.states: step, best, best_step and whatever else `save_checkpoint` was given.
 
     Args:
-        folder: Of the checkpoint.
+        folder: of the checkpoint.
 
     Raises:
-        SlimError: The file is missing or damaged.
+        SlimError: the file is missing or damaged.
     """
     path = Path(folder) / STATES
     try:
@@ -225,12 +225,12 @@ def load_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], where) -> N
     """Set every parameter and buffer of a network.
 
     Args:
-        model: The network.
-        weights: Float arrays by name, neither more nor less than the network has.
-        where: Name of their origin in messages.
+        model: the network.
+        weights: float arrays by name, neither more nor less than the network has.
+        where: name of their origin in messages.
 
     Raises:
-        SlimError: Names or shapes do not match, or a value is no float array.
+        SlimError: names or shapes do not match, or a value is no float array.
     """
     if not isinstance(weights, Mapping):
         raise SlimError(f"the weights in {where} are damaged: they are not named arrays; use another checkpoint")
@@ -252,10 +252,10 @@ def require_finite(state: dict[str, np.ndarray]) -> None:
     """Check that no weight is NaN or infinite: such a state must never replace a good checkpoint.
 
     Args:
-        state: Weights by name.
+        state: weights by name.
 
     Raises:
-        SlimError: A weight is not finite.
+        SlimError: a weight is not finite.
     """
     for name, value in state.items():
         if not np.isfinite(value).all():
@@ -272,14 +272,14 @@ def save_checkpoint(
     """Write a checkpoint folder atomically.
 
     Args:
-        folder: To write, or to replace.
-        card: The network's.
-        weights: By name.
-        optimizer: Content of model.pdopt.
-        states: Content of model.states.
+        folder: to write, or to replace.
+        card: the network's.
+        weights: by name.
+        optimizer: content of model.pdopt.
+        states: content of model.states.
 
     Raises:
-        SlimError: A weight is not finite, or the disk is full; the previous checkpoint stays whole.
+        SlimError: a weight is not finite, or the disk is full; the previous checkpoint stays whole.
     """
     require_finite(weights)
     new = folder.with_name(folder.name + ".new")
@@ -300,13 +300,13 @@ def load_model(folder) -> tuple[nn.Layer, ModelCard]:
     """Load the network of a checkpoint folder.
 
     Args:
-        folder: Of the checkpoint.
+        folder: of the checkpoint.
 
     Returns:
         The network in evaluation mode, and its card.
 
     Raises:
-        SlimError: The folder is no checkpoint, or it is damaged.
+        SlimError: the folder is no checkpoint, or it is damaged.
     """
     folder = readable_folder(Path(folder))
     card = ModelCard.read(folder)

@@ -10,8 +10,7 @@ from ppocr_slim.config.schema import Config, ExportStage, Metric, Stage, TrainSt
 from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, WrongKeyError
 from ppocr_slim.models import MODELS, bind_model
-from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
-from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.bundle import is_bundle, read_bundle
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.table import TASKS, task_class
 from ppocr_slim.tasks.task import Data, Task
@@ -22,13 +21,13 @@ def check_config(config: Config) -> Config:
     """Check the names that the schema leaves to the tables of models, tasks and augmentations.
 
     Args:
-        config: Valid by the schema.
+        config: valid by the schema.
 
     Returns:
         The config with its Metric.
 
     Raises:
-        SlimError: A name or value is wrong; the message names the file or override that sets it.
+        SlimError: a name or value is wrong; the message names the file or override that sets it.
     """
     try:
         bind_model(config.architecture.name, config.architecture.args)
@@ -78,35 +77,36 @@ def prepare_data(config: Config) -> Data:
     """Check the data of a config; every image is decoded.
 
     Args:
-        config: As `check_config` returned it.
+        config: as `check_config` returned it.
 
     Returns:
         The network's spec and the diagnoses of the data.
 
     Raises:
-        SlimError: A label file, the dictionary or Global.pretrained cannot be used.
+        SlimError: a label file, the dictionary or Global.pretrained cannot be used.
     """
     start = config.run.pretrained
-    return task_class(config.architecture.name).prepare_data(config, start and (lambda: folder_card(start).spec))
+
+    def starting_spec() -> Spec:
+        if not start.is_dir():
+            raise SlimError(f"Global.pretrained: there is no folder {start}; name a checkpoint, a bundle, or null")
+        return folder_card(start).spec
+
+    return task_class(config.architecture.name).prepare_data(config, starting_spec if start else None)
 
 
 def folder_card(folder: Path) -> ModelCard:
     """Return the card of the network in a checkpoint folder or an exported bundle.
 
     Args:
-        folder: Of the checkpoint or bundle.
+        folder: of the checkpoint or bundle.
 
     Raises:
-        SlimError: The folder is neither.
+        SlimError: the folder is neither.
     """
     if is_bundle(folder):
         bundle = read_bundle(folder)
         return ModelCard.from_architecture(bundle.architecture, bundle.spec)
     if not folder.is_dir():
-        raise SlimError(f"Global.pretrained: there is no folder {folder}; name a checkpoint, a bundle, or null")
+        raise SlimError(f"there is no folder {folder}: name a checkpoint or a bundle")
     return ModelCard.read(folder)
-
-
-def is_bundle(folder: Path) -> bool:
-    """Return whether the folder is an exported bundle rather than a checkpoint."""
-    return (folder / BUNDLE_CARD).is_file()

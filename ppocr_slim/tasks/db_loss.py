@@ -13,9 +13,9 @@ class DBLoss(nn.Layer):
     """alpha * cross-entropy of the probability map + Dice loss of the binary map + beta * L1 of the threshold map.
 
     Args:
-        alpha: Weight of the probability map: 5 as in PP-OCR; the paper has 1.
-        beta: Weight of the threshold map: 10 as in the paper.
-        negatives: How many pixels without text count at most for each with text: those with the largest loss (online
+        alpha: weight of the probability map: 5 as in PP-OCR; the paper has 1.
+        beta: weight of the threshold map: 10 as in the paper.
+        negatives: how many pixels without text count at most for each with text: those with the largest loss (online
             hard example mining).
     """
 
@@ -36,10 +36,10 @@ class DBLoss(nn.Layer):
         """Return the three weighted terms, which are finite even for pages that are masked or have no text.
 
         Args:
-            outputs: Of `DB` in training mode, [N, 3, H, W].
-            shrink: Target of the probability and the binary map, [N, H, W] float32, see `data.maps`.
+            outputs: of `DB` in training mode, [N, 3, H, W].
+            shrink: target of the probability and the binary map, [N, H, W] float32, see `data.maps`.
             shrink_mask: 1 where `shrink` counts, [N, H, W] float32.
-            threshold: Target of the threshold map, [N, H, W] float32.
+            threshold: target of the threshold map, [N, H, W] float32.
             threshold_mask: 1 where `threshold` counts, [N, H, W] float32.
 
         Returns:
@@ -59,7 +59,7 @@ class DBLoss(nn.Layer):
 
         Args:
             probability: [N, H, W].
-            shrink: Target, [N, H, W].
+            shrink: target, [N, H, W].
             mask: 1 where the target counts, [N, H, W].
         """
         losses = functional.binary_cross_entropy(probability, shrink, reduction="none")
@@ -80,7 +80,7 @@ def dice(binary: paddle.Tensor, shrink: paddle.Tensor, mask: paddle.Tensor) -> p
 
     Args:
         binary: [N, H, W].
-        shrink: Target, [N, H, W].
+        shrink: target, [N, H, W].
         mask: 1 where the target counts, [N, H, W].
     """
     binary = binary * mask

@@ -21,15 +21,15 @@ def open_network(folder: str | Path, engine: str = "onnxruntime", precision: str
     """Open the network of a bundle or a checkpoint.
 
     Args:
-        folder: Folder of a bundle or a checkpoint.
-        engine: Runs a bundle, see `open_bundle_session`.
-        precision: Of a bundle, see `open_bundle_session`.
+        folder: folder of a bundle or a checkpoint.
+        engine: runs a bundle, see `open_bundle_session`.
+        precision: of a bundle, see `open_bundle_session`.
 
     Raises:
-        SlimError: The folder is neither, or it is damaged.
+        SlimError: the folder is neither, or it is damaged.
     """
     place = readable_folder(Path(folder))
-    if (place / BUNDLE_CARD).is_file():
+    if is_bundle(place):
         bundle = read_bundle(place)
         return NETWORKS[bundle.spec.task](open_bundle_session(bundle, engine, precision=precision), bundle.spec)
     # Imported here because they need Paddle, which a bundle does not.
@@ -46,12 +46,12 @@ def open_recognizer(folder: str | Path, engine: str = "onnxruntime", precision: 
     """Open the recognizer of a bundle or a checkpoint.
 
     Args:
-        folder: Folder of a bundle or a checkpoint.
-        engine: Runs a bundle, see `open_bundle_session`.
-        precision: Of a bundle, see `open_bundle_session`.
+        folder: folder of a bundle or a checkpoint.
+        engine: runs a bundle, see `open_bundle_session`.
+        precision: of a bundle, see `open_bundle_session`.
 
     Raises:
-        SlimError: The folder is neither, it is damaged, or its network is of another task.
+        SlimError: the folder is neither, it is damaged, or its network is of another task.
     """
     network = open_network(folder, engine, precision)
     if not isinstance(network, Recognizer):

@@ -86,9 +86,9 @@ def choose_charset(
     """Choose the dictionary: the config's; else that of Global.pretrained if it covers the labels; else the labels'.
 
     Args:
-        config: Of a training.
-        pretrained: Returns the spec of Global.pretrained; None without it.
-        read: Reads a label file.
+        config: of a training.
+        pretrained: returns the spec of Global.pretrained; None without it.
+        read: reads a label file.
     """
     charset = config_charset(config, read)
     if config.run.character_dict_path is not None or pretrained is None:

@@ -22,9 +22,9 @@ class Data(NamedTuple):
     """The data of a config.
 
     Attributes:
-        spec: Input and output of the config's network.
-        train: Diagnosis of the training data.
-        evaluation: Diagnosis of the evaluation data.
+        spec: input and output of the config's network.
+        train: diagnosis of the training data.
+        evaluation: diagnosis of the evaluation data.
     """
 
     spec: Any
@@ -36,16 +36,16 @@ class Task(ABC, Generic[SpecT]):
     """Loss, data and metrics of one kind of network.
 
     Args:
-        spec: The network's.
-        loss: The config's section Loss; None for its defaults.
+        spec: the network's.
+        loss: the config's section Loss; None for its defaults.
 
     Attributes:
-        loss_name: Allowed in a config's section Loss.
-        post_process: Allowed in a config's section PostProcess.
-        metrics: Allowed in a config's section Metric; the first is the one that selects best/ by default.
-        augmentations: Those of `data.augment.TRANSFORMS` that suit the task.
-        spec: Input and output of the network.
-        criterion: The layer that computes the loss.
+        loss_name: allowed in a config's section Loss.
+        post_process: allowed in a config's section PostProcess.
+        metrics: allowed in a config's section Metric; the first is the one that selects best/ by default.
+        augmentations: those of `data.augment.TRANSFORMS` that suit the task.
+        spec: input and output of the network.
+        criterion: the layer that computes the loss.
     """
 
     loss_name: ClassVar[str]
@@ -63,15 +63,15 @@ class Task(ABC, Generic[SpecT]):
         """Check the data of a config; every image is decoded.
 
         Args:
-            config: Of a training.
-            pretrained: Returns the spec of Global.pretrained; None without it.
-            progress: Whether to show a progress bar.
+            config: of a training.
+            pretrained: returns the spec of Global.pretrained; None without it.
+            progress: whether to show a progress bar.
 
         Returns:
             The network's spec and the diagnoses of the data.
 
         Raises:
-            SlimError: A label file or the dictionary cannot be used.
+            SlimError: a label file or the dictionary cannot be used.
         """
 
     @abstractmethod
@@ -79,9 +79,9 @@ class Task(ABC, Generic[SpecT]):
         """Return the training batches of one process.
 
         Args:
-            config: Of a training.
-            train: Diagnosis of the training data.
-            part: The process's number and the number of processes.
+            config: of a training.
+            train: diagnosis of the training data.
+            part: the process's number and the number of processes.
         """
 
     @abstractmethod
@@ -97,9 +97,9 @@ class Task(ABC, Generic[SpecT]):
         """Run the network on samples and score each prediction.
 
         Args:
-            model: The network.
-            samples: Evaluation samples of the task.
-            batch_size: How many are run at once.
+            model: the network.
+            samples: evaluation samples of the task.
+            batch_size: how many are run at once.
 
         Returns:
             One or more results for each sample: plain values, which can be collected from several processes, and which

@@ -91,9 +91,8 @@ class BeamSearch:
         for prefix, (a, b, lm_score) in beam.items():
             text = unicodedata.normalize("NFC", prefix.strip(" "))
             reading = Reading(text, _sum(a, b) + lm_score + self._lm_score(prefix, END))
-            if (
-                text not in readings or readings[text].score < reading.score
-            ):  # a prefix with a space at its end has the same text
+            # A prefix with a space at its end has the same text.
+            if text not in readings or readings[text].score < reading.score:
                 readings[text] = reading
         return sorted(readings.values(), key=lambda reading: -reading.score)
 

@@ -1,4 +1,4 @@
-"""Post-processing of texts: corrections by name. None is on by default, and each is loaded when it is asked for.
+"""Corrections of texts, by name. None is on by default, and each is loaded when it is asked for.
 
 A correction takes any text and returns it in Unicode NFC: of a decomposed text (NFD) it would see letters without their
 marks.
@@ -24,7 +24,7 @@ def check_corrections(names: Sequence[str]) -> None:
     """Raise SlimError unless all `names` are of `CORRECTIONS`."""
     for name in names:
         if name not in CORRECTIONS:
-            raise SlimError(f"unknown post-processing {name!r}: known are {', '.join(CORRECTIONS)}")
+            raise SlimError(f"unknown correction {name!r}: known are {', '.join(CORRECTIONS)}")
 
 
 def correction_names(text: str) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def correction_names(text: str) -> tuple[str, ...]:
     for index, name in enumerate(names):
         check_corrections([name])
         if name in names[:index]:
-            raise SlimError(f"post-processing {name!r} is named twice in {text!r}: once is enough")
+            raise SlimError(f"the correction {name!r} is named twice in {text!r}: once is enough")
     return names
 
 

@@ -127,11 +127,11 @@ class LanguageModel:
         except OSError as error:
             raise SlimError(f"cannot read the language model {path}: {error.strerror}") from error
         if not raw.startswith(_MAGIC):
-            raise SlimError(f"{path} is no language model; make one with tools/make_language_model.py")
+            raise SlimError(f"{path} is no language model; make one with `ppocr-slim language-model`")
         try:
             counts, order, least = _unpack(lzma.decompress(raw[len(_MAGIC) :]))
         except (lzma.LZMAError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise SlimError(f"{path} is damaged ({error}); make it again with tools/make_language_model.py") from error
+            raise SlimError(f"{path} is damaged ({error}); make it again with `ppocr-slim language-model`") from error
         return LanguageModel(counts, order, least)
 
 

@@ -30,7 +30,7 @@ def end_with_parent() -> None:
     """Arrange for SIGTERM when the parent dies, even by SIGKILL, so that no trainer is left behind.
 
     Raises:
-        SlimError: The command that started the processes has ended already.
+        SlimError: the command that started the processes has ended already.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     command = os.environ.get(COMMAND)
@@ -45,15 +45,15 @@ def launch(count: int, command: Sequence[str], log_folder: Path) -> int:
     SIGTERM are passed on to the processes, which save and exit together.
 
     Args:
-        count: Number of processes.
-        command: Arguments of the Python interpreter.
-        log_folder: Folder of the processes' logs.
+        count: number of processes.
+        command: arguments of the Python interpreter.
+        log_folder: folder of the processes' logs.
 
     Returns:
         The exit status: 0, or 128 + signal.
 
     Raises:
-        SlimError: A process failed, after which the launcher has stopped the others; or the logs cannot be written.
+        SlimError: a process failed, after which the launcher has stopped the others; or the logs cannot be written.
     """
     try:
         log_folder.mkdir(parents=True, exist_ok=True)

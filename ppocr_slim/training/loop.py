@@ -69,17 +69,17 @@ class Job:
     """All that a training stage needs.
 
     Attributes:
-        folder: The stage's, for last/, best/, the log and the curves.
-        config: The run's, with the stage's own optimizer settings.
-        length: Number of optimizer steps.
-        model: The network to train.
-        card: The network's.
-        task: Computes outputs and losses, the latter with its layer `criterion`.
-        data: The training batches.
-        evaluate: Returns the metrics of a network, a dataclass.
-        processes: Of the training.
-        techniques: Prepared for the network and attached to it.
-        origin: Name -> digest of what the training starts and learns from besides its data.
+        folder: folder of the stage, for last/, best/, the log and the curves.
+        config: config of the run, with the stage's own optimizer settings.
+        length: number of optimizer steps.
+        model: the network to train.
+        card: card of the network.
+        task: computes outputs and losses, the latter with its layer `criterion`.
+        data: the training batches.
+        evaluate: returns the metrics of a network, a dataclass.
+        processes: processes of the training.
+        techniques: techniques, prepared for the network and attached to it.
+        origin: name -> digest of what the training starts and learns from besides its data.
     """
 
     folder: Path
@@ -121,7 +121,7 @@ class TrainingState:
         """Write a checkpoint folder.
 
         Raises:
-            SlimError: A weight is not finite, or the disk is full.
+            SlimError: a weight is not finite, or the disk is full.
         """
         resume = {"optimizer": self.optimizer.state_dict()}
         if self.average:
@@ -137,10 +137,10 @@ class TrainingState:
         """Continue exactly where a checkpoint left off, bit for bit.
 
         Args:
-            folder: Of the checkpoint.
+            folder: of the checkpoint.
 
         Raises:
-            SlimError: It is damaged, or it was trained with another network, other characters or other data: going on
+            SlimError: it is damaged, or it was trained with another network, other characters or other data: going on
                 would silently be another experiment.
         """
         states, resume = read_states(folder), read_arrays(folder / OPTIMIZER)
@@ -184,10 +184,10 @@ def is_trained(folder: Path, steps: int, data: str, origin: Mapping[str, str]) -
     """Return whether a checkpoint is the end of a training.
 
     Args:
-        folder: Of the checkpoint.
-        steps: Number of steps of the training.
-        data: Digest of its data.
-        origin: See `Job`.
+        folder: of the checkpoint.
+        steps: number of steps of the training.
+        data: digest of its data.
+        origin: see `Job`.
     """
     states = read_states(folder)
     return states["step"] >= steps and states["data"] == data and not changed_origin(states, origin)
@@ -197,8 +197,8 @@ def changed_origin(states: Mapping[str, Any], origin: Mapping[str, str]) -> str:
     """Return the name of an origin that has changed since a checkpoint was written; "" if none has.
 
     Args:
-        states: The checkpoint's.
-        origin: Name -> digest now, see `Job`.
+        states: the checkpoint's.
+        origin: name -> digest now, see `Job`.
     """
     before = states.get("origin", {})
     return next((name for name, digest in origin.items() if before.get(name, digest) != digest), "")
@@ -208,13 +208,13 @@ def fit(job: Job) -> Path:
     """Train for `job.length` steps, continuing from last/ where it exists.
 
     Args:
-        job: The training stage.
+        job: the training stage.
 
     Returns:
         The folder of the best checkpoint.
 
     Raises:
-        SlimError: A loss or weight is not finite, the disk is full, or the checkpoint does not fit.
+        SlimError: a loss or weight is not finite, the disk is full, or the checkpoint does not fit.
         Stopped: SIGINT or SIGTERM was received; everything is saved.
     """
     # Paddle numbers an optimizer's tensors by the process's history; a fresh count gives a resumed run the same names.

@@ -21,9 +21,9 @@ def learning_rate(config: Optimizer, step: int, total: int) -> float:
     resumed run needs no scheduler state.
 
     Args:
-        config: Section Optimizer.
-        step: Number of the step, from 0.
-        total: Number of steps of the stage.
+        config: section Optimizer.
+        step: number of the step, from 0.
+        total: number of steps of the stage.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
@@ -40,9 +40,9 @@ def build_optimizer(
     Biases, batch norms and other vectors get no weight decay (He et al. 2019, arXiv:1812.01187).
 
     Args:
-        parameters: Parameters with unique names (`models.state.name_parameters`).
-        config: Section Optimizer.
-        fast: Whether to update all of them in one call of a CPU kernel.
+        parameters: parameters with unique names (`models.state.name_parameters`).
+        config: section Optimizer.
+        fast: whether to update all of them in one call of a CPU kernel.
     """
     decayed = {p.name for p in parameters if sum(n > 1 for n in p.shape) > 1}
     adamw = ManyAdamW if fast else paddle.optimizer.AdamW
@@ -61,12 +61,12 @@ class AveragedWeights:
     The decay grows with the step, (1 + n) / (10 + n) up to `decay`, so that the initial weights are soon forgotten.
 
     Args:
-        model: The network.
-        decay: Weight of the average in each update, 0 to 1.
-        fast: Whether to update all tensors in one call of a CPU kernel.
+        model: the network.
+        decay: weight of the average in each update, 0 to 1.
+        fast: whether to update all tensors in one call of a CPU kernel.
 
     Attributes:
-        state: Averages by name.
+        state: averages by name.
     """
 
     def __init__(self, model: nn.Layer, decay: float, fast: bool = False):

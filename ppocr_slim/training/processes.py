@@ -22,8 +22,8 @@ class Processes:
     """The processes of a training; a single one communicates nothing.
 
     Attributes:
-        rank: Number of this process, from 0; 0 writes the log and the checkpoints.
-        count: Number of processes.
+        rank: number of this process, from 0; 0 writes the log and the checkpoints.
+        count: number of processes.
     """
 
     def __init__(self) -> None:

@@ -148,7 +148,7 @@ def _first_difference(a: Config, b: Config) -> str:
 
 
 def stage_folders(stages: list[Stage], folder: Path) -> Iterator[tuple[Stage, Path]]:
-    """train, export; a stage that comes again is train_2, and so on."""
+    """Yield each stage with its folder, named after it; a stage that comes again is train_2, and so on."""
     counts: Counter = Counter()
     for stage in stages:
         counts[stage.stage] += 1

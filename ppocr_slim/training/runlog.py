@@ -24,10 +24,10 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """Read the records of a training stage.
 
     Args:
-        folder: Of the stage.
+        folder: of the stage.
 
     Raises:
-        SlimError: There is no log, or it is damaged.
+        SlimError: there is no log, or it is damaged.
     """
     try:
         return [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
@@ -41,13 +41,13 @@ class RunLog:
     Resuming drops the lines after the step where it continues: those steps are run again and must not be logged twice.
 
     Args:
-        folder: Of the stage.
-        step: Number of steps done before.
-        images: Number of samples trained on before.
-        total: Number of steps of the stage.
+        folder: of the stage.
+        step: number of steps done before.
+        images: number of samples trained on before.
+        total: number of steps of the stage.
 
     Raises:
-        OSError: The disk is full; the methods raise it, too.
+        OSError: the disk is full; the methods raise it, too.
     """
 
     def __init__(self, folder: Path, step: int, images: int, total: int):
@@ -74,9 +74,9 @@ class RunLog:
         """Count a step.
 
         Args:
-            images: Number of samples trained on so far.
-            waited: Seconds of the step spent waiting for data.
-            losses: Losses of the step by name.
+            images: number of samples trained on so far.
+            waited: seconds of the step spent waiting for data.
+            losses: losses of the step by name.
         """
         self._images = images
         self._waited += waited
@@ -89,9 +89,9 @@ class RunLog:
         """Write a record of the steps since the last call, with mean losses.
 
         Args:
-            step: Number of steps done.
-            epoch: Number of the epoch, from 0.
-            rate: Learning rate.
+            step: number of steps done.
+            epoch: number of the epoch, from 0.
+            rate: learning rate.
         """
         elapsed = max(1e-9, time.monotonic() - self._since)
         losses = {name: total / self._steps for name, total in self._sums.items()}
@@ -105,9 +105,9 @@ class RunLog:
         """Write the scores of an evaluation.
 
         Args:
-            step: Number of steps done.
-            scores: Metrics by name.
-            seconds: Duration of the evaluation, which does not count as training.
+            step: number of steps done.
+            scores: metrics by name.
+            seconds: duration of the evaluation, which does not count as training.
         """
         tqdm.write("  ".join([f"step {step}"] + [f"{name} {value:.4f}" for name, value in scores.items()]))
         self._write({"step": step, "images": self._images, **{f"eval/{k}": v for k, v in scores.items()}})

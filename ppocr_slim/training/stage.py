@@ -38,7 +38,7 @@ CONFIG_FILE = "config.yml"
 
 
 @dataclass
-class Network:
+class StageNetwork:
     """The network of a stage.
 
     Attributes:
@@ -64,16 +64,16 @@ def train_stage(
     Returns:
         The folder of the best checkpoint.
     """
-    network = open_network(folder, config, data.spec, start_folder, processes)
+    network = build_network(folder, config, data.spec, start_folder, processes)
     if processes.is_first:
         save_config(config)
     task = task_class(network.card.name)(network.card.spec, config.loss)
-    rows = task.training_data(config, data.train, (processes.rank, processes.count))
+    batches = task.training_data(config, data.train, (processes.rank, processes.count))
     context = Context(
         folder=folder,
         card=network.card,
         task=task,
-        calibration=rows.plain,
+        calibration=batches.plain,
         score=_scorer(task, data, config, processes),
         augmented=bool(config.train.augment),
         seed=config.run.seed,
@@ -82,8 +82,8 @@ def train_stage(
     )
     techniques = build_techniques(stage.techniques)
     origin = {"start": digest_of(network.start.state)} if network.start else {}
-    length = stage.length(len(rows))
-    if network.resumed == network.card and is_trained(folder / LAST, length, rows.digest, origin):
+    length = stage.length(len(batches))
+    if network.resumed == network.card and is_trained(folder / LAST, length, batches.digest, origin):
         logger.info("%s is trained already (%d steps)", folder, length)  # without opening a teacher once more
         best = folder / BEST
     else:
@@ -91,7 +91,7 @@ def train_stage(
         _log_cost(network.model, context.card, config)
         config = config.model_copy(update={"optimizer": _optimizer(stage, config.optimizer)})
         origin.update({one.name: one.digest() for one in techniques if one.digest()})
-        job = Job(folder, config, length, network.model, context.card, task, rows, context.score, processes)
+        job = Job(folder, config, length, network.model, context.card, task, batches, context.score, processes)
         best = fit(replace(job, techniques=techniques, origin=origin))
     if context.is_first:
         for technique in techniques:
@@ -99,7 +99,7 @@ def train_stage(
     return best
 
 
-def open_network(folder: Path, config: Config, spec: Spec, start_folder: Path | None, processes: Processes) -> Network:
+def build_network(folder: Path, config: Config, spec: Spec, start_folder: Path | None, processes: Processes) -> StageNetwork:
     """Build a stage's network: of its last checkpoint's structure, or with its starting weights.
 
     Raises:
@@ -126,10 +126,10 @@ def open_network(folder: Path, config: Config, spec: Spec, start_folder: Path | 
             load_starting_layers(model, start, card, layers)
         else:
             load_starting_weights(model, start, card)
-    return Network(model, card, start, resumed)
+    return StageNetwork(model, card, start, resumed)
 
 
-def prepare_techniques(techniques: Sequence[Technique], network: Network, context: Context) -> Context:
+def prepare_techniques(techniques: Sequence[Technique], network: StageNetwork, context: Context) -> Context:
     """Let the techniques change the network, unless it is resumed, and get ready to train.
 
     Returns:

@@ -17,7 +17,8 @@ from ppocr_slim.models import bind_model
 from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
-from ppocr_slim.tasks.checks import folder_card, is_bundle
+from ppocr_slim.runtime.bundle import is_bundle
+from ppocr_slim.tasks.checks import folder_card
 
 # Arguments that may differ from the network of the starting weights; shapes are compared in any case
 FREE_ARGUMENTS = {"classes", "height", "width", "dropout"}
@@ -27,9 +28,9 @@ class StartingWeights(NamedTuple):
     """The weights that a training starts from.
 
     Attributes:
-        state: Arrays by name.
-        card: Of the network that they belong to.
-        where: Folder that they were read from.
+        state: arrays by name.
+        card: of the network that they belong to.
+        where: folder that they were read from.
     """
 
     state: dict[str, np.ndarray]
@@ -41,10 +42,10 @@ def read_starting_weights(folder: Path) -> StartingWeights:
     """Read the weights of a checkpoint folder or of an exported bundle.
 
     Args:
-        folder: Of the checkpoint or bundle.
+        folder: of the checkpoint or bundle.
 
     Raises:
-        SlimError: The folder is neither, or it is damaged.
+        SlimError: the folder is neither, or it is damaged.
     """
     card = folder_card(folder)
     state = read_bundle_weights(folder) if is_bundle(folder) else read_arrays(folder / WEIGHTS)
@@ -65,13 +66,13 @@ def load_starting_layers(model: nn.Layer, start: StartingWeights, card: ModelCar
     So a larger network can start with what a slim one has learned, or the other way round.
 
     Args:
-        model: The network to set.
-        start: The weights.
-        card: Of `model`.
-        patterns: Of layers, see `layer_names.named`.
+        model: the network to set.
+        start: the weights.
+        card: of `model`.
+        patterns: of layers, see `layer_names.named`.
 
     Raises:
-        SlimError: A pattern matches nothing, or one of its layers is missing or different in `start`.
+        SlimError: a pattern matches nothing, or one of its layers is missing or different in `start`.
     """
     option = "Global.pretrained_layers"
     if start.card.transforms:
@@ -112,12 +113,12 @@ def load_starting_weights(model: nn.Layer, start: StartingWeights, card: ModelCa
     So a recognizer with another dictionary keeps what it has learned of the characters that both share.
 
     Args:
-        model: The network to set.
-        start: The weights.
-        card: Of `model`.
+        model: the network to set.
+        start: the weights.
+        card: of `model`.
 
     Raises:
-        SlimError: A shape other than the head's differs.
+        SlimError: a shape other than the head's differs.
     """
     state = _by_character(model, start, card)
     completed = with_training_only(model, state)
@@ -154,11 +155,11 @@ def require_same_network(start: StartingWeights, card: ModelCard) -> None:
     pruned or quantized network fits only its own characters.
 
     Args:
-        start: The weights.
-        card: Of the network to start.
+        start: the weights.
+        card: of the network to start.
 
     Raises:
-        SlimError: They belong to another network.
+        SlimError: they belong to another network.
     """
     if start.card.spec.task != card.spec.task:
         raise SlimError(

@@ -15,20 +15,21 @@ from ppocr_slim.folders import replacing
 from ppocr_slim.runtime.direction import half_turned
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import resize_to_height
+from ppocr_slim.visualize.pages import TILE, scale_to_fit, tiled
 
-TILE, COLUMNS, LINE_HEIGHT, LINE_WIDTH = 640, 4, 64, 900  # pixels
+LINE_HEIGHT, LINE_WIDTH = 64, 900  # pixels
 RED, ORANGE, GREEN, GREY = (30, 30, 220), (0, 140, 255), (60, 160, 40), (150, 150, 150)  # BGR
 
 
 def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:
     """Draw pages side by side: found lines in green, missed in red, wrong boxes in orange, ignored in grey."""
-    tiles = []
+    pictures = []
     for page in pages:
         try:
             picture = load_image(page.sample.path)
         except SlimError:
             picture = np.full((TILE, TILE, 3), 255, np.uint8)
-        scale = (TILE - 8) / max(picture.shape[:2])
+        scale = scale_to_fit(picture)
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         truths, matches = page.sample.outlines, match_lines(page.sample.outlines, page.sample.ignored, page.found)
         ignored = [points for points, ignore in zip(truths, page.sample.ignored) if ignore]
@@ -41,12 +42,8 @@ def page_sheet(pages: Sequence[EvaluatedPage], path: str | Path) -> None:
         for colour, outlines in groups:
             corners = [np.rint(points * scale).astype(np.int32) for points in outlines]
             cv2.polylines(picture, corners, True, colour, 2, cv2.LINE_AA)
-        below, right = TILE - picture.shape[0], TILE - picture.shape[1]
-        tiles.append(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(90, 90, 90)))
-    tiles = tiles or [np.full((TILE, TILE, 3), 255, np.uint8)]
-    columns = min(COLUMNS, len(tiles))
-    tiles += [np.full_like(tiles[0], 90)] * (-len(tiles) % columns)
-    _save(np.vstack([np.hstack(tiles[at : at + columns]) for at in range(0, len(tiles), columns)]), path)
+        pictures.append(picture)
+    _save(tiled(pictures or [np.full((TILE, TILE, 3), 255, np.uint8)]), path)
 
 
 def direction_sheet(pictures: Sequence[EvaluatedDirection], path: str | Path) -> None:

@@ -18,6 +18,7 @@ from ppocr_slim.runtime.types import TextLine
 from ppocr_slim.visualize.fonts import FONT_FILE
 
 LONGER_SIDE = 1800  # pixels of a drawn page
+TILE, COLUMNS = 640, 4  # of a contact sheet: pixels, tiles side by side
 FOUND, EMPTY, PALE, INK = (40, 120, 20), (150, 150, 150), (215, 230, 210), (20, 20, 20)  # BGR
 
 
@@ -53,6 +54,33 @@ def boxes_picture(image: np.ndarray, outlines: Sequence[np.ndarray]) -> np.ndarr
         x, y = np.rint(points[0] * scale).astype(int)
         cv2.putText(page, str(number), (max(0, x - 4), max(10, y - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, FOUND, 1)
     return page
+
+
+def scale_to_fit(picture: np.ndarray, side: int = TILE) -> float:
+    """Return the factor by which a picture [H, W, 3] fits into a square tile of `side` pixels with a narrow margin."""
+    return (side - 8) / max(picture.shape[:2])
+
+
+def tiled(pictures: Sequence[np.ndarray], side: int = TILE, columns: int = COLUMNS) -> np.ndarray:
+    """Return a contact sheet: pictures scaled into square tiles on grey.
+
+    Args:
+        pictures: one or more, each [H, W, 3] uint8 BGR.
+        side: of a tile, in pixels.
+        columns: maximum number of tiles side by side.
+
+    Returns:
+        [H, W, 3] uint8 BGR.
+    """
+    tiles = []
+    for picture in pictures:
+        scale = scale_to_fit(picture, side)
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        below, right = side - picture.shape[0], side - picture.shape[1]
+        tiles.append(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(90, 90, 90)))
+    columns = min(columns, len(tiles))
+    tiles += [np.full_like(tiles[0], 90)] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[at : at + columns]) for at in range(0, len(tiles), columns)])
 
 
 class PictureFolder:

@@ -80,9 +80,9 @@ def read_place_names(path: Path) -> PlaceTree:
     try:
         text = gzip.decompress(path.read_bytes()).decode("utf-8")
     except OSError as error:
-        raise SlimError(f"cannot read the place names {path} ({error}); run tools/make_place_names.py") from error
+        raise SlimError(f"cannot read the place names {path} ({error}); run `ppocr-slim place-names`") from error
     except (EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise SlimError(f"{path} is damaged ({error}); run tools/make_place_names.py") from error
+        raise SlimError(f"{path} is damaged ({error}); run `ppocr-slim place-names`") from error
     tree: dict[str, dict[str, list[str]]] = {}
     for line in text.splitlines():
         name = line.lstrip("\t")

@@ -251,7 +251,7 @@ def _suits_lsq(layer: nn.Layer) -> bool:
 def _build_lsq(layer: LsqQuantizer) -> Callable:
     def quantize(x):
         offset = None if layer.offset is None else layer.bound_offset()
-        return LsqFunction.apply(x, layer.bound(), offset, 2**layer.bits - 1, layer.share(x))
+        return LsqFunction.apply(x, layer.bound(), offset, 2**layer.bits - 1, layer.gradient_factor(x))
 
     return quantize
 

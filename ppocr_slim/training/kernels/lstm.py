@@ -159,7 +159,7 @@ def _backward(sgemm, x, weight_ih, weight_hh, zeros, d, kept, grad_out, grad_sta
             )
         shape = (4 * size, rows, features)
         multiply(sgemm, (grad, -4 * size), (x[first], features), (grad_weight_ih, features), shape, 1.0)
-        # The same with the states before, which the first time step of the direction has not.
+        # The same with the states before; the first time step of the direction has none.
         lower = first if d else max(first, 1)
         upper = min(last, steps - 1) if d else last
         if upper > lower:
