@@ -19,9 +19,9 @@ from ppocr_slim.config.aliases import KEYS, VALUES, with_former_names, with_new_
 from ppocr_slim.config.augmentations import AUGMENTATIONS
 from ppocr_slim.config.loading import dump_config, load_config, locate
 from ppocr_slim.config.schema import Config, ExportStage, TrainStage
-from ppocr_slim.folders import PRETRAINED
 from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.folders import PRETRAINED
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.yml") if path.parent.name != "ablation")  # those: test_ablation

@@ -28,8 +28,8 @@ from ppocr_slim.data.lines import TrainingLines
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.metrics import score_lines
-from ppocr_slim.models import build_model
 from ppocr_slim.folders import PROGRAM
+from ppocr_slim.models import build_model
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays

@@ -30,8 +30,8 @@ from ppocr_slim.config.loading import load_config
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
-from ppocr_slim.models import MODELS
 from ppocr_slim.folders import PROGRAM, ROOT
+from ppocr_slim.models import MODELS
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize

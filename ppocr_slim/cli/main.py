@@ -78,7 +78,9 @@ def main() -> int:
             raise
         package = (error.name or "").split(".")[0]
         extra = {"onnx": "quantize", "openvino": "openvino"}.get(package, "train")
-        raise SlimError(f"{name} needs {package}, which is not installed: in a checkout, pip install '.[{extra}]'") from error
+        raise SlimError(
+            f"{name} needs {package}, which is not installed: in a checkout, pip install '.[{extra}]'"
+        ) from error
 
 
 def run() -> None:

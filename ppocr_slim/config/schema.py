@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from ppocr_slim.folders import PRETRAINED
 
 
-
 def _shipped(folder: Path) -> Path:
     """Return a folder as it is, or the installed package's where it names a bundle that ships and is not here."""
     parts = folder.parts

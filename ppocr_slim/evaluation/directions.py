@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
-from ppocr_slim.evaluation.metrics import DirectionScores
 from ppocr_slim.evaluation.lines import Unreadable, unreadable_to_json
+from ppocr_slim.evaluation.metrics import DirectionScores
 from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 

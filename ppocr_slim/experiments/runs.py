@@ -18,8 +18,7 @@ from pydantic import ValidationError
 from ppocr_slim.config.loading import dump_config, load_config
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.folders import write_json
-from ppocr_slim.folders import PROGRAM
+from ppocr_slim.folders import PROGRAM, write_json
 from ppocr_slim.reports.provenance import commit
 from ppocr_slim.training.launch import end_with_parent
 

@@ -106,7 +106,8 @@ def export_bundle(
 ) -> ExportReport:
     """Write a bundle, and prove on real samples that it reads as the checkpoint does.
 
-    A fake-quantized checkpoint gives its trained quantization parameters to the INT8 file, and its float weights to the other formats.
+    A fake-quantized checkpoint gives its trained quantization parameters to the INT8 file, and its float weights to the
+    other formats.
     Of a float checkpoint the INT8 file is quantized after training. It must read well in ONNX Runtime; the bundle says
     for each engine whether FP32 or INT8 is faster here.
 
@@ -349,7 +350,7 @@ def measure_parity(checkpoint: Predict, exported: Mapping[str, Predict], check: 
 
 
 def compare_int8(bundle: Bundle, before: Predict, check: ParityCheck) -> dict[str, dict[str, Any]]:
-    """Compare the INT8 file of a bundle with the network that it was made from; an engine that cannot load it is left out.
+    """Compare the INT8 file of a bundle with the network that it was made from, in each engine that can load it.
 
     Returns:
         Engine -> {"cer", "cer_before": of `before`, "texts_equal": fraction that agrees, "time": see

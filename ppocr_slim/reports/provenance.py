@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import psutil

@@ -10,8 +10,8 @@ from paddle import nn
 
 from ppocr_slim.config.schema import Mutual
 from ppocr_slim.errors import SlimError
-from ppocr_slim.models.fake_quant import FAKE_QUANT
 from ppocr_slim.models import bind_model
+from ppocr_slim.models.fake_quant import FAKE_QUANT
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.slim.losses import frame_kl_div
 from ppocr_slim.slim.technique import Context, Technique

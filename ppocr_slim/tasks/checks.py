@@ -11,6 +11,7 @@ from ppocr_slim.data.augment import check_names
 from ppocr_slim.errors import SlimError, WrongKeyError
 from ppocr_slim.models import MODELS, bind_model
 from ppocr_slim.runtime.bundle import is_bundle, read_bundle
+from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.table import TASKS, task_class
 from ppocr_slim.tasks.task import Data, Task

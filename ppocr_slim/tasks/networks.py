@@ -7,7 +7,7 @@ from pathlib import Path
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.runtime.bundle import CARD as BUNDLE_CARD
-from ppocr_slim.runtime.bundle import read_bundle
+from ppocr_slim.runtime.bundle import is_bundle, read_bundle
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.network import Network

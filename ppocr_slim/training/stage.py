@@ -99,7 +99,9 @@ def train_stage(
     return best
 
 
-def build_network(folder: Path, config: Config, spec: Spec, start_folder: Path | None, processes: Processes) -> StageNetwork:
+def build_network(
+    folder: Path, config: Config, spec: Spec, start_folder: Path | None, processes: Processes
+) -> StageNetwork:
     """Build a stage's network: of its last checkpoint's structure, or with its starting weights.
 
     Raises:

@@ -15,9 +15,9 @@ from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.layer_names import named
 from ppocr_slim.models import bind_model
 from ppocr_slim.models.state import model_state, with_training_only
+from ppocr_slim.runtime.bundle import is_bundle
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import WEIGHTS, ModelCard, load_weights, read_arrays
-from ppocr_slim.runtime.bundle import is_bundle
 from ppocr_slim.tasks.checks import folder_card
 
 # Arguments that may differ from the network of the starting weights; shapes are compared in any case
