@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from ppocr_slim.benchmarks.worker import Worker
 from ppocr_slim.data.labels import read_label_file
@@ -24,6 +23,7 @@ from ppocr_slim.evaluation.hmean import Found, score_page
 from ppocr_slim.evaluation.metrics import PageScores, normal_form, score_lines
 from ppocr_slim.evaluation.pages import ReadingErrors, score_reading
 from ppocr_slim.folders import ROOT
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.reports.provenance import commit, machine
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.boxes import rectify
@@ -178,10 +178,7 @@ def _start_workers(settings: PipelineSettings, bundles: Mapping[str, Bundle]) ->
 
 
 def _read_all(name: str, worker: Worker, pages: Sequence[PageSample]) -> list[list[Any]]:
-    return [
-        worker.ask(page=str(page.path), repeats=1)["lines"]
-        for page in tqdm(pages, desc=name, unit="page", disable=None)
-    ]
+    return [worker.ask(page=str(page.path), repeats=1)["lines"] for page in progress_bar(pages, desc=name, unit="page")]
 
 
 def score_side(
@@ -298,7 +295,7 @@ def _measure_speed(
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     peaks: dict[str, float] = {}
     total = settings.rounds * len(pages) * len(workers)
-    with tqdm(total=total, desc="time", unit="turn", disable=None) as bar:
+    with progress_bar(total=total, desc="time", unit="turn") as bar:
         for number in range(settings.rounds):
             turns: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
             for page in pages:

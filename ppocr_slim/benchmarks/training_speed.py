@@ -24,7 +24,6 @@ from typing import Any
 
 import cv2
 import psutil
-from tqdm import tqdm
 
 from ppocr_slim.config.loading import load_config
 from ppocr_slim.data.labels import read_label_file
@@ -32,6 +31,7 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import PROGRAM, ROOT
 from ppocr_slim.models import MODELS
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.synth.dataset import synthesize
@@ -504,7 +504,7 @@ def _compare(
     found: dict[str, str] = {}
     parameters = 0
     total = (settings.rounds + 1) * len(contenders)
-    with ExitStack() as stack, tqdm(total=total, desc=case.name, unit="turn", dynamic_ncols=True) as bar:
+    with ExitStack() as stack, progress_bar(total=total, desc=case.name, unit="turn") as bar:
         running = []
         for number, plan in enumerate(contenders):
             bar.set_postfix_str(f"{plan.name}: warm-up")
@@ -595,7 +595,7 @@ def _compare_curves(case: Case, steps: int, folder: Path, data: Path) -> dict[st
         # One step more than are run: the last step of a training is evaluated and saved.
         with Contender(plan, case, place, data, steps=steps + 1, log_every_steps=1) as contender:
             contender.start()
-            for _ in tqdm(range(steps), desc=f"{case.name}, curve of {name}", unit="step", dynamic_ncols=True):
+            for _ in progress_bar(range(steps), desc=f"{case.name}, curve of {name}", unit="step"):
                 contender.train(1)
         losses.append([record["loss"] for record in read_log(place / "run")][:steps])
     return {"steps": steps, STOCK: losses[0], "fast": losses[1], **curve_differences(*losses)}
@@ -614,7 +614,7 @@ def _record_memory(
     resident: list[tuple[int, float]] = []
     with Contender(plan, case, folder / "memory", data, trim=False) as contender:
         contender.start()
-        with tqdm(total=settings.memory, desc=f"{case.name}, memory", unit="step", dynamic_ncols=True) as bar:
+        with progress_bar(total=settings.memory, desc=f"{case.name}, memory", unit="step") as bar:
             for done in range(0, settings.memory, MEMORY_EVERY):
                 steps = min(MEMORY_EVERY, settings.memory - done)
                 contender.train(steps)

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ppocr_slim.config.schema import Config, EvalFile, TrainFile
 from ppocr_slim.data.charset import Charset, needed_time_steps
 from ppocr_slim.data.labels import CheckedSample, Finding, Sample, read_label_file
 from ppocr_slim.data.page_labels import PageSample, read_page_file
 from ppocr_slim.errors import SlimError
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.preprocess import time_steps_for_width
 
@@ -283,7 +282,7 @@ def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[tu
     """Yield (width, height) of each sample's image, or why it cannot be read."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(_image_size, samples)
-        yield from tqdm(
+        yield from progress_bar(
             sizes, total=len(samples), desc="checking images", unit="img", disable=None if progress else True
         )
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 from ppocr_slim.data.page_labels import IGNORED, PageSample, read_page_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import publish_folder
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.boxes import rectify
 from ppocr_slim.runtime.images import load_image
@@ -56,7 +56,7 @@ def cut_lines(label_file: Path, out: Path, letters: int = 0, limit: int | None =
     try:
         shutil.rmtree(partial, ignore_errors=True)
         (partial / IMAGES).mkdir(parents=True)
-        for number, page in enumerate(tqdm(pages[:limit], unit="page", disable=not progress)):
+        for number, page in enumerate(progress_bar(pages[:limit], unit="page", disable=not progress)):
             wanted = [index for index, text in enumerate(page.texts) if _is_wanted(text, letters)]
             left_out += len(page.texts) - len(wanted)
             labels += _write_page(page, wanted, partial, f"{IMAGES}/{number:06d}")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.lines import Unreadable, unreadable_to_json
 from ppocr_slim.evaluation.metrics import DirectionScores
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.runtime.direction import DirectionClassifier, half_turned
 from ppocr_slim.runtime.images import load_image
 
@@ -85,7 +85,7 @@ def evaluate_directions(
         SlimError: no image can be read.
     """
     pictures, unreadable = [], []
-    for sample in tqdm(samples, desc="evaluate", unit="line", disable=not progress):
+    for sample in progress_bar(samples, desc="evaluate", unit="line", disable=not progress):
         try:
             image = load_image(sample.path)
         except SlimError as error:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
-from tqdm import tqdm
 
 from ppocr_slim.data.labels import Sample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import Scores, normal_form, score_lines
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.text.corrections import correct
@@ -92,7 +92,7 @@ def evaluate(
     unreadable: list[tuple[Path, str]] = []
     # In chunks of several batches lines of similar width share a batch, and not all images are in memory at once.
     chunk_size = 8 * batch_size
-    with tqdm(total=len(samples), desc="evaluate", unit="line", disable=not progress) as bar:
+    with progress_bar(total=len(samples), desc="evaluate", unit="line", disable=not progress) as bar:
         for start in range(0, len(samples), chunk_size):
             chunk = samples[start : start + chunk_size]
             images = {}

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
-from tqdm import tqdm
 
 from ppocr_slim.data.page_labels import PageSample
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.hmean import MIN_INSIDE, MIN_IOU, Found, score_page
 from ppocr_slim.evaluation.lines import Unreadable, unreadable_to_json
 from ppocr_slim.evaluation.metrics import PageScores, normal_form
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.runtime import polygons
 from ppocr_slim.runtime.detector import Detector
 from ppocr_slim.runtime.images import load_image
@@ -201,7 +201,7 @@ def evaluate_pages(detector: Detector, samples: Sequence[PageSample], progress: 
         SlimError: there are no pages.
     """
     pages, unreadable = [], []
-    for sample in tqdm(samples, desc="evaluate", unit="page", disable=not progress):
+    for sample in progress_bar(samples, desc="evaluate", unit="page", disable=not progress):
         found: tuple[np.ndarray, ...] = ()
         try:
             found = tuple(box.points for box in detector.detect(load_image(sample.path)))

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ppocr_slim.config.ablation import Ablation, Experiment, load_ablation
@@ -30,6 +29,7 @@ from ppocr_slim.experiments.footprint import measure, time_variants
 from ppocr_slim.experiments.identity import CODE, DigestCache, code_digest, identity, short_digest
 from ppocr_slim.experiments.runs import Outcome, PreparedRun, derive, finish_run, prepare_run, read_outcome
 from ppocr_slim.folders import write_json
+from ppocr_slim.progress import progress_bar
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.tasks.checkpoint import read_states
 from ppocr_slim.tasks.checks import check_config
@@ -258,7 +258,7 @@ class _Scheduler:
 
     def run(self) -> dict[Path, Outcome]:
         """Run until no run is waiting or active, and return the outcomes by folder."""
-        with tqdm(total=len(self._waiting), unit="run") as self._bar:
+        with progress_bar(total=len(self._waiting), unit="run") as self._bar:
             while self._waiting or self._active:
                 if self._stop.received:
                     self._stop_all()
@@ -390,7 +390,7 @@ def seconds_per_step(folder: Path, config: Config) -> float:
     speed = images_per_s(folder)
     if not speed:
         raise SlimError(f"{folder}: its log has no images_per_s")
-    return config.train.batch_size * config.run.processes / speed
+    return config.step_batch / speed
 
 
 def collect_results(

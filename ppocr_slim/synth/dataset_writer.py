@@ -19,12 +19,12 @@ from typing import ClassVar, Protocol
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ppocr_slim import __version__
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import old_folder, publish_folder
+from ppocr_slim.progress import progress_bar
 
 SPLITS = ("train", "val")
 
@@ -173,7 +173,7 @@ def _write_splits(
     """Write images and label files of all splits; return how many lines of text they show."""
     labels: dict[str, list[str]] = {name: [] for name in SPLITS}
     lines = 0
-    with tqdm(total=sum(counts.values()), unit=recipe.unit, disable=not progress) as bar:
+    with progress_bar(total=sum(counts.values()), unit=recipe.unit, disable=not progress) as bar:
         for chunk, written in _run(_chunks(folder, counts, recipe.chunk), generate, recipe, workers):
             labels[chunk.split] += written.label_lines
             lines += written.lines

@@ -15,6 +15,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.progress import progress_bar
 
 LOG_FILE = "log.jsonl"
 CURVES_FOLDER = "curves"
@@ -63,7 +64,7 @@ class RunLog:
         (folder / CURVES_FOLDER).mkdir(exist_ok=True)
         self._curves = EventsWriter(str(folder / CURVES_FOLDER / "events"))
         self._curves.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
+        self._bar = progress_bar(total=total, initial=step, unit="step", mininterval=1)
         self._start_interval()
 
     def _start_interval(self) -> None:
