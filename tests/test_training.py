@@ -35,6 +35,7 @@ from ppocr_slim.tasks import checkpoint
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, read_arrays
 from ppocr_slim.tasks.checks import check_config
 from ppocr_slim.tasks.networks import open_recognizer
+from ppocr_slim.training import launch
 from ppocr_slim.training.loop import Job, Stopped, fit
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
@@ -123,6 +124,34 @@ def start_two_processes(data) -> subprocess.Popen:
     process = subprocess.Popen(train_command(data, raw), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(data / "run" / "train" / "last" / "model.yml", process)
     return process
+
+
+EXPORT = {"Recipe": [{"stage": "export", "formats": ["onnx"], "budget_mb": 5}]}
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "more", "expected"),
+    [
+        (4, 32, {}, 4),
+        (3, 32, {}, 2),
+        (6, 9, {}, 3),
+        (2, 7, {}, 1),
+        (2, 7, {"Global.processes": 3}, 3),
+        (4, 32, EXPORT, 1),
+    ],
+)
+def test_a_training_uses_the_cores_that_can_share_its_batch(cores, batch, more, expected, tmp_path, monkeypatch):
+    """Lost otherwise: half of a machine idles, or a step's batch and so the training depends on the machine."""
+    monkeypatch.setattr(launch, "usable_cores", lambda: cores)
+    raw = config_dict(tmp_path, Train={"batch_size": batch})
+    del raw["Global"]["processes"]
+    for key, value in more.items():
+        section, _, name = key.partition(".")
+        raw[section] = {**raw[section], name: value} if name else value
+    config = Config.model_validate(raw)
+    assert launch.process_count(config) == expected
+    share = LoaderSettings.from_config(config, (0, expected)).batch_size
+    assert share * expected == config.step_batch == batch * (config.run.processes or 1)
 
 
 def test_two_processes_train_together_and_stop_together(data):

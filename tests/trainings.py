@@ -24,6 +24,7 @@ def config_dict(folder: Path, **sections) -> dict:
         "Global": {
             "output_dir": str(folder / "run"),
             "seed": 3,
+            "processes": 1,
             "eval_every_steps": 1000,
             "save_every_steps": 3,
         },

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ppocr_slim.cli.options import add_config
 from ppocr_slim.config.loading import config_text, load_config
 from ppocr_slim.folders import PROGRAM
-from ppocr_slim.training.launch import launch, launched
+from ppocr_slim.training.launch import launch, launched, process_count
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -26,9 +26,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         print(config_text(config), end="")
         return 0
 
-    if config.run.processes > 1 and not launched():
+    count = 1 if launched() else process_count(config)
+    if count > 1:
         command = [str(PROGRAM), "train", *(sys.argv[1:] if argv is None else argv)]
-        return launch(config.run.processes, command, config.run.output_dir / "processes")
+        return launch(count, command, config.run.output_dir / "processes")
     # Importing Paddle takes seconds: only after the config has been checked.
     from ppocr_slim.training.recipe import run_recipe
 

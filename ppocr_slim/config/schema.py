@@ -44,15 +44,19 @@ class Global(Section):
     eval_every_steps: int = Field(500, ge=1)
     save_every_steps: int = Field(200, ge=1)
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # the run stops if more of its samples are unusable
-    processes: int = Field(1, ge=1)  # that train together; a step's batch is this many times Train.batch_size
+    # That train together, each with batches of Train.batch_size; None: one a core, which share a Train.batch_size
+    processes: int | None = Field(None, ge=1)
     fast_cpu: bool = True  # this project's CPU kernels in training; False: Paddle's own
+
+
+Argument = bool | int | float | str
 
 
 class Architecture(Section):
     """Network: a name from `models.MODELS`, and arguments of its builder, checked against the builder's signature."""
 
     name: str
-    args: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    args: dict[str, Argument | dict[str, Argument]] = Field(default_factory=dict)
 
 
 class Ctc(Section):
@@ -393,3 +397,8 @@ class Config(Section):
     train: TrainData = Field(alias="Train")
     eval: EvalData = Field(alias="Eval")
     recipe: list[Stage] = Field(min_length=1, alias="Recipe")
+
+    @property
+    def step_batch(self) -> int:
+        """Number of samples of a training step, of all processes together."""
+        return self.train.batch_size * (self.run.processes or 1)

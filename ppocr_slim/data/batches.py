@@ -48,7 +48,8 @@ class LoaderSettings:
     def from_config(cls, config: Config, part: tuple[int, int]) -> LoaderSettings:
         """Return the options of a config, for one of the training processes."""
         data = config.train
-        return cls(data.batch_size, data.augment, config.run.seed, data.workers, part, data.cache_mb / part[1])
+        batch_size = config.step_batch // part[1]
+        return cls(batch_size, data.augment, config.run.seed, data.workers, part, data.cache_mb / part[1])
 
 
 class TrainingData(ABC):

@@ -74,7 +74,7 @@ def forecast(plan: AblationPlan, probe: bool = True) -> list[Forecast]:
         speed = known[run.variant]
         if not speed and rates and costs[run.variant]:
             speed = statistics.median(rates) / costs[run.variant]
-        images = (steps - run.steps_done) * run.config.train.batch_size * run.config.run.processes
+        images = (steps - run.steps_done) * run.config.step_batch
         seconds = 0.0 if state == "done" else images / speed if speed else None
         forecasts.append(Forecast(run, state, steps, seconds))
     return forecasts

@@ -81,7 +81,7 @@ def _lines(path: Path) -> list[str]:
 
 def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any]:
     """Return the steps, images and minutes of training; without counts of images all batches are taken to be full."""
-    batch = config.train.batch_size * config.run.processes
+    batch = config.step_batch
     step, images, seconds = 0, 0, 0.0
     for record in records:
         if "loss" in record:

@@ -8,17 +8,36 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import IO
 
 import psutil
 
+from ppocr_slim.config.schema import Config, TrainStage
+from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
+from ppocr_slim.progress import TERMINAL, on_terminal
 
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
 COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: process id of the command that started the processes
 FIRST_LOG = "workerlog.0"  # the launcher's file for the output of the first process
+GPU_PACKAGE = "paddlepaddle-gpu"
 PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
+
+
+def process_count(config: Config) -> int:
+    """Return the number of processes that a config trains in on this machine.
+
+    Unless the config says it, one a core, as many as can share a batch equally. A GPU has one: Paddle with GPUs is
+    another package.
+    """
+    if config.run.processes:
+        return config.run.processes
+    trains = any(isinstance(stage, TrainStage) for stage in config.recipe)
+    if not trains or any(distributions(name=GPU_PACKAGE)):
+        return 1
+    return max(count for count in range(1, usable_cores() + 1) if config.train.batch_size % count == 0)
 
 
 def launched() -> bool:
@@ -94,7 +113,7 @@ def _start(count: int, command: Sequence[str], log_folder: Path, launcher_log: I
         + ["--log_dir", str(log_folder), *command],
         stdout=launcher_log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, COMMAND: str(os.getpid())},
+        env={**os.environ, COMMAND: str(os.getpid()), TERMINAL: str(int(on_terminal()))},
         start_new_session=True,  # a terminal's Ctrl-C would make the launcher kill the processes before they save
         preexec_fn=end_with_parent,
     )

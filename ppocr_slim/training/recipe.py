@@ -38,10 +38,15 @@ def run_recipe(config: Config) -> None:
     """
     config = check_config(config)
     processes = Processes()
-    if processes.count != config.run.processes:
+    if config.run.processes not in (None, processes.count):
         raise SlimError(
             f"{processes.count} processes were started, Global.processes is {config.run.processes}: a run's steps and "
             f"rates depend on it; add -o Global.processes={processes.count}"
+        )
+    if config.step_batch % processes.count:
+        raise SlimError(
+            f"{processes.count} processes were started, which cannot share Train.batch_size {config.step_batch}: start "
+            "a number that divides it, or set Global.processes, with which each has a batch of its own"
         )
     if not processes.is_first:
         logger.setLevel(logging.WARNING)  # the first process speaks for all
