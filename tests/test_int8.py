@@ -30,6 +30,7 @@ from ppocr_slim.engines.cpu import SAFE_BITS, cpuinfo, overflows
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle, requantize_bundle, write_network
+from ppocr_slim.models import build_model
 from ppocr_slim.models.fake_quant import (
     MovingQuantizer,
     QuantizedAdd,
@@ -43,6 +44,7 @@ from ppocr_slim.models.fake_quant import (
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct, InvertedResidual
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.quantization.calibration import activation_params, calibrate
+from ppocr_slim.quantization.onnx_graph import read_graph
 from ppocr_slim.quantization.post_training import fused_operators, quantize_file
 from ppocr_slim.quantization.qdq_writer import lstm_integers, write_int8
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
@@ -50,7 +52,7 @@ from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle, shipped
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, to_batch
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.sessions import choose_precision
-from ppocr_slim.runtime.specs import RecSpec
+from ppocr_slim.runtime.specs import DetSpec, RecSpec
 from ppocr_slim.tasks.checkpoint import load_model, save_checkpoint
 from ppocr_slim.training.starting import read_starting_weights
 
@@ -292,6 +294,51 @@ def test_a_block_left_in_float_is_all_that_is_in_it(tmp_path):
     nodes = [make_node("Conv", [tensors[i], f"{name}.weight"], [tensors[i + 1]]) for i, name in enumerate(names)]
     path = save_model(tmp_path / "a.onnx", nodes, {f"{name}.weight": w for name in names}, [1, 3, None, None])
     assert list(calibrate(path, [np.ones((1, 3, 4, 4), np.float32)], ["blocks.1"])) == ["blocks.10.0"]
+
+
+DETECTOR = {"channels": 16, "scale": 0.35, "backbone": "small"}
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """The folder of a small detector's FP32 file, and a page for it."""
+    paddle.seed(6)
+    model = build_model("db_mv3_slim", DETECTOR)
+    page = paddle.randn([1, 3, 64, 96])
+    for _ in range(10):
+        model(page)
+    folder = tmp_path_factory.mktemp("detector")
+    write_network(model, DetSpec(), folder, onnx_too=True)
+    return folder, page.numpy()
+
+
+def test_transposed_convolutions_become_plain_ones_that_compute_the_same(detector):
+    """Lost otherwise: no engine has transposed convolutions in integers, and a detector's head would stay in float."""
+    folder, page = detector
+    graph = read_graph(folder / ONNX)
+    kinds = [node.op_type for node in graph.nodes]
+    assert "ConvTranspose" not in kinds and kinds.count("DepthToSpace") == 2
+    onnx.save(graph.rebuild(), str(folder / "unfolded.onnx"))
+    found, expected = (run(folder / name, page, True) for name in ("unfolded.onnx", ONNX))
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_a_detector_is_integers_from_its_first_layer_to_its_last(detector):
+    """Lost otherwise: maps go to float and back between layers, and INT8 takes longer than FP32."""
+    folder, page = detector
+    write_int8(folder / ONNX, folder / INT8, calibrate(folder / ONNX, [page]))
+    operators = fused_operators(folder / INT8)
+    assert not operators.keys() & {"Conv", "FusedConv", "ConvTranspose", "Concat", "Relu"}, operators
+    assert operators["QuantizeLinear"] == operators["DequantizeLinear"] == 1
+    assert np.abs(run(folder / INT8, page, True) - run(folder / ONNX, page, True)).mean() < 0.02
+
+
+def test_what_a_float_layer_computes_is_not_quantized_behind_it(detector):
+    """Lost otherwise: a layer left in float for its accuracy would be rounded where it is enlarged or joined."""
+    folder, page = detector
+    params = calibrate(folder / ONNX, [page], ["neck"])
+    assert not any(name.startswith(("neck", "nearest", "Concat")) for name in params)
+    assert "probability.0.0" in params and "backbone.stem.0" in params
 
 
 def quantization_of(model):

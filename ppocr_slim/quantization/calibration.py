@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
-from ppocr_slim.quantization.onnx_graph import Graph, read_graph, weight_axis, weights_of
-from ppocr_slim.quantization.qdq_writer import MIN_SCALE, is_addition
+from ppocr_slim.quantization.onnx_graph import MOVES, Graph, read_graph, weight_axis, weights_of
+from ppocr_slim.quantization.qdq_writer import MIN_SCALE
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams, best_scale
 
 ACTIVATION_BITS = 8
@@ -25,7 +25,7 @@ CLIP_RATIOS = np.linspace(1.0, 0.3, 36).astype(np.float32)  # of the largest val
 def calibrate(
     source: str | Path, inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
 ) -> dict[str, LayerQuantParams]:
-    """Calibrate the convolutions, matrix products and LSTMs of an FP32 ONNX file, and the additions behind them.
+    """Calibrate the convolutions, matrix products and LSTMs of an FP32 ONNX file, and the layers between them.
 
     The range of an activation is the one with the least squared error on the inputs; that of weights ends at the
     largest weight of each output channel.
@@ -43,14 +43,19 @@ def calibrate(
             matches nothing.
     """
     graph = read_graph(source)
-    layers = _quantizable(graph)
+    layers = _weighted(graph)
     left = named(list(layers), float_layers, f"float_layers of {source}")
-    names = [name for name in layers if name not in left]
-    if not names:
+    layers = {name: nodes for name, nodes in layers.items() if name not in left}
+    if not layers:
         raise SlimError(f"{source} has no convolution, matrix product or LSTM to quantize")
+    layers.update({node.output[0]: [node] for node in graph.weightless_layers(left)})
     if not inputs:
         raise SlimError("calibration needs at least one image")
-    tensors = {name: _quantized_inputs(layers[name]) for name in names}
+    producers = graph.producers()
+    tensors = {
+        name: [[_source(producers, tensor) for tensor in place] for place in _quantized_inputs(nodes)]
+        for name, nodes in layers.items()
+    }
     needed = sorted({t for places in tensors.values() for place in places for t in place})
     values = _collect(graph, needed, inputs)
     return {
@@ -58,7 +63,7 @@ def calibrate(
             tuple(activation_params(np.concatenate([values[tensor] for tensor in place])) for place in tensors[name]),
             _weight_params(graph, layers[name][0]),
         )
-        for name in names
+        for name in layers
     }
 
 
@@ -76,17 +81,12 @@ def activation_params(values: np.ndarray, bits: int = ACTIVATION_BITS) -> QuantP
     return QuantParams(np.float32(scale), bits, zero_point)
 
 
-def _quantizable(graph: Graph) -> dict[str, list[NodeProto]]:
+def _weighted(graph: Graph) -> dict[str, list[NodeProto]]:
     found: dict[str, list[NodeProto]] = {}
-    convolved = set()
     for node in graph.nodes:
         name = graph.layer(node)
-        if name is None and is_addition(graph, node) and set(node.input) & convolved:
-            name = node.output[0]
         if name is not None:
             found.setdefault(name, []).append(node)
-            if node.op_type == "Conv":
-                convolved.update(node.output)
     return found
 
 
@@ -94,7 +94,17 @@ def _quantized_inputs(nodes: Sequence[NodeProto]) -> list[list[str]]:
     """Return the tensors at each quantized input of a layer: several where the layer is used repeatedly."""
     if nodes[0].op_type == "LSTM":  # in a stack, the layers after the first read floats
         return [[nodes[0].input[0]]]
-    return [[node.input[index] for node in nodes] for index in range(2 if nodes[0].op_type == "Add" else 1)]
+    count = len(nodes[0].input) if nodes[0].op_type in ("Add", "Concat") else 1
+    return [[node.input[index] for node in nodes] for index in range(count)]
+
+
+def _source(producers: Mapping[str, NodeProto], tensor: str) -> str:
+    """Return the tensor whose values a tensor has, moved: both have the same parameters, and stay the same integers."""
+    producer = producers.get(tensor)
+    while producer is not None and producer.op_type in {*MOVES, "DepthToSpace", "Resize"}:
+        tensor = producer.input[0]
+        producer = producers.get(tensor)
+    return tensor
 
 
 def _weight_params(graph: Graph, node: NodeProto) -> QuantParams | None:

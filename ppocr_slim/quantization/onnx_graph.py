@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, numpy_helper
+from onnx.helper import make_node
 from onnx.reference import ReferenceEvaluator
 
 from ppocr_slim.errors import SlimError
@@ -18,6 +19,9 @@ from ppocr_slim.errors import SlimError
 FOLDED = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 # These operators move values and change none.
 MOVES = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
+# These have no weights, and engines compute them in integers where their inputs and outputs are.
+ACTIVATIONS = {"Clip", "HardSwish", "Relu"}
+WEIGHTLESS = {"Concat", "DepthToSpace", "GlobalAveragePool", "MaxPool", "Resize"}
 
 
 @dataclass
@@ -72,6 +76,28 @@ class Graph:
         while name in self.origins:
             name = self.origins[name]
         return name
+
+    def weightless_layers(self, float_layers: Collection[str] = ()) -> list[NodeProto]:
+        """Return the additions and other layers without weights that read the feature maps of convolutions alone.
+
+        Args:
+            float_layers: paths of convolutions whose feature maps are not to be quantized.
+        """
+        maps: set[str] = set()  # also what activations and these layers make of them
+        found = []
+        for node in self.nodes:
+            read = list(node.input) if node.op_type in ("Add", "Concat", "Mul") else list(node.input[:1])
+            nearest = attributes(node).get("mode", b"nearest") == b"nearest" if node.op_type == "Resize" else True
+            if node.op_type == "Conv":
+                passes_on = self.layer(node) not in float_layers
+            elif node.op_type in {*WEIGHTLESS, "Add"}:
+                passes_on = nearest and maps.issuperset(read)
+                found += [node] if passes_on else []
+            else:
+                passes_on = node.op_type in {*ACTIVATIONS, "Mul"} and not maps.isdisjoint(read)
+            if passes_on:
+                maps.update(node.output)
+        return found
 
     def sort(self) -> None:
         """Sort the nodes topologically, and drop those that no output depends on."""
@@ -152,6 +178,7 @@ def read_graph(path: str | Path) -> Graph:
     _drop_zero_states(graph)
     graph.sort()
     _fold_batch_norms(graph)
+    _unfold_transposed(graph)
     return graph
 
 
@@ -209,7 +236,8 @@ def _fold_batch_norms(graph: Graph) -> None:
         conv = producers.get(norm.input[0])
         if (
             conv is None
-            or conv.op_type != "Conv"
+            or conv.op_type not in ("Conv", "ConvTranspose")
+            or (conv.op_type == "ConvTranspose" and attributes(conv).get("group", 1) != 1)
             or len(consumers[norm.input[0]]) > 1
             or norm.input[0] in outputs
             or not {*conv.input[1:], *norm.input[1:]} <= graph.constants.keys()
@@ -222,13 +250,65 @@ def _fold_batch_norms(graph: Graph) -> None:
         graph.constants[bias_name] = ((bias - mean) * factor + beta).astype(np.float32)
         weights = graph.constants[conv.input[1]]
         weights_name = norm.output[0] + ".weight"
-        graph.constants[weights_name] = (weights * along_first_axis(factor, weights.ndim)).astype(np.float32)
+        along_outputs = along_first_axis(factor, weights.ndim - (conv.op_type == "ConvTranspose"))
+        graph.constants[weights_name] = (weights * along_outputs).astype(np.float32)
         graph.origins[weights_name] = conv.input[1]
-        graph.factors[weights_name] = factor.astype(np.float32)
+        if conv.op_type == "Conv":
+            graph.factors[weights_name] = factor.astype(np.float32)
         conv.input[:] = [conv.input[0], weights_name, bias_name]
         conv.output[0] = norm.output[0]
         folded.add(norm.output[0])
     graph.nodes = [node for node in graph.nodes if node.op_type != "BatchNormalization" or node.output[0] not in folded]
+
+
+def _unfold_transposed(graph: Graph) -> None:
+    """Replace transposed convolutions whose stride is their kernel by 1x1 convolutions, which engines have in integers.
+
+    Each pixel makes a block of its own, so it is a convolution to as many channels as the block has pixels, and a
+    DepthToSpace that lays them out. A ReLU behind it moves between the two.
+    """
+    consumers, outputs = graph.consumers(), graph.outputs()
+    nodes = []
+    moved: set[int] = set()
+    for node in graph.nodes:
+        if id(node) in moved:
+            continue
+        weights = graph.constants.get(node.input[1]) if node.op_type == "ConvTranspose" else None
+        if weights is None or not _is_block(attributes(node), weights.shape[2:]):
+            nodes.append(node)
+            continue
+        inputs, channels, side = weights.shape[:3]
+        name, bias = node.input[1] + ".unfolded", list(node.input[2:])
+        # [in, out, row, column] -> [out, row, column, in]: DepthToSpace's order CRD
+        graph.constants[name] = np.ascontiguousarray(weights.transpose(1, 2, 3, 0)).reshape(-1, inputs, 1, 1)
+        graph.origins[name] = node.input[1]
+        if bias:
+            graph.constants[bias[0] + ".unfolded"] = np.repeat(graph.constants[bias[0]], side * side)
+            bias = [bias[0] + ".unfolded"]
+        last, stem = node.output[0], node.output[0] + ".pixels"
+        nodes.append(make_node("Conv", [node.input[0], name, *bias], [stem], name=stem))
+        after = consumers.get(last, [])
+        if len(after) == 1 and after[0].op_type == "Relu" and last not in outputs:
+            moved.add(id(after[0]))
+            last = after[0].output[0]
+            nodes.append(make_node("Relu", [stem], [stem + ".relu"], name=stem + ".relu"))
+            stem += ".relu"
+        nodes.append(make_node("DepthToSpace", [stem], [last], name=last, blocksize=side, mode="CRD"))
+    graph.nodes = nodes
+
+
+def _is_block(settings: Mapping[str, Any], kernel: tuple[int, ...]) -> bool:
+    return (
+        len(kernel) == 2
+        and kernel[0] == kernel[1]
+        and list(settings.get("strides", [1, 1])) == list(kernel)
+        and not any(settings.get("pads", []))
+        and not any(settings.get("output_padding", []))
+        and set(settings.get("dilations", [1])) == {1}
+        and settings.get("group", 1) == 1
+        and settings.get("auto_pad", b"NOTSET") == b"NOTSET"
+        and "output_shape" not in settings
+    )
 
 
 def along_first_axis(values: np.ndarray, rank: int) -> np.ndarray:

@@ -27,7 +27,15 @@ from onnx.helper import make_node, make_opsetid
 from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.errors import SlimError
 from ppocr_slim.folders import replacing
-from ppocr_slim.quantization.onnx_graph import MOVES, Graph, along_first_axis, read_graph, weight_axis, weights_of
+from ppocr_slim.quantization.onnx_graph import (
+    MOVES,
+    WEIGHTLESS,
+    Graph,
+    along_first_axis,
+    read_graph,
+    weight_axis,
+    weights_of,
+)
 from ppocr_slim.quantization.qparams import (
     FINE_BITS,
     MIN_FOLDED_SCALE,
@@ -93,6 +101,8 @@ def find_layers(graph: Graph, params: Mapping[str, LayerQuantParams], where: str
     found: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         path = graph.layer(node)
+        if path is None and node.op_type in WEIGHTLESS:
+            path = node.output[0]
         if path is None and is_addition(graph, node):
             path = node.output[0]
             blocks = [graph.layer(producers[name]) or "" for name in node.input if name in producers]
@@ -168,7 +178,12 @@ class _Writer:
     def quantize_activation(self, name: str, params: QuantParams) -> str:
         """Insert a Q/DQ pair behind a tensor, once for the same parameters, and return the new tensor's name."""
         producer = self.producers.get(name)
-        if producer is not None and producer.op_type in MOVES and self.only_for_one(name, producer.input[0]):
+        if (
+            producer is not None
+            and producer.op_type in MOVES
+            and self.only_for_one(name, producer.input[0])
+            and not self.is_attention(name)
+        ):
             # Before operators that only move values, next to the layer that computed them.
             producer.input[0] = self.quantize_activation(producer.input[0], params)
             return name
@@ -183,6 +198,13 @@ class _Writer:
             self.add("QuantizeLinear", [clipped, scale, zero], f"{stem}.integers")
             self.add("DequantizeLinear", [f"{stem}.integers", scale, zero], stem)
         return self.activations[key]
+
+    def is_attention(self, name: str) -> bool:
+        """Return whether a tensor holds, moved, a product of two computed matrices: it stays in float up to here."""
+        producer = self.producers.get(name)
+        while producer is not None and producer.op_type in MOVES:
+            producer = self.producers.get(producer.input[0])
+        return producer is not None and producer.op_type == "MatMul" and self.graph.layer(producer) is None
 
     def clip(self, name: str, stem: str, params: QuantParams) -> str:
         """Clip a tensor to the range of few bits: QuantizeLinear itself clips at 0 and 255 only."""
