@@ -26,11 +26,11 @@ TEXTS = [
 ]
 
 
-def save_lively_checkpoint(folder: Path, seed: int = 5) -> Path:
+def save_lively_checkpoint(folder: Path, seed: int = 5, **args) -> Path:
     """Write a checkpoint that reads different nonsense from different rows; gives its folder."""
     paddle.seed(seed)
     charset = Charset.from_texts(TEXTS)
-    args = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}
+    args = {"height": 32, "scale": 0.35, **(args or {"hidden": 16, "layers": 2})}
     bound = dict(bind_model("crnn_mv3_slim", args).arguments)
     bound.pop("classes")
     model = build_model("crnn_mv3_slim", bound, len(charset.classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from dataclasses import replace
@@ -104,6 +105,26 @@ def test_a_pruned_network_computes_what_the_masked_one_computes(args):
     small.eval()
     changed = remove(small, cut)
     assert changed["encoder"][1] == 12 and changed["backbone.stem.0"][0] == 3
+    image = paddle.randn([2, 3, 32, 64])
+    before = model(image)
+    apply_mask(model, cut)
+    expected = model(image)
+    assert float((expected - before).abs().max()) > 1e-3
+    assert float((small(image) - expected).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["conv", "conv_attention"])
+def test_a_convolutional_neck_is_pruned_with_all_that_reads_it(kind):
+    """Lost otherwise: the head, or the attention, would read channels that are gone, or keep what nothing writes."""
+    neck = {"kind": kind, "channels": 16, "depth": 2, "kernel": 5}
+    model = lively(build_model("crnn_mv3_slim", {"height": 32, "scale": 0.35, "neck": neck}, 9))
+    groups = find_groups(model)
+    names = {layer for group in groups for layer in group.layers}
+    assert {"collapse.0", "encoder.blocks.0.expand.0", "encoder.blocks.1.expand.0"} <= names
+    assert ("encoder.reduce.0" in names) == (kind == "conv")  # attention splits its channels into heads
+    small, cut = copy.deepcopy(model), merge_cuts(group.cut(group.size // 4) for group in groups)
+    remove(small, cut)
+    assert small.head.weight.shape[0] == (12 if kind == "conv" else 16)
     image = paddle.randn([2, 3, 32, 64])
     before = model(image)
     apply_mask(model, cut)

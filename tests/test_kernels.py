@@ -31,10 +31,10 @@ from ppocr_slim.training.kernels.upsample import RepeatFunction
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer
 
 ACTIVATIONS = {LINEAR: lambda x: x, RELU: functional.relu, HARD_SWISH: functional.hardswish}
-TOLERANCE = 1e-5
+TOLERANCE = 1.5e-5
 FEW = 32  # values, of which batch norm's statistics are mostly noise
 
-kernels = st.sampled_from([3, 5, 7])
+kernels = st.sampled_from([(3, 3), (5, 5), (7, 7), (1, 11), (1, 3), (5, 1), (3, 7), (1, 9)])
 strides = st.sampled_from([(1, 1), (2, 2), (2, 1), (1, 2)])
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 9), st.integers(1, 40))
 activations = st.sampled_from(sorted(ACTIVATIONS))
@@ -104,8 +104,8 @@ def test_a_norm_with_its_activation_is_paddles(shape, act, residual, seed):
 def test_a_depthwise_convolution_between_norms_is_paddles(kernel, stride, shape, padding, acts, norms, seed):
     """Lost otherwise: the same; this is the whole inside of MobileNetV3's block."""
     n, channels, height, width = shape
-    padding = min(padding, kernel - 1)
-    rows, columns = height + 2 * padding - kernel, width + 2 * padding - kernel
+    padding = tuple(min(padding, side - 1) for side in kernel)
+    rows, columns = (side + 2 * pad - k for side, pad, k in zip((height, width), padding, kernel))
     values = n * (rows // stride[0] + 1) * (columns // stride[1] + 1) if min(rows, columns) >= 0 else 0
     if min(values, n * height * width) < FEW:
         return
@@ -141,14 +141,16 @@ def test_large_planes_are_worked_on_in_parts():
     def ours(layers):
         conv, a, b = layers
         both = [a.weight, a.bias, b.weight, b.bias]
-        return lambda x: DepthwiseFunction.apply(x, (1, 1), 2, NormAct(a, RELU), NormAct(b, RELU), conv.weight, *both)
+        return lambda x: DepthwiseFunction.apply(
+            x, (1, 1), (2, 2), NormAct(a, RELU), NormAct(b, RELU), conv.weight, *both
+        )
 
     def paddles(layers):
         conv, a, b = layers
         return lambda x: functional.relu(b(conv(functional.relu(a(x)))))
 
     for shape in ([5, 2, 60, 100], [3, 2, 96, 130]):
-        images = geometry(tuple(shape), 5, (1, 1), 2).images
+        images = geometry(tuple(shape), (5, 5), (1, 1), (2, 2)).images
         assert images < shape[0] and (images == 1 or shape[0] % images)  # in several parts, the last one a smaller one
         # sums of tens of thousands of values in single precision
         compare(ours, paddles, copy.deepcopy([conv, *norms]), paddle.randn(shape), tolerance=5e-5)
@@ -284,6 +286,10 @@ def test_frozen_parameters_get_no_gradient():
 NETWORKS = {
     "slim": ("crnn_mv3_slim", {"height": 32, "scale": 0.35, "hidden": 8, "dropout": 0.0}),
     "teacher": ("crnn_teacher", {"height": 32, "scale": 0.35, "hidden": 8, "dropout": 0.0}),
+    "conv neck": (
+        "crnn_mv3_slim",
+        {"height": 32, "scale": 0.35, "dropout": 0.0, "neck": {"kind": "conv", "channels": 16, "depth": 2}},
+    ),
 }
 
 
@@ -314,7 +320,8 @@ def test_a_whole_network_trains_the_same(name):
     x = paddle.randn([4, 3, 32, 96])
     with accelerated(fast, nn.CTCLoss()) as count:
         assert count["inverted residuals"] == len(plain.backbone.blocks)
-        assert [count[kind] for kind in ("LSTMs", "CTC losses", "time steps")] == [1, 1, 1]
+        assert [count[kind] for kind in ("CTC losses", "time steps")] == [1, 1]
+        assert (count["LSTMs"], count["time blocks"]) == ((0, 2) if name == "conv neck" else (1, 0))
         ours = run_backward(fast, [fast], x)
     for mine, theirs in zip(
         *([t.numpy().ravel() for t in results] for results in (ours, run_backward(plain, [plain], x)))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import MODELS, build_model
 from ppocr_slim.models.cost import measure_cost, parameter_count
 from ppocr_slim.models.db import db_mv3_slim
 from ppocr_slim.models.mobilenet_v3 import MobileNetV3
+from ppocr_slim.models.transforms import apply_transforms, fold
 from ppocr_slim.runtime.preprocess import time_steps_for_width
 
 CLASSES = 143
@@ -28,6 +33,67 @@ def test_every_parameter_gets_a_gradient(name, backbone, se):
     learned = [(n, p) for n, p in model.named_parameters() if p.trainable]
     without = [n for n, p in learned if p.grad is None or not bool((p.grad != 0).any())]
     assert without == []
+
+
+NECKS = [
+    {"kind": "lstm", "hidden": 16},
+    {"kind": "conv", "channels": 16, "depth": 2, "kernel": 5},
+    {"kind": "conv", "channels": 16, "depth": 1, "kernel": 5, "branches": True},
+    {"kind": "conv_attention", "channels": 16, "depth": 1, "kernel": 3, "heads": 2},
+]
+
+
+@pytest.mark.parametrize("neck", NECKS, ids=str)
+def test_every_neck_keeps_the_time_steps_and_is_trained(neck):
+    """Lost otherwise: labels would be aligned with other columns than those that were read."""
+    paddle.seed(1)
+    model = build_model("crnn_mv3_slim", {"height": 32, "scale": 0.35, "neck": neck}, CLASSES)
+    for width in (8, 61, 64):
+        outputs = model.outputs(paddle.randn([2, 3, 32, width]))
+        assert outputs["logits"].shape == [2, time_steps_for_width(width), CLASSES]
+        assert outputs["encoded"].shape[:2] == outputs["features"].shape[:2] == outputs["logits"].shape[:2]
+    (outputs["logits"] * paddle.randn(outputs["logits"].shape)).sum().backward()
+    assert [n for n, p in model.named_parameters() if p.trainable and (p.grad is None or not (p.grad != 0).any())] == []
+
+
+def test_folded_branches_compute_the_same_in_evaluation_and_training():
+    """Lost otherwise: what ships would read otherwise than what was trained, or break when it is trained further."""
+    paddle.seed(2)
+    neck = {"kind": "conv", "channels": 12, "depth": 2, "kernel": 5, "branches": True}
+    model = build_model("crnn_mv3_slim", {"height": 32, "scale": 0.35, "dropout": 0.0, "neck": neck}, 9)
+    for layer in model.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            for tensor in (layer.weight, layer.bias):
+                tensor.set_value(paddle.uniform(tensor.shape, min=0.3, max=1.5))
+    image = paddle.randn([4, 3, 32, 120])
+    for _ in range(100):  # the statistics find their places
+        model(image)
+    small = copy.deepcopy(model)
+    transforms = fold(small)
+    assert transforms == [
+        {"name": "fold_branches", "layers": ["encoder.blocks.0.depthwise", "encoder.blocks.1.depthwise"]}
+    ]
+    for mode, tolerance in (("eval", 1e-4), ("train", 1e-2)):  # training takes the statistics of the batch
+        getattr(model, mode)()
+        getattr(small, mode)()
+        np.testing.assert_allclose(small(image).numpy(), model(image).numpy(), atol=tolerance)
+    rebuilt = build_model("crnn_mv3_slim", {"height": 32, "scale": 0.35, "neck": neck}, 9)
+    apply_transforms(rebuilt, transforms, "card")
+    shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (rebuilt, small)]
+    assert shapes[0] == shapes[1] and fold(small) == []
+
+
+def test_an_lstm_is_the_same_network_in_either_notation():
+    """Lost otherwise: the checkpoints and bundles from before there were other necks could not be opened."""
+    args = {"height": 32, "scale": 0.35}
+    shapes = [
+        {
+            name: list(tensor.shape)
+            for name, tensor in build_model("crnn_mv3_slim", {**args, **more}, 9).state_dict().items()
+        }
+        for more in ({"hidden": 24}, {"neck": {"kind": "lstm", "hidden": 24}}, {"hidden": 24, "neck": {"kind": "lstm"}})
+    ]
+    assert shapes[0] == shapes[1] == shapes[2] and shapes[0]["head.weight"] == [48, 9]
 
 
 @pytest.mark.parametrize("backbone", ["small", "large"])
@@ -125,6 +191,17 @@ def test_the_cost_of_a_small_network_by_hand():
         ("crnn_mv3_slim", {"layers": 0}, ["Architecture.args.layers", "1 or more"]),
         ("crnn_teacher", {"dropout": 1.0}, ["Architecture.args.dropout", "less than 1"]),
         ("crnn_teacher", {"dropout": -0.1}, ["Architecture.args.dropout", "0 or more"]),
+        ("crnn_mv3_slim", {"neck": "conv"}, ["Architecture.args.neck", "'conv'", "kind"]),
+        ("crnn_mv3_slim", {"neck": {"channels": 8}}, ["Architecture.args.neck", "kind", "lstm", "conv"]),
+        ("crnn_mv3_slim", {"neck": {"kind": "cnov"}}, ["Architecture.args.neck", "cnov", "conv"]),
+        ("crnn_mv3_slim", {"neck": {"kind": "conv", "kernel": 4}}, ["Architecture.args.neck.kernel", "4", "odd"]),
+        ("crnn_mv3_slim", {"neck": {"kind": "conv", "hidden": 4}}, ["Architecture.args.neck.hidden", "neck conv"]),
+        ("crnn_mv3_slim", {"neck": {"kind": "conv"}, "hidden": 4}, ["Architecture.args.hidden", "lstm", "take it out"]),
+        (
+            "crnn_mv3_slim",
+            {"neck": {"kind": "conv_attention", "channels": 20, "heads": 3}},
+            ["Architecture.args.neck.channels", "20", "3 heads"],
+        ),
         ("crnn_mv3_slim", {"hidden": "many"}, ["Architecture.args.hidden", "many"]),
         ("crnn_mv3_slim", {"se": 1}, ["Architecture.args.se"]),
     ],

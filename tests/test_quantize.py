@@ -10,16 +10,25 @@ import paddle
 import pytest
 from drawing import draw_row, write_rows
 from exported import TEXTS, save_lively_checkpoint
+from paddle.nn import functional
+from paddle.nn.quant.quant_layers import QuantizedConv2D
+from PIL import Image
 from pydantic import ValidationError
 from trainings import config_dict
 
 from ppocr_slim.config.schema import Config, Lsq, Pact
+from ppocr_slim.data.labels import Sample
 from ppocr_slim.data.lines import Batch
+from ppocr_slim.engines.onnxruntime import fused_operators
+from ppocr_slim.engines.session import open_session
 from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import score_lines
+from ppocr_slim.export import bundle as bundle_module
+from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.models.fake_quant import MovingQuantizer, PactQuantizer, quant_params_of, quantized_layers
 from ppocr_slim.models.state import model_state
 from ppocr_slim.quantization.qparams import best_scale
+from ppocr_slim.runtime.bundle import INT8, ONNX
 from ppocr_slim.runtime.preprocess import resize_to_height, to_batch
 from ppocr_slim.slim.quantize import REPORT, SENSITIVITY, LsqQuantization, PactQuantization
 from ppocr_slim.slim.technique import Context
@@ -40,6 +49,10 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def stage(checkpoint, tmp_path):
     """Return (network, context): the labels are what the float network reads."""
+    return stage_of(checkpoint, tmp_path)
+
+
+def stage_of(checkpoint, tmp_path):
     model, card = load_model(checkpoint)
     task = RecognitionTask(card.spec)
     images = [draw_row(text) for text in TEXTS]
@@ -140,6 +153,33 @@ def test_a_folder_is_enough_to_load_it(stage, technique, tmp_path):
     loaded, _ = load_model(tmp_path / "checkpoint")
     np.testing.assert_array_equal(output(loaded), output(model))
     assert quant_params_of(loaded).keys() == card.transforms[0]["layers"].keys()
+
+
+@pytest.mark.parametrize("kind", ["conv", "conv_attention"])
+@pytest.mark.parametrize("technique", [PactQuantization(Pact(max_drop=None)), LsqQuantization(Lsq(max_drop=None))])
+def test_a_convolutional_neck_is_integers_throughout(kind, technique, tmp_path, monkeypatch):
+    """Lost otherwise: the neck that was chosen for its INT8 would run in float, or read other texts than before."""
+    monkeypatch.setattr(bundle_module, "TIMED_ROUNDS", 1)
+    neck = {"kind": kind, "channels": 16, "depth": 2, "kernel": 5}
+    model, context = stage_of(save_lively_checkpoint(tmp_path / "float", neck=neck), tmp_path)
+    save_prepared(technique, model, context, tmp_path / "trained")
+    for number, text in enumerate(TEXTS):
+        Image.fromarray(draw_row(text)).save(tmp_path / f"{number}.png")
+    samples = [Sample(tmp_path / f"{number}.png", text, "a") for number, text in enumerate(TEXTS)]
+    export_bundle(tmp_path / "trained", tmp_path / "bundle", ("onnx", "onnx_int8"), 5, samples)
+    line = to_batch([resize_to_height(draw_row("Hà Nội"), 32)], 512)
+    in_float, in_integers = (open_session(tmp_path / "bundle" / name)(line) for name in (ONNX, INT8))
+    model.eval()
+    trained = functional.softmax(model(paddle.to_tensor(line))).numpy()
+    # Where a value is rounded to the other side, the time steps around it are others.
+    equal = [np.abs(found - trained).max(axis=2) < 1e-3 for found in (in_integers, in_float)]
+    assert equal[0].mean() > 0.9 and equal[1].mean() < 0.1
+    # Attention is float, so what it reads cannot be computed in integers.
+    in_float = int(kind == "conv_attention")
+    operators = fused_operators(tmp_path / "bundle" / INT8)
+    assert operators.get("Conv", 0) == in_float and not operators.keys() & {"FusedConv", "DynamicQuantizeLSTM"}
+    convolutions = sum(isinstance(layer, QuantizedConv2D) for layer in model.sublayers())
+    assert operators["QLinearConv"] == convolutions - in_float
 
 
 def test_training_learns_the_clips_and_they_decay(stage):

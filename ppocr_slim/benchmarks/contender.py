@@ -30,6 +30,7 @@ from ppocr_slim.data.labels import CheckedSample, read_label_file
 from ppocr_slim.data.lines import TrainingLines
 from ppocr_slim.data.page_labels import read_page_file
 from ppocr_slim.data.pages import TrainingPages
+from ppocr_slim.errors import SlimError
 from ppocr_slim.evaluation.metrics import Scores
 from ppocr_slim.models import MODELS, bind_model
 from ppocr_slim.models.cost import parameter_count
@@ -224,11 +225,9 @@ def layer_table(model: nn.Layer) -> dict[str, Any]:
     """Return the shapes of a network's layers as plain data, to build the same network in another framework."""
     table = {"trunk": _trunk_table(model.backbone)}
     if isinstance(model, CRNN):
-        rows = int(model.collapse[0].weight.shape[2])
-        hidden, layers = model.encoder.hidden_size, model.encoder.num_layers
-        features, classes = int(model.collapse[0].weight.shape[0]), int(model.head.weight.shape[1])
-        table.update(features=features, rows=rows, hidden=hidden, layers=layers, classes=classes)
-        table["dropout"] = model.dropout.p
+        features, _, rows, _ = (int(n) for n in model.collapse[0].weight.shape)
+        table.update(features=features, rows=rows, neck=_neck_table(model.encoder))
+        table.update(classes=int(model.head.weight.shape[1]), dropout=model.dropout.p)
     elif isinstance(model, DB):
         table["channels"] = int(model.neck.lateral[0].weight.shape[0])
         loss = DBLoss()
@@ -236,16 +235,32 @@ def layer_table(model: nn.Layer) -> dict[str, Any]:
     return table
 
 
-def _trunk_table(trunk: MobileNetV3) -> dict[str, Any]:
-    def convolution(layers: nn.Sequential) -> dict[str, Any]:
-        outputs, _, kernel, _ = (int(n) for n in layers[0].weight.shape)
-        activation = type(layers[2]).__name__ if len(layers) > 2 else None
-        stride = [int(n) for n in layers[0]._stride]
-        return {"outputs": outputs, "kernel": kernel, "stride": stride, "activation": activation}
+def _convolution_table(layers: nn.Sequential) -> dict[str, Any]:
+    outputs, _, *kernel = (int(n) for n in layers[0].weight.shape)
+    activation = type(layers[2]).__name__ if len(layers) > 2 else None
+    stride = [int(n) for n in layers[0]._stride]
+    return {"outputs": outputs, "kernel": kernel, "stride": stride, "activation": activation}
 
+
+def _neck_table(neck: nn.Layer) -> dict[str, Any]:
+    if isinstance(neck, nn.LSTM):
+        return {"hidden": neck.hidden_size, "layers": neck.num_layers}
+    if neck.attention is not None:
+        raise SlimError("the training benchmark has no PyTorch twin of conv_attention: take neck.kind conv or lstm")
+    blocks = [
+        [_convolution_table(part) for part in (block.depthwise, block.expand, block.project)] for block in neck.blocks
+    ]
+    return {"reduce": _convolution_table(neck.reduce), "blocks": blocks}
+
+
+def _trunk_table(trunk: MobileNetV3) -> dict[str, Any]:
     def block(layer: InvertedResidual) -> dict[str, Any]:
         squeezed = int(layer.se.reduce.weight.shape[0]) if layer.se is not None else 0
         parts: list[nn.Sequential] = [layer.expand, layer.depthwise, layer.project]
-        return {"parts": [convolution(part) for part in parts], "squeezed": squeezed, "shortcut": layer.add is not None}
+        return {
+            "parts": [_convolution_table(part) for part in parts],
+            "squeezed": squeezed,
+            "shortcut": layer.add is not None,
+        }
 
-    return {"stem": convolution(trunk.stem), "blocks": [block(layer) for layer in trunk.blocks]}
+    return {"stem": _convolution_table(trunk.stem), "blocks": [block(layer) for layer in trunk.blocks]}

@@ -28,7 +28,9 @@ def convolution(inputs, layer, groups=1):
     """Return the convolution, batch norm and activation of one entry of the table."""
     kernel = layer["kernel"]
     layers = [
-        nn.Conv2d(inputs, layer["outputs"], kernel, layer["stride"], kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(
+            inputs, layer["outputs"], kernel, layer["stride"], [side // 2 for side in kernel], groups=groups, bias=False
+        ),
         nn.BatchNorm2d(layer["outputs"]),
     ]
     if layer["activation"]:
@@ -92,26 +94,65 @@ class Trunk(nn.Module):
         return maps
 
 
+class TimeBlock(nn.Module):
+    def __init__(self, channels, table):
+        super().__init__()
+        depthwise, expand, project = table
+        self.layers = nn.Sequential(
+            convolution(channels, depthwise, groups=channels),
+            convolution(channels, expand),
+            convolution(expand["outputs"], project),
+        )
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+class Lstm(nn.Module):
+    """[N, C, 1, T] -> [N, C', T]."""
+
+    def __init__(self, inputs, table):
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, table["hidden"], table["layers"], bidirectional=True)
+        self.outputs = 2 * table["hidden"]
+
+    def forward(self, x):
+        return self.lstm(x.squeeze(2).permute(2, 0, 1))[0].permute(1, 2, 0)
+
+
+class ConvNeck(nn.Module):
+    """[N, C, 1, T] -> [N, C', T]."""
+
+    def __init__(self, inputs, table):
+        super().__init__()
+        self.outputs = table["reduce"]["outputs"]
+        blocks = [TimeBlock(self.outputs, block) for block in table["blocks"]]
+        self.layers = nn.Sequential(convolution(inputs, table["reduce"]), *blocks)
+
+    def forward(self, x):
+        return self.layers(x).squeeze(2)
+
+
 class Recognizer(nn.Module):
     """image [N, 3, H, W] -> logits [T, N, K]."""
 
     def __init__(self, table):
         super().__init__()
-        features, hidden = table["features"], table["hidden"]
+        features, neck = table["features"], table["neck"]
         self.trunk = Trunk(table["trunk"])
         self.collapse = nn.Sequential(
             nn.Conv2d(self.trunk.map_channels[-1], features, (table["rows"], 1), bias=False),
             nn.BatchNorm2d(features),
             nn.ReLU(),
         )
-        self.encoder = nn.LSTM(features, hidden, table["layers"], bidirectional=True)
-        self.head = nn.Linear(2 * hidden, table["classes"])
+        self.encoder = (Lstm if "hidden" in neck else ConvNeck)(features, neck)
+        self.head = nn.Linear(self.encoder.outputs, table["classes"])
         self.dropout = nn.Dropout1d(table["dropout"])  # one mask for all time steps
 
     def forward(self, image):
-        steps = self.collapse(self.trunk(image)[-1]).squeeze(2)  # [N, C, T]
-        encoded = self.encoder(self.dropout(steps).permute(2, 0, 1))[0]
-        return self.head(self.dropout(encoded.permute(1, 2, 0)).permute(2, 0, 1))
+        features = self.collapse(self.trunk(image)[-1])
+        encoded = self.encoder(self.dropout(features.squeeze(2)).unsqueeze(2))
+        return self.head(self.dropout(encoded).permute(2, 0, 1))
 
 
 class Detector(nn.Module):

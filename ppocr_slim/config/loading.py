@@ -25,8 +25,8 @@ SectionT = TypeVar("SectionT", bound=Section)
 def load_config(path: str | Path, overrides: Sequence[str] = (), changes: Iterable[tuple[str, Any]] = ()) -> Config:
     """Read a config file, merge it over its `_BASE_`, apply the overrides and changes in order, and check the result.
 
-    Mappings are merged, everything else is replaced. Former names of keys are valid (`config.aliases`), and
-    `Train.augment` may name lists of `config.augmentations`.
+    Mappings are merged; everything else, and a mapping of another `kind`, is replaced. Former names of keys are valid
+    (`config.aliases`), and `Train.augment` may name lists of `config.augmentations`.
 
     Args:
         path: YAML file. Its `_BASE_` is relative to itself; all other paths in it to the current directory.
@@ -218,6 +218,8 @@ def _single_path(tree: Any, length: int) -> tuple[list[str], int, Any]:
 def _merge(below: Any, above: Any) -> Any:
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
+    if above.get("kind", below.get("kind")) != below.get("kind"):
+        return above  # the arguments of another kind mean nothing to it
     return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
 
 

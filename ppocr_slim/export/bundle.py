@@ -27,6 +27,7 @@ from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.fake_quant import FAKE_QUANT, quant_params_of, strip
 from ppocr_slim.models.state import model_state, training_only
+from ppocr_slim.models.transforms import fold
 from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.quantization.qparams import LayerQuantParams
@@ -107,9 +108,8 @@ def export_bundle(
     """Write a bundle, and prove on real samples that it reads as the checkpoint does.
 
     A fake-quantized checkpoint gives its trained quantization parameters to the INT8 file, and its float weights to the
-    other formats.
-    Of a float checkpoint the INT8 file is quantized after training. It must read well in ONNX Runtime; the bundle says
-    for each engine whether FP32 or INT8 is faster here.
+    other formats. Of a float checkpoint the INT8 file is quantized after training. It must read well in ONNX Runtime;
+    the bundle says for each engine whether FP32 or INT8 is faster here. Branches are folded.
 
     Everything is written beside `out_folder` and moved into its place when it has passed; before that,
     nothing there is touched.
@@ -137,12 +137,13 @@ def export_bundle(
     task = task_for(card.spec)
     params = quant_params_of(model)
     check = PARITY_CHECKS[type(card.spec)].from_samples(card.spec, check_samples)
+    folded = fold(model)  # not of a fake-quantized network, which was folded before
     quantized = None
     if params:  # the float weights are exported; the INT8 file is compared with the network that trained
         quantized = task.session(copy.deepcopy(model))
         strip(model)
     architecture = card.architecture
-    architecture["transforms"] = [one for one in card.transforms if one["name"] != FAKE_QUANT]
+    architecture["transforms"] = [*(one for one in card.transforms if one["name"] != FAKE_QUANT), *folded]
     with _staging(out) as staging:
         save_inference_model(model, card.spec, staging, onnx_too="onnx" in formats or "onnx_int8" in formats)
         if "onnx_int8" in formats:

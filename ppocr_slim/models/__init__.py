@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ppocr_slim.errors import WrongKeyError
-from ppocr_slim.models.crnn import crnn_mv3_slim, crnn_teacher
+from ppocr_slim.models.crnn import LSTM, crnn_mv3_slim, crnn_teacher
 from ppocr_slim.models.db import LEVELS, db_mv3_slim, db_teacher
 from ppocr_slim.models.direction import dir_cls_mv3_slim
 from ppocr_slim.models.mobilenet_v3 import TABLES
+from ppocr_slim.models.necks import NECKS
 from ppocr_slim.models.state import name_parameters
 
 
@@ -41,8 +42,13 @@ ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "height_stride": (lambda value: value in (16, 32), "16 or 32"),
     "hidden": (lambda value: value >= 1, "1 or more"),
     "layers": (lambda value: value >= 1, "1 or more"),
+    "depth": (lambda value: value >= 1, "1 or more"),
+    "kernel": (lambda value: value >= 1 and value % 2 == 1, "an odd number"),
+    "heads": (lambda value: value >= 1, "1 or more"),
     "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1"),
 }
+GIVEN = ("classes", "inputs")  # arguments that follow from what is around a network or a neck
+LSTM_ARGUMENTS = {"hidden", "layers"}
 
 
 def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect.BoundArguments:
@@ -62,20 +68,56 @@ def bind_model(name: str, args: Mapping, where: str = "Architecture") -> inspect
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODELS)}"
         raise WrongKeyError(f"{where}.name", f"no model is called {name!r}; {hint}")
     signature = inspect.signature(MODELS[name].build)
+    if "neck" in args and "neck" in signature.parameters:
+        args = _with_bound_neck(args, f"{where}.args")
+    bound = _bind(name, signature, args, f"{where}.args")
+    if bound.arguments.get("neck", LSTM) != LSTM:
+        for key in LSTM_ARGUMENTS:
+            del bound.arguments[key]
+    return bound
+
+
+def _with_bound_neck(args: Mapping, where: str) -> dict[str, Any]:
+    """Check a recognizer's neck, and add its defaults.
+
+    Returns:
+        The recognizer's arguments; those of an LSTM stand beside the neck, as they did when there was no other.
+    """
+    neck = args["neck"]
+    kind = neck.get("kind") if isinstance(neck, Mapping) else None
+    if kind not in NECKS:
+        raise WrongKeyError(f"{where}.neck", f"{neck!r} is no neck: it needs a kind, {' or '.join(NECKS)}")
+    own = {key: value for key, value in neck.items() if key != "kind"}
+    bound = dict(_bind(f"neck {kind}", inspect.signature(NECKS[kind]), own, f"{where}.neck").arguments)
+    del bound["inputs"]
+    if kind == "lstm":
+        return {**args, **own, "neck": {"kind": kind}}
+    for key in LSTM_ARGUMENTS & args.keys():
+        raise WrongKeyError(f"{where}.{key}", f"it is for neck.kind lstm, and this is {kind}: take it out")
+    if bound.get("heads") and bound["channels"] % bound["heads"]:
+        problem = f"{bound['channels']} is no multiple of the {bound['heads']} heads"
+        raise WrongKeyError(f"{where}.neck.channels", problem)
+    return {**args, "neck": {"kind": kind, **bound}}
+
+
+def _bind(name: str, signature: inspect.Signature, args: Mapping, where: str) -> inspect.BoundArguments:
+    """Check arguments against a builder's signature, and add its defaults."""
     known = signature.parameters
     for key, value in args.items():
-        if key not in known or key == "classes":
-            options = [k for k in known if k != "classes"]
+        if key not in known or key in GIVEN:
+            options = [k for k in known if k not in GIVEN]
             near = difflib.get_close_matches(key, options, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(options)}"
-            raise WrongKeyError(f"{where}.args.{key}", f"{name} has no such argument; {hint}")
+            raise WrongKeyError(f"{where}.{key}", f"{name} has no such argument; {hint}")
+        if key == "neck":
+            continue
         wanted = type(known[key].default)
         right = isinstance(value, (int, float)) if wanted is float else type(value) is wanted
         if not right or (wanted is float and isinstance(value, bool)):
-            raise WrongKeyError(f"{where}.args.{key}", f"{value!r} is not a {wanted.__name__}")
+            raise WrongKeyError(f"{where}.{key}", f"{value!r} is not a {wanted.__name__}")
         if key in ALLOWED and not ALLOWED[key][0](value):
-            raise WrongKeyError(f"{where}.args.{key}", f"{value!r} is not allowed; it may be {ALLOWED[key][1]}")
-    bound = signature.bind(**({"classes": 0} if "classes" in known else {}), **args)
+            raise WrongKeyError(f"{where}.{key}", f"{value!r} is not allowed; it may be {ALLOWED[key][1]}")
+    bound = signature.bind(**{key: 0 for key in GIVEN if key in known}, **args)
     bound.apply_defaults()
     return bound
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import paddle
 from paddle import nn
 from paddle.nn import functional
 
 from ppocr_slim.models.mobilenet_v3 import TEXT_LINE_STRIDES, MobileNetV3
+from ppocr_slim.models.necks import build_neck
 
 LAST_EXPANSION = 6  # MobileNetV3's last convolution widens by this factor
+LSTM = {"kind": "lstm"}  # the neck of all recognizers before there were others
 TYPICAL_ASPECT = 15  # width / height of a typical address line, for cost and latency measurements
 
 
@@ -20,7 +25,10 @@ class TimeSteps(nn.Layer):
 
 
 class LineDropout(nn.Layer):
-    """Dropout of features [N, T, C] with one mask for all time steps (Gal and Ghahramani 2016, arXiv:1512.05287)."""
+    """Dropout of features with one mask for all time steps (Gal and Ghahramani 2016, arXiv:1512.05287).
+
+    Features are time steps [N, T, C] or a feature map [N, C, 1, T].
+    """
 
     def __init__(self, p: float):
         super().__init__()
@@ -32,12 +40,13 @@ class LineDropout(nn.Layer):
         return x * self.mask(x).expand_as(x)  # Paddle's gradient of a broadcast product takes five times as long
 
     def mask(self, x):
-        """Return a new mask [N, 1, C] for x: 0, or 1 / (1 - p)."""
-        return functional.dropout(paddle.ones([x.shape[0], 1, x.shape[2]]), self.p)
+        """Return a new mask for x, [N, 1, C] or [N, C, 1, 1]: 0, or 1 / (1 - p)."""
+        shape = [x.shape[0], 1, x.shape[2]] if x.ndim == 3 else [*x.shape[:2], 1, 1]
+        return functional.dropout(paddle.ones(shape), self.p)
 
 
 class CRNN(nn.Layer):
-    """Convolutions, BiLSTM and CTC head for one text line.
+    """Convolutions, neck and CTC head for one text line.
 
     Input: image [N, 3, height, W] float32 in [-1, 1]. Output: logits [N, T, classes] float32, T = ceil(W / 4) (see
     `runtime.preprocess.time_steps_for_width`); class 0 is the CTC blank. Any width is valid; the height is fixed when
@@ -47,9 +56,8 @@ class CRNN(nn.Layer):
         backbone: returns [N, C, ceil(height / height_stride), T].
         height: input height, pixels.
         height_stride: total stride of the backbone along the height.
-        hidden: hidden units of each LSTM direction.
-        layers: number of LSTM layers.
-        dropout: probability before the LSTM and before the head.
+        neck: see `necks.NECKS`.
+        dropout: probability before the neck and before the head.
         classes: number of classes, with the blank.
 
     Attributes:
@@ -61,8 +69,7 @@ class CRNN(nn.Layer):
         backbone: MobileNetV3,
         height: int,
         height_stride: int,
-        hidden: int,
-        layers: int,
+        neck: Mapping[str, Any],
         dropout: float,
         classes: int,
     ):
@@ -81,8 +88,13 @@ class CRNN(nn.Layer):
         )
         self.steps = TimeSteps()
         self.dropout = LineDropout(dropout)
-        self.encoder = nn.LSTM(features, hidden, layers, direction="bidirect")
-        self.head = nn.Linear(2 * hidden, classes)
+        self.encoder, outputs = build_neck(neck, features)
+        self.head = nn.Linear(outputs, classes)
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the features that the neck takes; pruning changes them."""
+        return int(self.collapse[0].weight.shape[0])
 
     def forward(self, image):
         return self.outputs(image)["logits"]
@@ -91,11 +103,14 @@ class CRNN(nn.Layer):
         """Return the logits and the activations that distillation uses.
 
         Returns:
-            {"features": [N, T, C] of the convolutions, "encoded": [N, T, 2 * hidden] of the LSTM,
-            "logits": [N, T, classes]}.
+            {"features": [N, T, C] of the convolutions, "encoded": [N, T, C] of the neck, "logits": [N, T, classes]}.
         """
-        features = self.steps(self.collapse(self.backbone(image)))
-        encoded, _ = self.encoder(self.dropout(features))
+        maps = self.collapse(self.backbone(image))
+        features = self.steps(maps)
+        if isinstance(self.encoder, nn.LSTM):
+            encoded, _ = self.encoder(self.dropout(features))
+        else:
+            encoded = self.steps(self.encoder(self.dropout(maps)))
         return {"features": features, "encoded": encoded, "logits": self.head(self.dropout(encoded))}
 
 
@@ -116,10 +131,18 @@ def crnn_mv3_slim(
     hidden: int = 128,
     layers: int = 2,
     dropout: float = 0.1,
+    neck: Mapping[str, Any] = LSTM,
 ) -> CRNN:
-    """Return the released recognizer: at most 1.6 M parameters with the defaults."""
+    """Return the released recognizer: at most 1.6 M parameters with the defaults.
+
+    Args:
+        hidden: of an LSTM, see `necks.lstm`; other necks have their arguments in `neck`.
+        layers: of an LSTM.
+        neck: "kind", a name of `necks.NECKS`, and its arguments.
+    """
     features = _backbone(backbone, scale, se, hard_swish, height_stride)
-    return CRNN(features, height, height_stride, hidden, layers, dropout, classes)
+    neck = {"kind": "lstm", "hidden": hidden, "layers": layers} if neck["kind"] == "lstm" else neck
+    return CRNN(features, height, height_stride, neck, dropout, classes)
 
 
 def crnn_teacher(
@@ -133,7 +156,9 @@ def crnn_teacher(
     hidden: int = 256,
     layers: int = 2,
     dropout: float = 0.2,
+    neck: Mapping[str, Any] = LSTM,
 ) -> CRNN:
     """Return the large recognizer, the teacher in distillation."""
     features = _backbone(backbone, scale, se, hard_swish, height_stride)
-    return CRNN(features, height, height_stride, hidden, layers, dropout, classes)
+    neck = {"kind": "lstm", "hidden": hidden, "layers": layers} if neck["kind"] == "lstm" else neck
+    return CRNN(features, height, height_stride, neck, dropout, classes)

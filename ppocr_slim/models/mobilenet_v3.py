@@ -75,11 +75,15 @@ def scaled(channels: int, scale: float, divisor: int = 8) -> int:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm and, unless it is None, an activation."""
+    """Convolution without bias, batch norm and, unless it is None, an activation.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride=1, groups: int = 1, activation=None):
+    `kernel` is the side of a square, or (height, width).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel, stride=1, groups: int = 1, activation=None):
+        padding = kernel // 2 if isinstance(kernel, int) else [side // 2 for side in kernel]
         layers = [
-            nn.Conv2D(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias_attr=False),
+            nn.Conv2D(inputs, outputs, kernel, stride, padding, groups=groups, bias_attr=False),
             nn.BatchNorm2D(outputs),
         ]
         super().__init__(*layers, *([activation()] if activation else []))

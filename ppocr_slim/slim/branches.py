@@ -25,7 +25,7 @@ PAD = -1  # no character
 
 
 class _Branch(Technique):
-    """A second head on the features of the convolutions, before the LSTM, which learn from its loss."""
+    """A second head on the features of the convolutions, before the neck, which learn from its loss."""
 
     def attach(self, model: nn.Layer, context: Context) -> None:
         """Build the branch.
@@ -42,7 +42,7 @@ class _Branch(Technique):
                 f"{self.name} guides recognizers (task rec), but this network is of task {context.card.spec.task}"
             )
         paddle.seed(context.seed + SEED)
-        self.branch = self._build(model.encoder.input_size, context.card.spec.classes)
+        self.branch = self._build(model.feature_channels, context.card.spec.classes)
 
     def _build(self, channels: int, classes: Sequence[str]) -> nn.Layer:
         raise NotImplementedError

@@ -15,12 +15,14 @@ from ppocr_slim.models.crnn import CRNN
 from ppocr_slim.models.db import DB, LEVELS
 from ppocr_slim.models.direction import DirectionClassifier
 from ppocr_slim.models.fake_quant import quantized_layers
+from ppocr_slim.models.necks import ConvNeck
 from ppocr_slim.models.state import model_state, name_parameters
 from ppocr_slim.models.widths import RESIZERS, Widths, resize, widths_of
 from ppocr_slim.slim._paddleslim import Cut, FilterPruner
 
 DIRECTIONS = ("", "_reverse")  # suffixes of the weights of Paddle's bidirectional LSTM
 COLLAPSE, ENCODER, HEAD = "collapse.0", "encoder", "head"
+NECK_INPUT = "encoder.reduce.0"  # first of the coupled layers of a convolutional neck, whose outputs the head reads
 LAST = "last.0"  # a direction classifier's last convolution, whose outputs its head reads
 
 
@@ -48,9 +50,11 @@ class _Convolutions(nn.Layer):
     def __init__(self, model: CRNN):
         super().__init__()
         self.backbone, self.collapse = model.backbone, model.collapse
+        self.encoder = model.encoder if isinstance(model.encoder, ConvNeck) else None
 
     def forward(self, image):
-        return self.collapse(self.backbone(image))
+        x = self.collapse(self.backbone(image))
+        return x if self.encoder is None else self.encoder.blocks(self.encoder.reduce(x))
 
 
 class _BothMaps(nn.Layer):
@@ -104,11 +108,18 @@ def find_groups(model: nn.Layer) -> list[Group]:
     name_parameters(model)  # PaddleSlim and the cuts know tensors by their names
     traced, sides = _TRACED[type(model)]
     pruner = FilterPruner(_with_folded_scales(traced(model)), [1, 3, *sides(model)])
-    groups = [_filters(model, pruner, weight) for weight in pruner.groups if weight.rpartition(".")[0] != LAST]
-    if isinstance(model, CRNN):
+    groups = [_filters(model, pruner, weight) for weight in pruner.groups]
+    groups = [group for group in groups if not _is_read_elsewhere(model, group)]
+    if isinstance(model, CRNN) and isinstance(model.encoder, nn.LSTM):
         cut = lru_cache(None)(partial(_cut_hidden, model))
         groups.append(Group(ENCODER, (ENCODER,), model.encoder.hidden_size, cut))
     return groups
+
+
+def _is_read_elsewhere(model: nn.Layer, group: Group) -> bool:
+    """Return whether layers that PaddleSlim does not see, and no cut changes, read the outputs of a group."""
+    attends = isinstance(getattr(model, ENCODER, None), ConvNeck) and model.encoder.attention is not None
+    return LAST in group.layers or (attends and NECK_INPUT in group.layers)
 
 
 def _with_folded_scales(model: nn.Layer) -> nn.Layer:
@@ -137,8 +148,11 @@ def _has_unknown_weights(model: nn.Layer, path: str, layer: nn.Layer) -> bool:
 def _filters(model: nn.Layer, pruner: FilterPruner, weight: str) -> Group:
     def cut(number: int) -> Cut:
         gone = pruner.cut(weight, number)
-        if name == COLLAPSE:  # its outputs are the LSTM's inputs, where PaddleSlim does not look
+        # PaddleSlim does not look into an LSTM, nor at the head.
+        if name == COLLAPSE and isinstance(model.encoder, nn.LSTM):
             gone.update({f"{ENCODER}.weight_ih_l0{way}": {1: gone[weight][0]} for way in DIRECTIONS})
+        if NECK_INPUT in layers:
+            gone[f"{HEAD}.weight"] = {0: gone[weight][0]}
         return gone
 
     name = weight.rpartition(".")[0]

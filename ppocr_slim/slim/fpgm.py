@@ -53,6 +53,8 @@ PruningPlan = dict[str, int]
 class FpgmPruning(Technique):
     """Filter pruning, once before the training, which thereby becomes the fine-tuning."""
 
+    folds = True
+
     def __init__(self, settings: Fpgm):
         self.settings = settings
 

@@ -55,6 +55,7 @@ SAMPLES = 1 << 15  # values of a tensor that its quantization parameters are cho
 class QuantizationAwareTraining(Technique):
     """Base of the QAT methods: fake quantization of convolutions, linear layers, additions and LSTM weights."""
 
+    folds = True
     method: str
     learning_rate: float  # of the learned quantization parameters, a factor of the others' rate
 

@@ -52,9 +52,11 @@ class Technique:
     Attributes:
         name: key of `digest` in a checkpoint.
         supervised_weight: factor of the task's own loss.
+        folds: whether `prepare` works on the layers that ship: branches are folded before it.
     """
 
     name: str = ""
+    folds: bool = False
     supervised_weight: float = 1.0
 
     def prepare(self, model: nn.Layer, context: Context) -> list[Transform]:

@@ -16,6 +16,7 @@ from ppocr_slim.errors import logger
 from ppocr_slim.folders import recover_folder, replacing
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.state import name_parameters
+from ppocr_slim.models.transforms import fold
 from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim import build_techniques
 from ppocr_slim.slim.quantize import freeze_quant_params
@@ -139,7 +140,8 @@ def prepare_techniques(techniques: Sequence[Technique], network: StageNetwork, c
     """
     if not network.resumed:
         for technique in techniques:
-            transforms = [*context.card.transforms, *technique.prepare(network.model, context)]
+            folded = fold(network.model) if technique.folds else []
+            transforms = [*context.card.transforms, *folded, *technique.prepare(network.model, context)]
             context = replace(context, card=replace(context.card, transforms=transforms))
         name_parameters(network.model)
     freeze_quant_params(network.model)

@@ -24,10 +24,11 @@ from ppocr_slim.models.fake_quant import (
     WeightQuantizer,
 )
 from ppocr_slim.models.mobilenet_v3 import Add, InvertedResidual, SqueezeExcite
+from ppocr_slim.models.necks import TimeBlock
 from ppocr_slim.quantization.qparams import MIN_RANGE
 from ppocr_slim.training.kernels.ctc import ctc_loss
 from ppocr_slim.training.kernels.dense import DenseFunction
-from ppocr_slim.training.kernels.depthwise import KERNEL_SIZES, DepthwiseFunction, NormAct
+from ppocr_slim.training.kernels.depthwise import DepthwiseFunction, NormAct
 from ppocr_slim.training.kernels.fake_quant import ClipFunction, LsqFunction, WeightFunction
 from ppocr_slim.training.kernels.lstm import fast_lstm, suits_lstm
 from ppocr_slim.training.kernels.mkl import SGEMM
@@ -92,24 +93,33 @@ def _suits_depthwise(layer: nn.Layer) -> bool:
     return (
         layer._groups == channels
         and per_group == 1
-        and height == width
-        and height in KERNEL_SIZES
+        and height * width > 1
         and layer.bias is None
         and list(layer._dilation) == [1, 1]
         and layer._padding_mode == "zeros"
         and layer._data_format == "NCHW"
-        and isinstance(layer._padding, int)
-        and layer._padding < height
+        and (padding := _padding(layer)) is not None
+        and padding[0] < height
+        and padding[1] < width
         and layer.weight.dtype == paddle.float32
     )
 
 
+def _padding(layer: nn.Layer) -> tuple[int, int] | None:
+    """Return the padding of the rows and of the columns, None where it is not the same at both ends."""
+    sides = [layer._padding] * 2 if isinstance(layer._padding, int) else layer._padding
+    return tuple(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
+
+
 def _build_depthwise(layer: nn.Layer) -> Callable:
+    padding = _padding(layer)
+
     def convolve(x, weight):
-        smallest = layer.weight.shape[2] - 2 * layer._padding
-        if x.ndim != 4 or x.shape[1] != weight.shape[0] or min(x.shape[2:]) < smallest or not x.shape[0]:
+        smallest = [side - 2 * around for side, around in zip(layer.weight.shape[2:], padding)]
+        fits = x.ndim == 4 and x.shape[1] == weight.shape[0] and x.shape[0]
+        if not fits or any(side < least for side, least in zip(x.shape[2:], smallest)):
             return type(layer).forward(layer, x)  # it reports what is wrong
-        return DepthwiseFunction.apply(x, tuple(layer._stride), layer._padding, None, None, weight)
+        return DepthwiseFunction.apply(x, tuple(layer._stride), padding, None, None, weight)
 
     return _build_convolution(layer, convolve)
 
@@ -217,17 +227,39 @@ def _suits_block(layer: nn.Layer) -> bool:
 
 def _build_block(layer: InvertedResidual) -> Callable:
     before, after, convolution = _norm_act(layer.expand), _norm_act(layer.depthwise), layer.depthwise[0]
-    project = _build_norm(layer.project)
+    project, padding = _build_norm(layer.project), _padding(convolution)
 
     def fast(x):
         parameters = [convolution.weight]
         for norm in (before.norm, after.norm):
             parameters += [norm.weight, norm.bias]
         y = layer.expand[0](x)
-        y = DepthwiseFunction.apply(y, tuple(convolution._stride), convolution._padding, before, after, *parameters)
+        y = DepthwiseFunction.apply(y, tuple(convolution._stride), padding, before, after, *parameters)
         if layer.se is not None:
             y = layer.se(y)
         return project(y, None if layer.add is None else x)
+
+    return fast
+
+
+def _suits_time_block(layer: nn.Layer) -> bool:
+    return (
+        isinstance(layer, TimeBlock)
+        and all(_suits_norm(part) for part in (layer.depthwise, layer.expand, layer.project))
+        and type(layer.depthwise[0]) is nn.Conv2D
+        and type(layer.add) is Add
+        and _suits_depthwise(layer.depthwise[0])
+    )
+
+
+def _build_time_block(layer: TimeBlock) -> Callable:
+    convolution, after = layer.depthwise[0], _norm_act(layer.depthwise)
+    project, padding = _build_norm(layer.project), _padding(convolution)
+
+    def fast(x):
+        parameters = [convolution.weight, after.norm.weight, after.norm.bias]
+        y = DepthwiseFunction.apply(x, tuple(convolution._stride), padding, None, after, *parameters)
+        return project(layer.expand(y), x)
 
     return fast
 
@@ -322,6 +354,7 @@ ACCELERATORS = (
     ("CTC losses", _suits_ctc, _build_ctc),
     ("squeeze-and-excitations", _suits_squeeze, _build_squeeze),
     ("inverted residuals", _suits_block, _build_block),
+    ("time blocks", _suits_time_block, _build_time_block),
     ("input quantizers", _suits_clip, _build_clip),
     ("input quantizers", _suits_lsq, _build_lsq),
     ("weight quantizers", _suits_weights, _build_weights),

@@ -36,20 +36,21 @@ from ppocr_slim.training.kernels.norm import (
 )
 from ppocr_slim.training.kernels.planes import KERNEL, LINEAR, activate, channels_at_a_time, slope
 
-KERNEL_SIZES = (3, 5, 7)
 CHUNK = 16384  # floats of input that are processed at a time: buffers of a few chunks stay in the second-level cache
 
 
 class Geometry(NamedTuple):
     """Layout of the buffers of a convolution [H, W] -> [rows, columns].
 
-    Pixel rows follow each other at `pitch`; an input row starts at `padding` in its row, an output row (at column
+    Pixel rows follow each other at `pitch`; an input row starts at `padding_w` in its row, an output row (at column
     stride 1, `full` wide) at 0, so that tap j of output c meets buffer position c + j. With row stride 1 an image takes
     `slot` rows in both buffers, the last ones zero, and filter rows below `low` or above `high` meet zeros only.
     """
 
-    kernel: int
-    padding: int
+    kernel_h: int
+    kernel_w: int
+    padding_h: int
+    padding_w: int
     stride_h: int
     stride_w: int
     height: int
@@ -65,81 +66,94 @@ class Geometry(NamedTuple):
     images: int  # that are processed at a time
 
 
-def geometry(shape: tuple[int, ...], kernel: int, stride: tuple[int, int], padding: int) -> Geometry:
-    """Return the geometry for an input of `shape` [N, C, H, W], a square kernel, a (row, column) stride and padding."""
+def geometry(
+    shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Geometry:
+    """Return the geometry for an input of `shape` [N, C, H, W]; kernel, stride and padding are (row, column) pairs."""
     height, width = shape[2:]
-    rows = (height + 2 * padding - kernel) // stride[0] + 1
-    full = width + 2 * padding - kernel + 1
-    pitch = width + 2 * padding
-    slot, low, high = height, 0, kernel - 1
+    rows = (height + 2 * padding[0] - kernel[0]) // stride[0] + 1
+    full = width + 2 * padding[1] - kernel[1] + 1
+    pitch = width + 2 * padding[1]
+    slot, low, high = height, 0, kernel[0] - 1
     if stride[0] == 1:
-        low, high = max(0, padding - (rows - 1)), min(kernel - 1, padding + height - 1)
-        before, after = padding - low, rows - height + high - padding
-        slot = height + max(0, before, after, high - padding, height - rows + padding - low)
+        low, high = max(0, padding[0] - (rows - 1)), min(kernel[0] - 1, padding[0] + height - 1)
+        before, after = padding[0] - low, rows - height + high - padding[0]
+        slot = height + max(0, before, after, high - padding[0], height - rows + padding[0] - low)
     images = max(1, min(shape[0], CHUNK // (slot * pitch)))
-    margin = kernel * pitch + kernel
+    margin = kernel[0] * pitch + kernel[1]
     columns = (full - 1) // stride[1] + 1
     return Geometry(
-        kernel, padding, *stride, height, width, rows, columns, full, pitch, slot, low, high, margin, images
+        *kernel, *padding, *stride, height, width, rows, columns, full, pitch, slot, low, high, margin, images
     )
 
 
 @njit(inline="always")
 def _add_taps(out, source, taps):
-    """Add sum_j taps[j] * source[c + j] to out[c]."""
-    if taps.size == 3:
-        a, b, c = taps[0], taps[1], taps[2]
+    """Add sum_j taps[j] * source[c + j] to out[c], several taps in a pass over it."""
+    j = 0
+    while taps.size - j >= 5:
+        a, b, c, d, e = taps[j], taps[j + 1], taps[j + 2], taps[j + 3], taps[j + 4]
+        near = source[j:]
         for i in range(out.size):
-            out[i] += a * source[i] + b * source[i + 1] + c * source[i + 2]
-    elif taps.size == 5:
-        a, b, c, d, e = taps[0], taps[1], taps[2], taps[3], taps[4]
+            out[i] += a * near[i] + b * near[i + 1] + c * near[i + 2] + d * near[i + 3] + e * near[i + 4]
+        j += 5
+    while taps.size - j >= 3:
+        a, b, c = taps[j], taps[j + 1], taps[j + 2]
+        near = source[j:]
         for i in range(out.size):
-            out[i] += a * source[i] + b * source[i + 1] + c * source[i + 2] + d * source[i + 3] + e * source[i + 4]
-    else:
-        for j in range(taps.size):
-            tap = taps[j]
-            for i in range(out.size):
-                out[i] += tap * source[i + j]
+            out[i] += a * near[i] + b * near[i + 1] + c * near[i + 2]
+        j += 3
+    while j < taps.size:
+        tap = taps[j]
+        for i in range(out.size):
+            out[i] += tap * source[i + j]
+        j += 1
 
 
 @njit(inline="always")
 def _add_products(sums, source, grad):
-    """Add sum_c grad[c] * source[c + j] to sums[j]."""
-    a = b = c = d = e = np.float32(0.0)
-    if sums.size == 3:
+    """Add sum_c grad[c] * source[c + j] to sums[j], several of them in a pass over `grad`."""
+    j = 0
+    while sums.size - j >= 5:
+        a = b = c = d = e = np.float32(0.0)
+        near = source[j:]
         for i in range(grad.size):
             g = grad[i]
-            a += g * source[i]
-            b += g * source[i + 1]
-            c += g * source[i + 2]
-        sums[0] += a
-        sums[1] += b
-        sums[2] += c
-    elif sums.size == 5:
+            a += g * near[i]
+            b += g * near[i + 1]
+            c += g * near[i + 2]
+            d += g * near[i + 3]
+            e += g * near[i + 4]
+        sums[j] += a
+        sums[j + 1] += b
+        sums[j + 2] += c
+        sums[j + 3] += d
+        sums[j + 4] += e
+        j += 5
+    while sums.size - j >= 3:
+        a = b = c = np.float32(0.0)
+        near = source[j:]
         for i in range(grad.size):
             g = grad[i]
-            a += g * source[i]
-            b += g * source[i + 1]
-            c += g * source[i + 2]
-            d += g * source[i + 3]
-            e += g * source[i + 4]
-        sums[0] += a
-        sums[1] += b
-        sums[2] += c
-        sums[3] += d
-        sums[4] += e
-    else:
-        for j in range(sums.size):
-            a = np.float32(0.0)
-            for i in range(grad.size):
-                a += grad[i] * source[i + j]
-            sums[j] += a
+            a += g * near[i]
+            b += g * near[i + 1]
+            c += g * near[i + 2]
+        sums[j] += a
+        sums[j + 1] += b
+        sums[j + 2] += c
+        j += 3
+    while j < sums.size:
+        a = np.float32(0.0)
+        for i in range(grad.size):
+            a += grad[i] * source[i + j]
+        sums[j] += a
+        j += 1
 
 
 @njit(inline="always")
 def _convolve(g, source, weight, images, out):
     """Convolve `images` planes of the buffer `source` into the buffer `out`."""
-    k, p = g.kernel, g.padding
+    k, p = g.kernel_w, g.padding_h
     if g.stride_h == 1:
         length = images * g.slot * g.pitch
         target = out[g.margin : g.margin + length]
@@ -153,7 +167,7 @@ def _convolve(g, source, weight, images, out):
             start = g.margin + (n * g.rows + r) * g.pitch
             target = out[start : start + g.full]
             target[:] = 0.0
-            for i in range(k):
+            for i in range(g.kernel_h):
                 row = r * g.stride_h + i - p
                 if 0 <= row < g.height:
                     start = g.margin + (n * g.slot + row) * g.pitch
@@ -163,7 +177,7 @@ def _convolve(g, source, weight, images, out):
 @njit(inline="always")
 def _convolve_backward(g, source, grad, reversed_weight, images, grad_source, grad_weight):
     """Write the gradient of `_convolve`'s source to a buffer, and add that of its weight to grad_weight."""
-    k, p = g.kernel, g.padding
+    k, p = g.kernel_w, g.padding_h
     length = images * g.slot * g.pitch
     target = grad_source[g.margin : g.margin + length]
     target[:] = 0.0
@@ -179,7 +193,7 @@ def _convolve_backward(g, source, grad, reversed_weight, images, grad_source, gr
         for r in range(g.rows):
             at = g.margin + (n * g.rows + r) * g.pitch
             incoming, around = grad[at : at + g.full], grad[at - (k - 1) : at + g.pitch + k]
-            for i in range(k):
+            for i in range(g.kernel_h):
                 row = r * g.stride_h + i - p
                 if 0 <= row < g.height:
                     start = g.margin + (n * g.slot + row) * g.pitch
@@ -194,7 +208,7 @@ def _fill(g, x, first, images, start, stop, saved, act, buffers):
         for c in range(start, stop):
             plane, factor, shift = x[first + n, c], saved[FACTOR, c], saved[SHIFT, c]
             for r in range(g.height):
-                at = g.margin + (n * g.slot + r) * g.pitch + g.padding
+                at = g.margin + (n * g.slot + r) * g.pitch + g.padding_w
                 target, row = buffers[c - start, at : at + g.width], plane[r * g.width : (r + 1) * g.width]
                 for i in range(g.width):
                     target[i] = activate(row[i] * factor + shift, act)
@@ -238,7 +252,7 @@ def _forward(g, count, channels, x, weight, norms, affine, running, momentum, ep
     norms: whether there is one before and after; affine, running, saved are those of the norm before, then after.
     `out` takes the convolution alone, `result` the output of the norm and activation after it.
     """
-    x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel, g.kernel))
+    x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel_h, g.kernel_w))
     out = floats(out, (count, channels, g.rows * g.columns))
     result = floats(result, (count, channels, g.rows * g.columns))
     affine = (pair(affine[:2], channels), pair(affine[2:], channels))
@@ -306,7 +320,7 @@ def _copy_gradient(g, buffers, x, first, images, start, stop, saved, act, grad_x
             factor, shift, mean = saved[FACTOR, c], saved[SHIFT, c], saved[MEAN, c]
             a, b = np.float32(0.0), np.float32(0.0)
             for r in range(g.height):
-                at = g.margin + (n * g.slot + r) * g.pitch + g.padding
+                at = g.margin + (n * g.slot + r) * g.pitch + g.padding_w
                 computed = buffers[c - start, at : at + g.width]
                 given = x[first + n, c, r * g.width : (r + 1) * g.width]
                 target = grad_x[first + n, c, r * g.width : (r + 1) * g.width]
@@ -322,17 +336,17 @@ def _copy_gradient(g, buffers, x, first, images, start, stop, saved, act, grad_x
 @njit(**KERNEL)
 def _backward(g, count, channels, x, weight, norms, acts, saved, out, grad, grad_x, grad_weight, grad_affine):
     """Compute the gradients of `_forward`, whose arguments these are, by `grad`, that of its result."""
-    x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel, g.kernel))
+    x, weight = floats(x, (count, channels, g.height * g.width)), floats(weight, (channels, g.kernel_h, g.kernel_w))
     out = floats(out, (count, channels, g.rows * g.columns))
     grad = floats(grad, (count, channels, g.rows * g.columns))
     grad_x = floats(grad_x, (count, channels, g.height * g.width))
-    grad_weight = floats(grad_weight, (channels, g.kernel, g.kernel))
+    grad_weight = floats(grad_weight, (channels, g.kernel_h, g.kernel_w))
     grad_affine = (pair(grad_affine[:2], channels), pair(grad_affine[2:], channels))
     grad_weight[:] = 0.0
     block = channels_at_a_time(x.shape[2])
     source, grad_source = _buffers(g, block, g.slot), _buffers(g, block, g.slot)
     grad_target = _buffers(g, block, g.slot if g.stride_h == 1 else g.rows)
-    reversed_weight = np.empty((g.kernel, g.kernel), np.float32)
+    reversed_weight = np.empty((g.kernel_h, g.kernel_w), np.float32)
     lines = np.zeros((2, block), np.float32)
     for start in range(0, x.shape[1], block):
         stop = min(x.shape[1], start + block)
@@ -378,7 +392,7 @@ class NormAct(NamedTuple):
 class DepthwiseFunction(PyLayer):
     """[N, C, H, W] -> [N, C, H', W']: `before`, depthwise convolution, `after`; float32 on the CPU.
 
-    `before` and `after` are NormAct or None; `parameters` are the weight [C, 1, k, k], then gamma and beta of each
+    `before` and `after` are NormAct or None; `parameters` are the weight [C, 1, h, w], then gamma and beta of each
     norm. Running statistics move as the norms' own forwards would move them.
     """
 
@@ -387,7 +401,7 @@ class DepthwiseFunction(PyLayer):
         ctx.wanted = wanted([x, *parameters])
         x, shape = contiguous(x), tuple(x.shape)
         weight, *affine = parameters = [contiguous(parameter) for parameter in parameters]
-        g = geometry(shape, weight.shape[2], stride, padding)
+        g = geometry(shape, tuple(weight.shape[2:]), stride, padding)
         ctx.geometry, ctx.norms = g, (before is not None, after is not None)
         ctx.acts = tuple(place.act if place else LINEAR for place in (before, after))
         ctx.saved = tuple(np.zeros((4, shape[1]), np.float32) for _ in range(2))

@@ -50,14 +50,27 @@ def _multiply(x, mask, out):
                 result[i] = row[i] * factors[i]
 
 
+@njit(**KERNEL)
+def _multiply_planes(x, mask, out):
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            plane, factor, result = x[n, c], mask[n, c], out[n, c]
+            for i in range(plane.size):
+                result[i] = plane[i] * factor
+
+
 def _product(x, mask):
     out = empty(x.shape)
-    _multiply(view(x), view(mask), writable(out))
+    if x.ndim == 3:
+        _multiply(view(x), view(mask), writable(out))
+    else:
+        planes = (*x.shape[:2], -1)
+        _multiply_planes(view(x).reshape(planes), view(mask).reshape(x.shape[:2]), writable(out).reshape(planes))
     return out
 
 
 class MaskFunction(PyLayer):
-    """x [N, T, C] times mask [N, 1, C], which has no gradient; float32 on the CPU."""
+    """x [N, T, C] or [N, C, H, W] times mask [N, 1, C] or [N, C, 1, 1], which has no gradient; float32 on the CPU."""
 
     @staticmethod
     def forward(ctx, x, mask):
