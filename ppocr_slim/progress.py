@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
+from weakref import WeakSet
 
 from tqdm import tqdm
 
@@ -21,7 +22,13 @@ def on_terminal() -> bool:
 
 
 class _Lines(tqdm):
-    """A bar whose every state is a line of its own."""
+    """A bar whose every state is a line of its own.
+
+    It is none of tqdm's own, which other output would erase and draw anew, and a thread refresh.
+    """
+
+    _instances: WeakSet = WeakSet()
+    monitor_interval = 0
 
     @staticmethod
     def status_printer(file: TextIO) -> Callable[[str], None]:
@@ -43,4 +50,6 @@ def progress_bar(*args: Any, **named: Any) -> tqdm:
     if on_terminal():
         return tqdm(*args, dynamic_ncols=True, **named)
     title = f"{named['desc']}: " if named.get("desc") else ""
-    return _Lines(*args, **{**named, "mininterval": SECONDS, "delay": SECONDS, "bar_format": title + LINE})
+    return _Lines(
+        *args, **{**named, "mininterval": SECONDS, "miniters": 1, "delay": SECONDS, "bar_format": title + LINE}
+    )

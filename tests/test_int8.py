@@ -338,6 +338,10 @@ def test_what_a_float_layer_computes_is_not_quantized_behind_it(detector):
     folder, page = detector
     params = calibrate(folder / ONNX, [page], ["neck"])
     assert not any(name.startswith(("neck", "nearest", "Concat")) for name in params)
+    graph = read_graph(folder / ONNX)
+    joined = [node.output[0] for node in graph.weightless_layers() if "nearest" in str(node.input)]
+    assert joined and params.keys().isdisjoint(joined)
+    assert "Add.1" in params and "Add.1" not in calibrate(folder / ONNX, [page], ["Add.1"])
     assert "probability.0.0" in params and "backbone.stem.0" in params
 
 

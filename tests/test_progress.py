@@ -6,6 +6,7 @@ import io
 import time
 
 import pytest
+from tqdm import tqdm
 
 from ppocr_slim import progress
 from ppocr_slim.progress import TERMINAL, on_terminal, progress_bar
@@ -25,6 +26,18 @@ def test_a_log_gets_a_line_every_so_often(monkeypatch):
     lines = shown(monkeypatch, "0", 0.05).splitlines()
     assert 3 <= len(lines) <= 20 and lines[-1].startswith("train: 200 of 200 steps, ")
     assert not any("\r" in line or "\x1b" in line for line in lines)
+
+
+def test_other_output_leaves_a_log_alone(monkeypatch):
+    """Lost otherwise: each message of a training would be followed by a line of progress."""
+    monkeypatch.setenv(TERMINAL, "0")
+    file = io.StringIO()
+    with progress_bar(total=3, unit="step", file=file) as bar:
+        bar.update()
+        tqdm.write("a message", file=file)
+        bar.update(2)
+    assert file.getvalue().splitlines()[0] == "a message" and "\r" not in file.getvalue()
+    assert len(file.getvalue().splitlines()) == 2
 
 
 def test_a_log_of_little_work_has_its_end_alone(monkeypatch):

@@ -39,6 +39,7 @@ from ppocr_slim.training import launch
 from ppocr_slim.training.loop import Job, Stopped, fit
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
+from ppocr_slim.training.recipe import experiment_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,7 +135,7 @@ EXPORT = {"Recipe": [{"stage": "export", "formats": ["onnx"], "budget_mb": 5}]}
     [
         (4, 32, {}, 4),
         (3, 32, {}, 2),
-        (6, 9, {}, 3),
+        (64, 32, {}, 4),
         (2, 7, {}, 1),
         (2, 7, {"Global.processes": 3}, 3),
         (4, 32, EXPORT, 1),
@@ -152,6 +153,29 @@ def test_a_training_uses_the_cores_that_can_share_its_batch(cores, batch, more, 
     assert launch.process_count(config) == expected
     share = LoaderSettings.from_config(config, (0, expected)).batch_size
     assert share * expected == config.step_batch == batch * (config.run.processes or 1)
+
+
+def test_a_run_goes_on_in_as_many_processes_as_it_began(tmp_path, monkeypatch):
+    """Lost otherwise: samples would be repeated and others left out, on a machine of other cores."""
+    raw = config_dict(tmp_path, Train={"batch_size": 32})
+    del raw["Global"]["processes"]
+    config = Config.model_validate(raw)
+    last = tmp_path / "run" / "train" / "last"
+    last.mkdir(parents=True)
+    (last / "model.states").write_text('{"processes": 2}', encoding="utf-8")
+    monkeypatch.setattr(launch, "usable_cores", lambda: 4)
+    assert launch.process_count(config) == 2
+    (last / "model.states").write_text("{", encoding="utf-8")
+    assert launch.process_count(config) == 4
+
+
+def test_a_run_of_one_process_is_the_same_experiment_without_the_key(tmp_path):
+    """Lost otherwise: what was begun when one process was the default could not be continued by the same command."""
+    raw = config_dict(tmp_path)
+    one = Config.model_validate(raw)
+    two = Config.model_validate({**raw, "Global": {**raw["Global"], "processes": 2}})
+    del raw["Global"]["processes"]
+    assert experiment_of(one) == experiment_of(Config.model_validate(raw)) != experiment_of(two)
 
 
 def test_two_processes_train_together_and_stop_together(data):

@@ -37,6 +37,7 @@ from ppocr_slim.models.cost import parameter_count
 from ppocr_slim.models.crnn import CRNN
 from ppocr_slim.models.db import DB
 from ppocr_slim.models.mobilenet_v3 import InvertedResidual, MobileNetV3
+from ppocr_slim.models.reparam import branched_layers
 from ppocr_slim.runtime.preprocess import time_steps_for_width
 from ppocr_slim.runtime.specs import DetSpec, RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard
@@ -245,8 +246,8 @@ def _convolution_table(layers: nn.Sequential) -> dict[str, Any]:
 def _neck_table(neck: nn.Layer) -> dict[str, Any]:
     if isinstance(neck, nn.LSTM):
         return {"hidden": neck.hidden_size, "layers": neck.num_layers}
-    if neck.attention is not None:
-        raise SlimError("the training benchmark has no PyTorch twin of conv_attention: take neck.kind conv or lstm")
+    if neck.attention is not None or branched_layers(neck):
+        raise SlimError("the training benchmark has no PyTorch twin of attention and branches: take a plain neck")
     blocks = [
         [_convolution_table(part) for part in (block.depthwise, block.expand, block.project)] for block in neck.blocks
     ]

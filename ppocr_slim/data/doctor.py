@@ -282,9 +282,7 @@ def _decode(samples: Sequence[Any], threads: int, progress: bool) -> Iterable[tu
     """Yield (width, height) of each sample's image, or why it cannot be read."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(_image_size, samples)
-        yield from progress_bar(
-            sizes, total=len(samples), desc="checking images", unit="img", disable=None if progress else True
-        )
+        yield from progress_bar(sizes, total=len(samples), desc="checking images", unit="img", disable=not progress)
 
 
 def _image_size(sample: Any) -> tuple[int, int] | Finding:

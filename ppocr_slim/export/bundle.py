@@ -26,6 +26,7 @@ from ppocr_slim.evaluation.verification import PARITY_CHECKS, ParityCheck
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.folders import old_folder, publish_folder
 from ppocr_slim.models.fake_quant import FAKE_QUANT, quant_params_of, strip
+from ppocr_slim.models.reparam import branched_layers
 from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.models.transforms import fold
 from ppocr_slim.quantization.calibration import calibrate
@@ -137,6 +138,7 @@ def export_bundle(
     task = task_for(card.spec)
     params = quant_params_of(model)
     check = PARITY_CHECKS[type(card.spec)].from_samples(card.spec, check_samples)
+    trained = task.session(copy.deepcopy(model)) if branched_layers(model) else None
     folded = fold(model)  # not of a fake-quantized network, which was folded before
     quantized = None
     if params:  # the float weights are exported; the INT8 file is compared with the network that trained
@@ -155,7 +157,7 @@ def export_bundle(
         describe = partial(write_card, staging, architecture, card.spec, int8_weight_bits=weight_bits)
         describe({}, [path.name for path in staging.iterdir()], {})
         bundle = read_bundle(staging)
-        checkpoint = task.session(model)
+        checkpoint = trained or task.session(model)
         exported = {key: open_bundle_session(bundle, FP32_ENGINES[key]) for key in formats if key in FP32_ENGINES}
         parity = measure_parity(checkpoint, exported, check)
         precision: dict[str, str] = {}

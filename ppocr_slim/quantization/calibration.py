@@ -13,7 +13,7 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
-from ppocr_slim.quantization.onnx_graph import MOVES, Graph, read_graph, weight_axis, weights_of
+from ppocr_slim.quantization.onnx_graph import MOVES, Graph, read_graph, repeats, weight_axis, weights_of
 from ppocr_slim.quantization.qdq_writer import MIN_SCALE
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams, best_scale
 
@@ -44,7 +44,8 @@ def calibrate(
     """
     graph = read_graph(source)
     layers = _weighted(graph)
-    left = named(list(layers), float_layers, f"float_layers of {source}")
+    weightless = [node.output[0] for node in graph.weightless_layers()]
+    left = named([*layers, *weightless], float_layers, f"float_layers of {source}")
     layers = {name: nodes for name, nodes in layers.items() if name not in left}
     if not layers:
         raise SlimError(f"{source} has no convolution, matrix product or LSTM to quantize")
@@ -101,7 +102,9 @@ def _quantized_inputs(nodes: Sequence[NodeProto]) -> list[list[str]]:
 def _source(producers: Mapping[str, NodeProto], tensor: str) -> str:
     """Return the tensor whose values a tensor has, moved: both have the same parameters, and stay the same integers."""
     producer = producers.get(tensor)
-    while producer is not None and producer.op_type in {*MOVES, "DepthToSpace", "Resize"}:
+    while producer is not None and (
+        producer.op_type in {*MOVES, "DepthToSpace", "MaxPool"} or (producer.op_type == "Resize" and repeats(producer))
+    ):
         tensor = producer.input[0]
         producer = producers.get(tensor)
     return tensor

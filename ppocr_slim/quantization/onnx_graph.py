@@ -78,20 +78,20 @@ class Graph:
         return name
 
     def weightless_layers(self, float_layers: Collection[str] = ()) -> list[NodeProto]:
-        """Return the additions and other layers without weights that read the feature maps of convolutions alone.
+        """Return the additions and other layers without weights whose inputs all come from convolutions.
 
         Args:
-            float_layers: paths of convolutions whose feature maps are not to be quantized.
+            float_layers: convolutions, and outputs of other layers, that are left in float with what they feed.
         """
         maps: set[str] = set()  # also what activations and these layers make of them
         found = []
         for node in self.nodes:
             read = list(node.input) if node.op_type in ("Add", "Concat", "Mul") else list(node.input[:1])
-            nearest = attributes(node).get("mode", b"nearest") == b"nearest" if node.op_type == "Resize" else True
             if node.op_type == "Conv":
                 passes_on = self.layer(node) not in float_layers
             elif node.op_type in {*WEIGHTLESS, "Add"}:
-                passes_on = nearest and maps.issuperset(read)
+                only_maps = maps.issuperset(read) and node.output[0] not in float_layers
+                passes_on = only_maps and (node.op_type != "Resize" or repeats(node))
                 found += [node] if passes_on else []
             else:
                 passes_on = node.op_type in {*ACTIVATIONS, "Mul"} and not maps.isdisjoint(read)
@@ -133,6 +133,11 @@ class Graph:
             numpy_helper.from_array(value, name) for name, value in self.constants.items() if name in wanted
         )
         return model
+
+
+def repeats(node: NodeProto) -> bool:
+    """Return whether a Resize repeats values, and computes none between them."""
+    return attributes(node).get("mode", b"nearest") == b"nearest"
 
 
 def weights_of(node: NodeProto) -> str | None:
@@ -273,19 +278,20 @@ def _unfold_transposed(graph: Graph) -> None:
     for node in graph.nodes:
         if id(node) in moved:
             continue
-        weights = graph.constants.get(node.input[1]) if node.op_type == "ConvTranspose" else None
+        is_constant = graph.constants.keys() >= {name for name in node.input[1:] if name}
+        weights = graph.constants.get(node.input[1]) if node.op_type == "ConvTranspose" and is_constant else None
         if weights is None or not _is_block(attributes(node), weights.shape[2:]):
             nodes.append(node)
             continue
-        inputs, channels, side = weights.shape[:3]
-        name, bias = node.input[1] + ".unfolded", list(node.input[2:])
+        inputs, side = weights.shape[0], weights.shape[2]
+        name, bias = node.input[1] + ".unfolded", [name for name in node.input[2:] if name]
         # [in, out, row, column] -> [out, row, column, in]: DepthToSpace's order CRD
         graph.constants[name] = np.ascontiguousarray(weights.transpose(1, 2, 3, 0)).reshape(-1, inputs, 1, 1)
         graph.origins[name] = node.input[1]
-        if bias:
-            graph.constants[bias[0] + ".unfolded"] = np.repeat(graph.constants[bias[0]], side * side)
-            bias = [bias[0] + ".unfolded"]
         last, stem = node.output[0], node.output[0] + ".pixels"
+        if bias:
+            graph.constants[stem + ".bias"] = np.repeat(graph.constants[bias[0]], side * side)
+            bias = [stem + ".bias"]
         nodes.append(make_node("Conv", [node.input[0], name, *bias], [stem], name=stem))
         after = consumers.get(last, [])
         if len(after) == 1 and after[0].op_type == "Relu" and last not in outputs:

@@ -116,6 +116,8 @@ class WeightSharing(Technique):
     resumed, exported or pruned.
     """
 
+    folds = True
+
     def __init__(self, settings: Share):
         self._settings = settings
         self._tensors: dict[str, paddle.Tensor] = {}

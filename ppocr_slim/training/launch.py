@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -23,21 +24,35 @@ LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every proc
 COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: process id of the command that started the processes
 FIRST_LOG = "workerlog.0"  # the launcher's file for the output of the first process
 GPU_PACKAGE = "paddlepaddle-gpu"
+STATES = "model.states"  # of a checkpoint, see `tasks.checkpoint`, which loads Paddle
+MIN_SHARE = 8  # samples that a process's batch norms take their statistics from, at least
 PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
 
 
 def process_count(config: Config) -> int:
     """Return the number of processes that a config trains in on this machine.
 
-    Unless the config says it, one a core, as many as can share a batch equally. A GPU has one: Paddle with GPUs is
-    another package.
+    Unless the config says it, as many as the run began with; else one a core, as many as can share a batch equally and
+    have at least `MIN_SHARE` samples each. A GPU has one: Paddle with GPUs is another package.
     """
+    batch = config.train.batch_size
     if config.run.processes:
         return config.run.processes
     trains = any(isinstance(stage, TrainStage) for stage in config.recipe)
     if not trains or any(distributions(name=GPU_PACKAGE)):
         return 1
-    return max(count for count in range(1, usable_cores() + 1) if config.train.batch_size % count == 0)
+    most = max(1, min(usable_cores(), batch // MIN_SHARE))
+    begun = _begun_with(config.run.output_dir)
+    return begun or max(count for count in range(1, most + 1) if batch % count == 0)
+
+
+def _begun_with(folder: Path) -> int | None:
+    """Return in how many processes the run in a folder was trained last; None: there is none, or it does not say."""
+    states = sorted(folder.glob(f"*/last/{STATES}"), key=lambda path: path.stat().st_mtime)
+    try:
+        return json.loads(states[-1].read_text(encoding="utf-8")).get("processes") if states else None
+    except (OSError, ValueError, AttributeError):
+        return None  # the training itself says what is wrong with it
 
 
 def launched() -> bool:

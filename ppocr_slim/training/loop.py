@@ -112,6 +112,7 @@ class TrainingState:
         decay = job.config.optimizer.ema_decay
         self.average = AveragedWeights(job.model, decay, self.fast) if decay else None
         self.step, self.images, self.best, self.best_step = 0, 0, math.nan, 0
+        self.processes = job.processes.count
 
     def weights(self) -> dict[str, paddle.Tensor]:
         """Return the weights that are evaluated and exported: the averaged ones where averaging is on."""
@@ -129,7 +130,7 @@ class TrainingState:
         resume.update({f"extra {name}": model_state(layer) for name, layer in self.extras.items()})
         best = None if math.isnan(self.best) else self.best
         states = {"step": self.step, "images": self.images, "data": self.data, "origin": self.origin}
-        states.update({"best": best, "best_step": self.best_step})
+        states.update({"best": best, "best_step": self.best_step, "processes": self.processes})
         weights = {name: tensor.numpy() for name, tensor in self.weights().items()}
         save_checkpoint(folder, self.card, weights, resume, states)
 
@@ -171,6 +172,13 @@ class TrainingState:
             raise SlimError(
                 f"{folder} was trained on other data than the label files now hold: choose a new Global.output_dir "
                 "(and name this checkpoint in Global.pretrained to start from it)"
+            )
+        count = states.get("processes", self.processes)
+        if count != self.processes:
+            raise SlimError(
+                f"{folder} was trained in {count} processes, not {self.processes}, between which samples are divided "
+                f"otherwise: start {count}, or choose a new Global.output_dir (and name this checkpoint in "
+                "Global.pretrained to start from it)"
             )
         changed = changed_origin(states, self.origin)
         if changed:

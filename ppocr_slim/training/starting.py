@@ -14,6 +14,7 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.weights import read_bundle_weights
 from ppocr_slim.layer_names import named
 from ppocr_slim.models import bind_model
+from ppocr_slim.models.reparam import FOLD
 from ppocr_slim.models.state import model_state, with_training_only
 from ppocr_slim.runtime.bundle import is_bundle
 from ppocr_slim.runtime.specs import RecSpec
@@ -75,7 +76,7 @@ def load_starting_layers(model: nn.Layer, start: StartingWeights, card: ModelCar
         SlimError: a pattern matches nothing, or one of its layers is missing or different in `start`.
     """
     option = "Global.pretrained_layers"
-    if start.card.transforms:
+    if _slimmed(start.card):
         raise SlimError(
             f"{option}: the network in {start.where} was slimmed; start from the network before it was slimmed"
         )
@@ -148,6 +149,11 @@ def _by_character(model: nn.Layer, start: StartingWeights, card: ModelCard) -> d
     return state
 
 
+def _slimmed(card: ModelCard) -> bool:
+    """Return whether a network is pruned or quantized; one with folded branches is as it was built."""
+    return any(transform["name"] != FOLD for transform in card.transforms)
+
+
 def require_same_network(start: StartingWeights, card: ModelCard) -> None:
     """Check that starting weights belong to a card's network.
 
@@ -167,7 +173,7 @@ def require_same_network(start: StartingWeights, card: ModelCard) -> None:
             f"of task {card.spec.task}"
         )
     is_recognizer = isinstance(card.spec, RecSpec)
-    if is_recognizer and start.card.transforms and start.card.charset != card.charset:
+    if is_recognizer and _slimmed(start.card) and start.card.charset != card.charset:
         raise SlimError(
             f"the network in {start.where} was pruned or quantized for its {len(start.card.charset.characters)} "
             f"characters, but this dictionary has {len(card.charset.characters)}, not the same ones: use its own "
@@ -175,7 +181,7 @@ def require_same_network(start: StartingWeights, card: ModelCard) -> None:
         )
     theirs = bind_model(start.card.name, start.card.args, str(start.where)).arguments
     ours = bind_model(card.name, card.args).arguments
-    for key in ours:
+    for key in sorted(ours, key=lambda key: key != "neck"):  # its kind says more than the arguments of an LSTM
         if key not in FREE_ARGUMENTS and ours[key] != theirs.get(key):
             raise SlimError(
                 f"Global.pretrained: the weights in {start.where} are of a network with {key} {theirs.get(key)!r}, "
