@@ -141,7 +141,7 @@ def diagnose_samples(
             detail = f"{sample.path} has {same} in {first.where} already"
             diagnosis.findings.append(Finding("duplicate", sample.where, detail))
     sizes = _decode([one.sample for one in unique], threads, progress)
-    for checked, size in zip(unique, sizes):
+    for size, checked in zip(sizes, unique):  # in this order the progress is shown to its end
         found = size if isinstance(size, Finding) else problem(checked.sample, *size)
         if isinstance(size, Finding) or (found and for_training):
             diagnosis.findings.append(found)
