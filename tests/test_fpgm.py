@@ -90,6 +90,15 @@ def learned(model: nn.Layer) -> list:
     return [parameter for parameter in model.parameters() if parameter.trainable]
 
 
+def assert_masked_computes_as_pruned(model: nn.Layer, cut: dict, small: nn.Layer) -> None:
+    image = paddle.randn([2, 3, 32, 64])
+    before = model(image)
+    apply_mask(model, cut)
+    expected = model(image)
+    assert float((expected - before).abs().max()) > 1e-3
+    assert float((small(image) - expected).abs().max()) < 1e-4
+
+
 @pytest.mark.parametrize(
     "args", [{}, {"se": True, "hard_swish": True}, {"layers": 1}, {"backbone": "large", "se": True}], ids=str
 )
@@ -105,12 +114,7 @@ def test_a_pruned_network_computes_what_the_masked_one_computes(args):
     small.eval()
     changed = remove(small, cut)
     assert changed["encoder"][1] == 12 and changed["backbone.stem.0"][0] == 3
-    image = paddle.randn([2, 3, 32, 64])
-    before = model(image)
-    apply_mask(model, cut)
-    expected = model(image)
-    assert float((expected - before).abs().max()) > 1e-3
-    assert float((small(image) - expected).abs().max()) < 1e-4
+    assert_masked_computes_as_pruned(model, cut, small)
 
 
 @pytest.mark.parametrize("kind", ["conv", "conv_attention"])
@@ -125,12 +129,7 @@ def test_a_convolutional_neck_is_pruned_with_all_that_reads_it(kind):
     small, cut = copy.deepcopy(model), merge_cuts(group.cut(group.size // 4) for group in groups)
     remove(small, cut)
     assert small.head.weight.shape[0] == (12 if kind == "conv" else 16)
-    image = paddle.randn([2, 3, 32, 64])
-    before = model(image)
-    apply_mask(model, cut)
-    expected = model(image)
-    assert float((expected - before).abs().max()) > 1e-3
-    assert float((small(image) - expected).abs().max()) < 1e-4
+    assert_masked_computes_as_pruned(model, cut, small)
 
 
 def test_the_filters_nearest_the_geometric_median_go():

@@ -402,3 +402,9 @@ class Config(Section):
     def step_batch(self) -> int:
         """Number of samples of a training step, of all processes together."""
         return self.train.batch_size * (self.run.processes or 1)
+
+    def with_shared_batch(self) -> Config:
+        """Return the config; of a single process as one whose processes share a batch: it trains the same."""
+        if self.run.processes != 1:
+            return self
+        return self.model_copy(update={"run": self.run.model_copy(update={"processes": None})})

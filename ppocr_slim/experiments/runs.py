@@ -85,7 +85,7 @@ def read_outcome(config: Config) -> Outcome:
     folder = config.run.output_dir
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        if _with_shared_batch(load_config(folder / RUN_CONFIG)) != _with_shared_batch(config):
+        if load_config(folder / RUN_CONFIG).with_shared_batch() != config.with_shared_batch():
             return Outcome(False, f"{folder} holds a run of another config")
         before = record.get("origins", {})
         for source, digest in origins_of(config).items():
@@ -96,12 +96,6 @@ def read_outcome(config: Config) -> Outcome:
         return Outcome(False, f"{folder} holds no finished run")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SlimError) as error:
         return Outcome(False, f"{folder}: {error}")
-
-
-def _with_shared_batch(config: Config) -> Config:
-    """Return a config of a single process as one whose processes share a batch, as the default was and is."""
-    run = config.run.model_copy(update={"processes": None})
-    return config.model_copy(update={"run": run}) if config.run.processes == 1 else config
 
 
 @dataclass(frozen=True)

@@ -373,7 +373,7 @@ def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str
         SlimError: the layer at a path cannot be quantized.
     """
     for path, settings in layers.items():
-        parent, name, layer = _locate(model, path)
+        parent, name, layer = locate(model, path)
         inputs = [_input_quantizer(model, method, spec) for spec in settings.get("inputs", [])]
         if type(layer) is nn.LSTM:
             layer.__class__ = QuantizedLSTM
@@ -398,7 +398,7 @@ def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str
     model.train() if model.training else model.eval()  # the new layers, too
 
 
-def _locate(model: nn.Layer, path: str) -> tuple[nn.Layer, str, nn.Layer]:
+def locate(model: nn.Layer, path: str) -> tuple[nn.Layer, str, nn.Layer]:
     """Return (parent layer, name in the parent, layer)."""
     *above, name = path.split(".")
     parent = model
@@ -409,7 +409,7 @@ def _locate(model: nn.Layer, path: str) -> tuple[nn.Layer, str, nn.Layer]:
 
 def layer_at(model: nn.Layer, path: str) -> nn.Layer:
     """Return the layer at a path such as "backbone.stem.0"."""
-    return _locate(model, path)[2]
+    return locate(model, path)[2]
 
 
 def _following_norm(parent: nn.Layer, name: str) -> nn.BatchNorm2D | None:
@@ -467,7 +467,7 @@ def strip(model: nn.Layer) -> nn.Layer:
         The model.
     """
     for path, layer in quantized_layers(model).items():
-        parent, name, _ = _locate(model, path)
+        parent, name, _ = locate(model, path)
         if isinstance(layer, QuantizedLSTM):
             layer.__class__ = nn.LSTM
             continue

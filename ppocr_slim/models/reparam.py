@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ppocr_slim.models.fake_quant import locate
 from ppocr_slim.models.mobilenet_v3 import ConvNormAct
 from ppocr_slim.models.state import name_parameters
 
@@ -82,13 +83,12 @@ def fold_branches(model: nn.Layer, layers: Sequence[str]) -> None:
         layers: paths of the layers.
 
     Raises:
-        ValueError: there is no such layer at a path.
+        AttributeError: there is no layer at a path.
+        ValueError: it has no branches.
     """
     for path in layers:
-        parent, _, name = path.rpartition(".")
-        holder = dict(model.named_sublayers(include_self=True))[parent]
-        layer = getattr(holder, name, None)
+        parent, name, layer = locate(model, path)
         if not isinstance(layer, BranchedDepthwise):
             raise ValueError(f"{path} has no branches to fold")
-        setattr(holder, name, layer.folded())
+        setattr(parent, name, layer.folded())
     name_parameters(model)

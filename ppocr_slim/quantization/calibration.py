@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
-from ppocr_slim.quantization.onnx_graph import MOVES, Graph, read_graph, repeats, weight_axis, weights_of
+from ppocr_slim.quantization.onnx_graph import MOVES, Graph, moved_from, read_graph, weight_axis, weights_of
 from ppocr_slim.quantization.qdq_writer import MIN_SCALE
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams, best_scale
 
 ACTIVATION_BITS = 8
+# What these give has the quantization parameters of what they read, and stays the same integers.
+SAME_VALUES = {*MOVES, "DepthToSpace", "MaxPool", "Resize"}
 SAMPLES = 4_000  # values of each tensor, per input, that its quantization parameters are chosen by
 CLIP_RATIOS = np.linspace(1.0, 0.3, 36).astype(np.float32)  # of the largest value: candidates for the end of the range
 
@@ -54,7 +56,7 @@ def calibrate(
         raise SlimError("calibration needs at least one image")
     producers = graph.producers()
     tensors = {
-        name: [[_source(producers, tensor) for tensor in place] for place in _quantized_inputs(nodes)]
+        name: [[moved_from(producers, tensor, SAME_VALUES) for tensor in place] for place in _quantized_inputs(nodes)]
         for name, nodes in layers.items()
     }
     needed = sorted({t for places in tensors.values() for place in places for t in place})
@@ -97,17 +99,6 @@ def _quantized_inputs(nodes: Sequence[NodeProto]) -> list[list[str]]:
         return [[nodes[0].input[0]]]
     count = len(nodes[0].input) if nodes[0].op_type in ("Add", "Concat") else 1
     return [[node.input[index] for node in nodes] for index in range(count)]
-
-
-def _source(producers: Mapping[str, NodeProto], tensor: str) -> str:
-    """Return the tensor whose values a tensor has, moved: both have the same parameters, and stay the same integers."""
-    producer = producers.get(tensor)
-    while producer is not None and (
-        producer.op_type in {*MOVES, "DepthToSpace", "MaxPool"} or (producer.op_type == "Resize" and repeats(producer))
-    ):
-        tensor = producer.input[0]
-        producer = producers.get(tensor)
-    return tensor
 
 
 def _weight_params(graph: Graph, node: NodeProto) -> QuantParams | None:

@@ -19,8 +19,8 @@ from ppocr_slim.errors import SlimError
 FOLDED = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 # These operators move values and change none.
 MOVES = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
-# These have no weights, and engines compute them in integers where their inputs and outputs are.
 ACTIVATIONS = {"Clip", "HardSwish", "Relu"}
+# These have no weights, and engines compute them in integers where their inputs and outputs are.
 WEIGHTLESS = {"Concat", "DepthToSpace", "GlobalAveragePool", "MaxPool", "Resize"}
 
 
@@ -140,6 +140,15 @@ def repeats(node: NodeProto) -> bool:
     return attributes(node).get("mode", b"nearest") == b"nearest"
 
 
+def moved_from(producers: Mapping[str, NodeProto], tensor: str, operators: Collection[str] = MOVES) -> str:
+    """Return the tensor whose values a tensor has, moved by `operators`; a Resize counts where it repeats them."""
+    node = producers.get(tensor)
+    while node is not None and node.op_type in operators and (node.op_type != "Resize" or repeats(node)):
+        tensor = node.input[0]
+        node = producers.get(tensor)
+    return tensor
+
+
 def weights_of(node: NodeProto) -> str | None:
     """Return the name of a layer's weights; None for a node without weights."""
     return node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul", "LSTM") and len(node.input) > 1 else None
@@ -218,9 +227,7 @@ def _drop_zero_states(graph: Graph) -> None:
     producers = graph.producers()
 
     def is_zero(name: str) -> bool:
-        node = producers.get(name)
-        while node is not None and node.op_type in {"Slice", *MOVES}:
-            node = producers.get(node.input[0])
+        node = producers.get(moved_from(producers, name, {"Slice", *MOVES}))
         if node is None or node.op_type != "ConstantOfShape":
             return False
         value = attributes(node).get("value")

@@ -32,6 +32,7 @@ from ppocr_slim.quantization.onnx_graph import (
     WEIGHTLESS,
     Graph,
     along_first_axis,
+    moved_from,
     read_graph,
     weight_axis,
     weights_of,
@@ -201,9 +202,7 @@ class _Writer:
 
     def is_attention(self, name: str) -> bool:
         """Return whether a tensor holds, moved, a product of two computed matrices: it stays in float up to here."""
-        producer = self.producers.get(name)
-        while producer is not None and producer.op_type in MOVES:
-            producer = self.producers.get(producer.input[0])
+        producer = self.producers.get(moved_from(self.producers, name))
         return producer is not None and producer.op_type == "MatMul" and self.graph.layer(producer) is None
 
     def clip(self, name: str, stem: str, params: QuantParams) -> str:

@@ -130,7 +130,7 @@ def experiment_of(config: Config, begun: int | None = None) -> Config:
     `eval_every_steps` is left out, too: it says where best/ is looked for, not what is trained.
     """
     run = {"log_every_steps": 1, "eval_every_steps": 1, "save_every_steps": 1, "max_bad_fraction": 0.0}
-    run["processes"] = config.run.processes if config.run.processes != 1 else None  # a step has as many samples
+    config = config.with_shared_batch()
     return config.model_copy(
         update={
             "run": config.run.model_copy(update=run),

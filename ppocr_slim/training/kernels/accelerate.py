@@ -216,12 +216,15 @@ def _build_norm(layer: nn.Sequential) -> Callable:
 
 
 def _suits_block(layer: nn.Layer) -> bool:
+    return isinstance(layer, InvertedResidual) and _has_plain_parts(layer)
+
+
+def _has_plain_parts(block: InvertedResidual | TimeBlock) -> bool:
     return (
-        isinstance(layer, InvertedResidual)
-        and all(_suits_norm(part) for part in (layer.expand, layer.depthwise, layer.project))
-        and type(layer.depthwise[0]) is nn.Conv2D
-        and type(layer.add) in (type(None), Add)
-        and _suits_depthwise(layer.depthwise[0])
+        all(_suits_norm(part) for part in (block.expand, block.depthwise, block.project))
+        and type(block.depthwise[0]) is nn.Conv2D
+        and type(block.add) in (type(None), Add)
+        and _suits_depthwise(block.depthwise[0])
     )
 
 
@@ -243,13 +246,7 @@ def _build_block(layer: InvertedResidual) -> Callable:
 
 
 def _suits_time_block(layer: nn.Layer) -> bool:
-    return (
-        isinstance(layer, TimeBlock)
-        and all(_suits_norm(part) for part in (layer.depthwise, layer.expand, layer.project))
-        and type(layer.depthwise[0]) is nn.Conv2D
-        and type(layer.add) is Add
-        and _suits_depthwise(layer.depthwise[0])
-    )
+    return isinstance(layer, TimeBlock) and _has_plain_parts(layer)
 
 
 def _build_time_block(layer: TimeBlock) -> Callable:

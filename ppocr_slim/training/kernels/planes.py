@@ -50,3 +50,13 @@ def channels_at_a_time(plane):
     after the other makes runs of some kilobytes, which the processor fetches ahead.
     """
     return max(1, 1024 // plane)
+
+
+@njit(**KERNEL)
+def scale_planes(x, factors, out):
+    """Write x [N, C, P] times factors [N, C] to out."""
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            plane, result, factor = x[n, c], out[n, c], factors[n, c]
+            for i in range(plane.size):
+                result[i] = plane[i] * factor

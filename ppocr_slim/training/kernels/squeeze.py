@@ -10,7 +10,7 @@ from paddle.nn import functional
 
 from ppocr_slim.training.kernels.memory import view, wanted, where, writable
 from ppocr_slim.training.kernels.norm import mean_of
-from ppocr_slim.training.kernels.planes import KERNEL
+from ppocr_slim.training.kernels.planes import KERNEL, scale_planes
 
 
 @njit(**KERNEL)
@@ -18,15 +18,6 @@ def _pool(x, out):
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
             out[n, c] = mean_of(x[n, c])
-
-
-@njit(**KERNEL)
-def _scale(x, gate, out):
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            plane, result, factor = x[n, c], out[n, c], gate[n, c]
-            for i in range(plane.size):
-                result[i] = plane[i] * factor
 
 
 @njit(**KERNEL)
@@ -68,7 +59,7 @@ class SqueezeExciteFunction(PyLayer):
         hidden = functional.relu(paddle.matmul(pooled, reduce.flatten(1), transpose_y=True) + reduce_bias)
         gate = functional.hardsigmoid(paddle.matmul(hidden, expand.flatten(1), transpose_y=True) + expand_bias)
         out = paddle.empty_like(x)
-        _scale(planes(view(x)), view(gate), planes(writable(out)))
+        scale_planes(planes(view(x)), view(gate), planes(writable(out)))
         ctx.save_for_backward(x, reduce, reduce_bias, expand, expand_bias)
         ctx.wanted = wanted([x, reduce, reduce_bias, expand, expand_bias])
         ctx.inner = pooled, hidden, gate

@@ -6,7 +6,7 @@ from numba import njit
 from paddle.autograd import PyLayer
 
 from ppocr_slim.training.kernels.memory import empty, view, writable
-from ppocr_slim.training.kernels.planes import KERNEL
+from ppocr_slim.training.kernels.planes import KERNEL, scale_planes
 
 TILE = 16  # by as many floats: two tiles stay in the first-level cache
 
@@ -50,22 +50,13 @@ def _multiply(x, mask, out):
                 result[i] = row[i] * factors[i]
 
 
-@njit(**KERNEL)
-def _multiply_planes(x, mask, out):
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            plane, factor, result = x[n, c], mask[n, c], out[n, c]
-            for i in range(plane.size):
-                result[i] = plane[i] * factor
-
-
 def _product(x, mask):
     out = empty(x.shape)
     if x.ndim == 3:
         _multiply(view(x), view(mask), writable(out))
     else:
         planes = (*x.shape[:2], -1)
-        _multiply_planes(view(x).reshape(planes), view(mask).reshape(x.shape[:2]), writable(out).reshape(planes))
+        scale_planes(view(x).reshape(planes), view(mask).reshape(x.shape[:2]), writable(out).reshape(planes))
     return out
 
 
