@@ -15,7 +15,7 @@ help: ## list the targets
 
 venv: $(STAMP) ## create the environment in .venv and install the pinned requirements
 
-demo: venv ## generate lines, fine-tune the recognizer on them, export it and read a few
+demo: venv ## generate lines, slim a recognizer on them (teacher, FPGM, PACT, INT8), show what it gave and cost
 	$(RUN) tools/demo.py
 
 test: venv ## run the tests

@@ -18,6 +18,8 @@ PACKAGE = Path(__file__).resolve().parent
 PRETRAINED = PACKAGE / "pretrained"  # the bundles that ship
 PROGRAM = PACKAGE / "__main__.py"  # run by further processes, with a command and its arguments
 ROOT = PACKAGE.parent  # the checkout, where there is one
+BEST, LAST = "best", "last"  # checkpoints in the folder of a training stage
+STATES = "model.states"  # file of a checkpoint
 
 
 @contextmanager

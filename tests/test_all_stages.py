@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 
@@ -12,6 +13,7 @@ from trainings import TEXTS, assert_same, config_dict, run, train_command, wait_
 
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.evaluation.lines import evaluate
+from ppocr_slim.models.cost import parameter_count
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE, read_shared
 from ppocr_slim.tasks.checkpoint import load_model, read_arrays, read_states
@@ -30,6 +32,7 @@ def recipe(teacher):
         {"stage": "prune", "epochs": EPOCHS, "lr": 1e-5, "techniques": [{"fpgm": {"max_flops": 0.8}}, teach]},
         {"stage": "quantize", "epochs": EPOCHS, "lr": 1e-5, "techniques": [{"pact": {"max_drop": 10}}]},
         {"stage": "export", "formats": ["paddle", "onnx", "onnx_int8"], "budget_mb": 5},
+        {"stage": "report", "rounds": 2},
     ]
 
 
@@ -69,6 +72,68 @@ def test_one_command_from_nothing_to_a_slim_bundle_survives_a_kill_in_every_stag
     bundle = tmp_path / "killed" / "export"
     assert (bundle / "model.int8.onnx").stat().st_size < 0.5 * (bundle / "model.onnx").stat().st_size
     assert len(Recognizer.from_bundle(bundle).read([draw_row(text) for text in TEXTS])) == len(TEXTS)
+    check_report(tmp_path / "killed")
+
+
+def check_report(run_folder):
+    """The table has what stands in the files and in the logs."""
+    record = json.loads((run_folder / "report" / "stages.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in record["rows"]}
+    assert [row["title"] for row in record["rows"]] == [
+        "teacher and start",
+        "train: teacher",
+        "prune: FPGM, teacher",
+        "quantize: PACT",
+    ]
+    assert rows["quantize"]["file"] == "model.int8.onnx" and rows["prune"]["file"] == "model.onnx"
+    assert rows["quantize"]["bytes"] < 0.5 * rows["prune"]["bytes"] < 0.5 * rows["train"]["bytes"]
+    assert rows["teacher_1"]["parameters"] == rows["train"]["parameters"] > rows["prune"]["parameters"]
+    assert rows["prune"]["parameters"] == parameter_count(load_model(run_folder / "prune" / "best")[0])
+    assert [rows[stage]["steps"] for stage in STAGES] == [TECHNIQUES] * 3
+    assert all(row["ms"]["ms"] > 0 for row in rows.values()) and rows["teacher_1"]["ms"]["ratio"] == 1
+    for stage in ("train", "prune"):  # the exported file scores what the checkpoint did
+        assert rows[stage]["score"] == pytest.approx(read_states(run_folder / stage / "best")["best"], abs=0.01)
+    assert (run_folder / "report" / "stages.png").stat().st_size > 10_000
+    assert "| quantize: PACT |" in (run_folder / "report" / "stages.md").read_text(encoding="utf-8")
+
+
+def test_a_teacher_may_be_a_config_that_is_trained_first(tmp_path):
+    """Lost otherwise: from nothing to a slim bundle by one override, without knowing in which order to train what."""
+    write_rows(tmp_path, TEXTS, "train.txt")
+    write_rows(tmp_path, TEXTS, "val.txt")
+    large = config_dict(
+        tmp_path,
+        Global={"output_dir": str(tmp_path / "large")},
+        Architecture={"args": {**ARGS, "hidden": 24}},
+        Recipe=[{"stage": "train", "epochs": 1}],
+    )
+    train_command(tmp_path, large)
+    teach = {"distill": {"losses": [{"name": "mean_logits"}]}}
+    raw = config_dict(
+        tmp_path,
+        Global={"teacher": str(tmp_path / "large.yml")},
+        Architecture={"args": ARGS},
+        Recipe=[{"stage": "train", "epochs": 1, "techniques": [teach]}],
+    )
+    wrong = run([*train_command(tmp_path, raw), "-o", "Architecture.args.hiden=3"])
+    assert "hiden" in wrong.stderr and not (tmp_path / "large").exists()  # before the teacher costs a day
+    done = run(train_command(tmp_path, raw))
+    assert done.returncode == 0, done.stderr
+    assert "distill_mean_logits" in (tmp_path / "run" / "train" / "log.jsonl").read_text(encoding="utf-8")
+    first = (tmp_path / "large" / "train" / "best" / "model.pdparams").read_bytes()
+    again = run(train_command(tmp_path, raw))
+    assert again.returncode == 0 and "is trained already" in again.stderr
+    assert (tmp_path / "large" / "train" / "best" / "model.pdparams").read_bytes() == first
+
+
+def test_a_distillation_needs_a_teacher(tmp_path):
+    """Otherwise a training would begin without what it is for."""
+    raw = config_dict(
+        tmp_path,
+        Recipe=[{"stage": "train", "epochs": 1, "techniques": [{"distill": {"losses": [{"name": "frames"}]}}]}],
+    )
+    done = run([*train_command(tmp_path, raw), "--print-config"])
+    assert done.returncode == 2 and "Recipe.0.techniques.0.distill.teacher is missing" in done.stderr
 
 
 def test_two_processes_slim_one_network(tmp_path):

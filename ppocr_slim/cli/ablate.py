@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppocr_slim.cli.options import shown_command
 from ppocr_slim.config.ablation import load_ablation
 from ppocr_slim.errors import SlimError
+from ppocr_slim.reports.provenance import shown_command
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

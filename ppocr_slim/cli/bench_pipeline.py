@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppocr_slim.benchmarks.pipeline import RAPIDOCR, PipelineSettings, parse_range, run_pipeline_benchmark
-from ppocr_slim.cli.options import shown_command
 from ppocr_slim.reports.pipeline import write_pipeline
+from ppocr_slim.reports.provenance import shown_command
 from ppocr_slim.runtime.bundle import shipped
 
 

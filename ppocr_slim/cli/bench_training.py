@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ppocr_slim.benchmarks.training_speed import CASES, TrainingSpeedSettings, run_contender, run_training_benchmark
-from ppocr_slim.cli.options import shown_command
 from ppocr_slim.engines.cpu import usable_cores
+from ppocr_slim.reports.provenance import shown_command
 from ppocr_slim.reports.records import TrainingSpeed, read_record
 from ppocr_slim.reports.training_speed import table, write_training_speed
 

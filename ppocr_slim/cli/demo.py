@@ -1,4 +1,4 @@
-"""Command `ppocr-slim demo`: generate data, fine-tune, export and read in a few minutes (`make demo`)."""
+"""Command `ppocr-slim demo`: generate data, slim a recognizer by the whole chain, and read with it (`make demo`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Generate text lines, fine-tune the pretrained recognizer on them, export it and read with it.",
+        description="Generate text lines, slim a recognizer on them by the whole chain, and read with it.",
     )
     parser.add_argument(
         "--data", type=Path, default=Path("dataset/demo"), help="folder of the generated lines (default: %(default)s)"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppocr_slim.benchmarks.decoding import METHODS, compare_methods, worse_lines
-from ppocr_slim.cli.options import shown_command
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import logger
 from ppocr_slim.reports.decoding import table, write_decoding
+from ppocr_slim.reports.provenance import shown_command
 from ppocr_slim.reports.records import Decoding, read_record
 from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.visualize.line_sheet import reading_sheet

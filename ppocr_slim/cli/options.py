@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from ppocr_slim.engines.session import ENGINES
 from ppocr_slim.runtime.sessions import PRECISIONS
 from ppocr_slim.text.corrections import CORRECTIONS, correction_names
 from ppocr_slim.text.decoders import DECODERS
-
-
-def shown_command() -> str:
-    """Return the command line as a user would type it, for reports."""
-    program, *arguments = sys.argv
-    if Path(program).name in ("ppocr-slim", "__main__.py"):
-        return shlex.join(["ppocr-slim", *arguments])
-    return shlex.join(["python", program, *arguments])
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppocr_slim.cli.options import add_config, shown_command
+from ppocr_slim.cli.options import add_config
 from ppocr_slim.config.loading import load_config
+from ppocr_slim.reports.provenance import shown_command
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

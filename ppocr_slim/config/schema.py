@@ -6,6 +6,8 @@ the key and the nearest right one. Only a model's arguments stay a dict: the mod
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +41,7 @@ class Global(Section):
     seed: int = Field(1, ge=0)
     pretrained: ModelFolder | None = None  # checkpoint folder or exported bundle whose weights training starts from
     pretrained_layers: list[str] = Field(default_factory=list)  # names or patterns; none: all layers start from there
+    teacher: ModelFolder | None = None  # of every distillation that names none of its own
     character_dict_path: Path | None = None  # one character per line; None: the characters of the training labels
     log_every_steps: int = Field(20, ge=1)
     eval_every_steps: int = Field(500, ge=1)
@@ -193,9 +196,12 @@ class DistillLoss(Section):
 
 
 class Distill(Section):
-    """Distillation from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters."""
+    """Distillation from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters.
 
-    teacher: ModelFolder
+    A config is a teacher, too: it is trained first, unless it has been, and its last checkpoint teaches.
+    """
+
+    teacher: ModelFolder  # not given: Global.teacher
     losses: list[DistillLoss] = Field(min_length=1)
     supervised_weight: float = Field(1.0, ge=0)  # of the task's own loss
     cache: bool = False  # keep the teacher's outputs on disk; only where Train.augment is empty
@@ -369,7 +375,14 @@ class ExportStage(Section):
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others
 
 
-Stage = Annotated[TrainStage | ExportStage, Field(discriminator="stage")]
+class ReportStage(Section):
+    """Table and picture of what each stage gave and cost: size, multiply-adds, latency, the metric."""
+
+    stage: Literal["report"]
+    rounds: int = Field(15, ge=1)  # of timing, in which all networks take turns
+
+
+Stage = Annotated[TrainStage | ExportStage | ReportStage, Field(discriminator="stage")]
 
 
 @dataclass(frozen=True)
@@ -397,6 +410,72 @@ class Config(Section):
     train: TrainData = Field(alias="Train")
     eval: EvalData = Field(alias="Eval")
     recipe: list[Stage] = Field(min_length=1, alias="Recipe")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_teacher(cls, raw: Any) -> Any:
+        """Give Global.teacher to every distillation that names none."""
+        run = raw.get("Global") if isinstance(raw, dict) else None
+        recipe = raw.get("Recipe") if isinstance(raw, dict) else None
+        teacher = run.get("teacher") if isinstance(run, dict) else None
+        if not teacher or not isinstance(recipe, list):
+            return raw
+
+        def taught(value: Any) -> Any:
+            if isinstance(value, list):
+                return [taught(one) for one in value]
+            if not isinstance(value, dict):
+                return value
+            found = {key: taught(one) for key, one in value.items()}
+            if isinstance(found.get("distill"), dict):
+                found["distill"] = {"teacher": teacher, **found["distill"]}
+            return found
+
+        return {**raw, "Recipe": taught(recipe)}
+
+    @property
+    def training_stages(self) -> list[TrainStage]:
+        """The stages that train."""
+        return [stage for stage in self.recipe if isinstance(stage, TrainStage)]
+
+    @property
+    def teachers(self) -> list[Path]:
+        """The teachers of all distillations, each once, in their order."""
+        entries = [entry for stage in self.training_stages for entry in stage.techniques]
+        return list(dict.fromkeys(entry.distill.teacher for entry in entries if entry.distill))
+
+    def with_teachers(self, places: Mapping[Path, Path]) -> Config:
+        """Return the config with other teachers.
+
+        Args:
+            places: teacher -> the one in its place.
+        """
+
+        def changed(entry: TechniqueEntry) -> TechniqueEntry:
+            if not entry.distill or entry.distill.teacher not in places:
+                return entry
+            settings = entry.distill.model_copy(update={"teacher": places[entry.distill.teacher]})
+            return TechniqueEntry(distill=settings)
+
+        recipe = [
+            stage.model_copy(update={"techniques": [changed(entry) for entry in stage.techniques]})
+            if isinstance(stage, TrainStage)
+            else stage
+            for stage in self.recipe
+        ]
+        return self.model_copy(update={"recipe": recipe})
+
+    def stage_folders(self, folder: Path | None = None) -> Iterator[tuple[Stage, Path]]:
+        """Yield each stage with its folder, named after it; a stage that comes again is train_2, and so on.
+
+        Args:
+            folder: of the run; None: output_dir.
+        """
+        counts: Counter = Counter()
+        for stage in self.recipe:
+            counts[stage.stage] += 1
+            number = counts[stage.stage]
+            yield stage, (folder or self.run.output_dir) / (stage.stage + (f"_{number}" if number > 1 else ""))
 
     @property
     def step_batch(self) -> int:

@@ -21,20 +21,19 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ppocr_slim.config.ablation import Ablation, Experiment, load_ablation
 from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
-from ppocr_slim.config.schema import Config, TrainStage
+from ppocr_slim.config.schema import Config
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.experiments.executors import Executor
-from ppocr_slim.experiments.footprint import measure, time_variants
 from ppocr_slim.experiments.identity import CODE, DigestCache, code_digest, identity, short_digest
 from ppocr_slim.experiments.runs import Outcome, PreparedRun, derive, finish_run, prepare_run, read_outcome
-from ppocr_slim.folders import write_json
+from ppocr_slim.folders import LAST, write_json
 from ppocr_slim.progress import progress_bar
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.tasks.checkpoint import read_states
 from ppocr_slim.tasks.checks import check_config
-from ppocr_slim.training.loop import LAST, StopSignals
-from ppocr_slim.training.recipe import stage_folders
+from ppocr_slim.training.footprint import measure_stage, time_variants
+from ppocr_slim.training.loop import StopSignals
 from ppocr_slim.training.runlog import read_log
 
 ABLATIONS = Path("output") / "ablation"
@@ -168,7 +167,7 @@ def _plan_run(
     experiment: Experiment, seed: int, ablation: Ablation, folder: Path, code: str, cache: DigestCache
 ) -> Run:
     budget = ablation.budget
-    stages = [stage for stage in experiment.config.recipe if isinstance(stage, TrainStage)]
+    stages = experiment.config.training_stages
     # All variants are exported and measured alike, so that a poor one does not fail at the parity check of an export.
     recipe = [stage.model_dump(mode="json") for stage in stages]
     config = derive(experiment.config, folder, Global={"seed": seed}, Recipe=recipe)
@@ -365,7 +364,7 @@ def _write_budget(run: Run, probe: Config) -> None:
 
 
 def _stages(config: Config) -> list[Path]:
-    return [folder for _, folder in stage_folders(config.recipe, config.run.output_dir)]
+    return [folder for _, folder in config.stage_folders()]
 
 
 def images_per_s(folder: Path) -> float | None:
@@ -438,7 +437,7 @@ def _variant_results(
     first = next((run for run, results in runs if "scores" in results), None)
     if first and measured:
         try:
-            return {**variant, **measure(first.stages[-1], first.folder / "measured")}
+            return {**variant, **measure_stage(first.stages[-1], first.folder / "measured")}
         except SlimError as error:
             logger.warning("%s: %s", experiment.name, error)
             variant["note"] = str(error)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ppocr_slim.config.schema import Architecture, Config, TrainStage
+from ppocr_slim.config.schema import Architecture, Config
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.experiments.ablation import (
     ABLATIONS,
@@ -70,7 +70,7 @@ def forecast(plan: AblationPlan, probe: bool = True) -> list[Forecast]:
         rates = _probe(plan.runs[0], folder)
     forecasts = []
     for run, state in zip(plan.runs, states):
-        steps = sum(stage.max_steps or 0 for stage in run.config.recipe if isinstance(stage, TrainStage))
+        steps = sum(stage.max_steps or 0 for stage in run.config.training_stages)
         speed = known[run.variant]
         if not speed and rates and costs[run.variant]:
             speed = statistics.median(rates) / costs[run.variant]
@@ -117,10 +117,9 @@ def multiply_adds(config: Config) -> float:
 
     Teachers that are ONNX files or missing are left out, and so are branches, which are small beside a network.
     """
-    stages = [stage for stage in config.recipe if isinstance(stage, TrainStage)]
-    entries = [entry for stage in stages for entry in stage.techniques]
+    entries = [entry for stage in config.training_stages for entry in stage.techniques]
     total = (1 + BACKWARD) * _network(config.architecture)
-    for teacher in {entry.distill.teacher for entry in entries if entry.distill}:
+    for teacher in config.teachers:
         try:
             model = folder_card(teacher).build(str(teacher))
             total += measure_cost(model, model.typical_input).flops

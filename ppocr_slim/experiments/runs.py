@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ppocr_slim.config.loading import dump_config, load_config
-from ppocr_slim.config.schema import Config, TrainStage
+from ppocr_slim.config.schema import Config
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import PROGRAM, write_json
 from ppocr_slim.reports.provenance import commit
@@ -67,8 +67,7 @@ def derive(config: Config, folder: Path, **sections: Mapping[str, Any] | list[An
 
 def origins_of(config: Config) -> dict[str, str]:
     """Return the digests of the pretrained weights and teachers of a run, by their path; "" for missing ones."""
-    entries = [entry for stage in config.recipe if isinstance(stage, TrainStage) for entry in stage.techniques]
-    sources = {config.run.pretrained, *(entry.distill.teacher for entry in entries if entry.distill)}
+    sources = {config.run.pretrained, *config.teachers}
     return {str(source): _digest(source) for source in sources if source}
 
 

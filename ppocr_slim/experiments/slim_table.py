@@ -33,6 +33,7 @@ from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.experiments.runs import Outcome, derive, read_outcome, run_config
+from ppocr_slim.folders import BEST
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.reports.slim_table import ENGINE_TITLES, FP32
@@ -43,8 +44,6 @@ from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model, read_states
 from ppocr_slim.tasks.networks import open_recognizer
-from ppocr_slim.training.loop import BEST
-from ppocr_slim.training.recipe import stage_folders
 from ppocr_slim.training.runlog import read_log
 
 TITLES = {
@@ -103,8 +102,7 @@ class Row:
     @property
     def folders(self) -> list[Path]:
         """The folders of the training stages of its own run."""
-        stages = stage_folders(self.config.recipe, self.config.run.output_dir)
-        return [folder for stage, folder in stages if isinstance(stage, TrainStage)]
+        return [folder for stage, folder in self.config.stage_folders() if isinstance(stage, TrainStage)]
 
     @property
     def export(self) -> Path:
@@ -125,7 +123,7 @@ def plan_rows(config: Config, names: Sequence[str]) -> dict[str, Row]:
     Raises:
         SlimError: a row is unknown, or the config has no training stage.
     """
-    training = [stage for stage in config.recipe if isinstance(stage, TrainStage)]
+    training = config.training_stages
     if not training:
         raise SlimError("the config's Recipe has no training stage to compare")
     wanted = list(dict.fromkeys([FP32, *(["distill"] if "all" in names else []), *names]))

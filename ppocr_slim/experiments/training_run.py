@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ppocr_slim.config.loading import load_config
-from ppocr_slim.config.schema import Config, TrainStage
+from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.reports.provenance import commit as working_commit
-from ppocr_slim.training.recipe import CONFIG_FILE, stage_folders
-from ppocr_slim.training.runlog import LOG_FILE, read_log
+from ppocr_slim.training.recipe import CONFIG_FILE
+from ppocr_slim.training.runlog import read_log, training_progress
 
 WARM_UP = 3  # predictions whose times do not count
 
@@ -45,7 +45,7 @@ def collect(
     """
     try:
         config = load_config(run / CONFIG_FILE)
-        trained = [folder for stage, folder in stage_folders(config.recipe, run) if isinstance(stage, TrainStage)]
+        trained = [folder for stage, folder in config.stage_folders(run) if isinstance(stage, TrainStage)]
         records = read_log(trained[-1])
         scores = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None
@@ -60,7 +60,7 @@ def collect(
             "command": command,
             "commit": commit or working_commit(),
             "note": note,
-            **_progress(records, config),
+            **training_progress(records, config.step_batch),
             "scores": scores["scores"],
             "by_writer": scores.get("by_group", {}),
             "checks": checks,
@@ -77,20 +77,6 @@ def collect(
 
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
-
-
-def _progress(records: list[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """Return the steps, images and minutes of training; without counts of images all batches are taken to be full."""
-    batch = config.step_batch
-    step, images, seconds = 0, 0, 0.0
-    for record in records:
-        if "loss" in record:
-            seen = record.get("images", images + (record["step"] - step) * batch)
-            seconds += (seen - images) / record["images_per_s"]
-            step, images = record["step"], seen
-    if not step:
-        raise ValueError(f"its {LOG_FILE} has no training step")
-    return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
 
 
 def _compare(scores: Mapping, other: Mapping, evaluation: Path, other_evaluation: Path) -> dict[str, Any]:

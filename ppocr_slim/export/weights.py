@@ -11,10 +11,15 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from paddle import nn
 from paddle.base.proto import framework_pb2
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.runtime.bundle import PADDLE_PROGRAM, PADDLE_WEIGHTS
+from ppocr_slim.folders import readable_folder
+from ppocr_slim.models.state import with_training_only
+from ppocr_slim.runtime.bundle import PADDLE_PROGRAM, PADDLE_WEIGHTS, is_bundle
+from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
+from ppocr_slim.tasks.checks import folder_card
 
 _TENSOR = 7  # VarType.DENSE_TENSOR, LOD_TENSOR before Paddle 3
 _DTYPES = {
@@ -23,6 +28,25 @@ _DTYPES = {
     framework_pb2.VarType.INT32: np.dtype("<i4"),
     framework_pb2.VarType.INT64: np.dtype("<i8"),
 }
+
+
+def load_network(folder: Path) -> tuple[nn.Layer, ModelCard]:
+    """Load the network of a checkpoint folder or of a bundle with Paddle files, whose weights are float.
+
+    Returns:
+        The network in evaluation mode, and its card.
+
+    Raises:
+        SlimError: the folder is neither, or it is damaged.
+    """
+    folder = readable_folder(Path(folder))
+    if not is_bundle(folder):
+        return load_model(folder)
+    card = folder_card(folder)
+    model = card.build(str(folder))
+    load_weights(model, with_training_only(model, read_bundle_weights(folder)), folder)
+    model.eval()
+    return model, card
 
 
 def read_bundle_weights(folder: str | Path) -> dict[str, np.ndarray]:

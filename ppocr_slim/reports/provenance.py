@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import datetime
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ppocr_slim.engines.cpu import cpuinfo, usable_cores
 from ppocr_slim.folders import ROOT
+
+
+def shown_command() -> str:
+    """Return the command line as a user would type it, for reports."""
+    program, *arguments = sys.argv
+    if Path(program).name in ("ppocr-slim", "__main__.py"):
+        return shlex.join(["ppocr-slim", *arguments])
+    return shlex.join(["python", program, *arguments])
 
 
 def commit() -> str:

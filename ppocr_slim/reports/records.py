@@ -182,6 +182,32 @@ class SlimTable(Versioned):
     note: str | None = None
 
 
+class StageRow(Record):
+    """A network of a recipe: its teacher, its start, or what a stage made of it; or the note why it has no file."""
+
+    name: str
+    title: str
+    steps: int | None = None
+    minutes: float | None = None
+    parameters: int | None = None
+    flops: int | None = None
+    file: str | None = None
+    bytes: int | None = None
+    score: float | None = None
+    ms: Timing | None = None
+    note: str | None = None
+
+
+class StageTable(Versioned):
+    """What each stage of a recipe gave and cost."""
+
+    metric: str
+    higher_is_better: bool
+    samples: int
+    threads: int
+    rows: list[StageRow]
+
+
 class Contender(Record):
     """A contender of the training benchmark, and its speed."""
 

@@ -21,17 +21,16 @@ from paddle import nn
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import write_network
-from ppocr_slim.export.weights import read_bundle_weights
+from ppocr_slim.export.weights import load_network
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.models.direction import CLASSES
 from ppocr_slim.models.fake_quant import quantized_layers, strip
-from ppocr_slim.models.state import model_state, with_training_only
-from ppocr_slim.runtime.bundle import ONNX, is_bundle
+from ppocr_slim.models.state import model_state
+from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, time_steps_for_width
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
 from ppocr_slim.slim.losses import log_softmax
-from ppocr_slim.tasks.checkpoint import ModelCard, load_model, load_weights
-from ppocr_slim.tasks.checks import folder_card
+from ppocr_slim.tasks.checkpoint import ModelCard
 
 WIDTHS = (320, 640)  # pixels of the images that a teacher is tested on before it teaches
 COARSEST = 16  # most input columns per output time step
@@ -281,13 +280,7 @@ def _load_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
     """
     if not source.is_dir():
         raise SlimError(f"there is no teacher {source}: name a checkpoint folder, a bundle or an ONNX file")
-    if is_bundle(source):
-        card = folder_card(source)
-        model = card.build(str(source))
-        load_weights(model, with_training_only(model, read_bundle_weights(source)), source)
-        model.eval()
-    else:
-        model, card = load_model(source)
+    model, card = load_network(source)
     if card.spec.task != task:
         raise SlimError(f"the teacher {source} is a network of task {card.spec.task}: choose one of task {task}")
     return model, card

@@ -24,14 +24,14 @@ from paddle import nn
 
 from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
-from ppocr_slim.folders import publish_folder, readable_folder
+from ppocr_slim.folders import STATES, publish_folder, readable_folder
 from ppocr_slim.models import MODELS, build_model
 from ppocr_slim.models.state import model_state
 from ppocr_slim.models.transforms import apply_transforms
 from ppocr_slim.runtime.specs import SPECS, Spec
 
 FORMAT = 1
-CARD, WEIGHTS, OPTIMIZER, STATES = "model.yml", "model.pdparams", "model.pdopt", "model.states"
+CARD, WEIGHTS, OPTIMIZER = "model.yml", "model.pdparams", "model.pdopt"
 
 
 @dataclass(frozen=True)

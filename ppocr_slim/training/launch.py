@@ -18,15 +18,36 @@ import psutil
 from ppocr_slim.config.schema import Config, TrainStage
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
+from ppocr_slim.folders import BEST, LAST, STATES
 from ppocr_slim.progress import TERMINAL, on_terminal
 
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
 COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: process id of the command that started the processes
 FIRST_LOG = "workerlog.0"  # the launcher's file for the output of the first process
 GPU_PACKAGE = "paddlepaddle-gpu"
-STATES = "model.states"  # of a checkpoint, see `tasks.checkpoint`, which loads Paddle
+CONFIG_ENDINGS = (".yml", ".yaml")
 MIN_SHARE = 8  # samples that a process's batch norms take their statistics from, at least
 PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
+
+
+def teacher_configs(config: Config) -> list[Path]:
+    """Return the teachers that are configs: they are trained before the config's own stages."""
+    return [teacher for teacher in config.teachers if teacher.suffix in CONFIG_ENDINGS]
+
+
+def last_checkpoint(config: Config, where: Path) -> Path:
+    """Return the folder of the checkpoint that a config's run ends with.
+
+    Args:
+        where: the config's file, for the message.
+
+    Raises:
+        SlimError: the config trains nothing.
+    """
+    folders = [folder for stage, folder in config.stage_folders() if isinstance(stage, TrainStage)]
+    if not folders:
+        raise SlimError(f"the teacher {where} trains nothing: name a config with a training stage")
+    return folders[-1] / BEST
 
 
 def process_count(config: Config) -> int:
@@ -38,8 +59,7 @@ def process_count(config: Config) -> int:
     batch = config.train.batch_size
     if config.run.processes:
         return config.run.processes
-    trains = any(isinstance(stage, TrainStage) for stage in config.recipe)
-    if not trains or any(distributions(name=GPU_PACKAGE)):
+    if not config.training_stages or any(distributions(name=GPU_PACKAGE)):
         return 1
     most = max(1, min(usable_cores(), batch // MIN_SHARE))
     begun = _begun_with(config.run.output_dir)
@@ -48,7 +68,7 @@ def process_count(config: Config) -> int:
 
 def _begun_with(folder: Path) -> int | None:
     """Return in how many processes the run in a folder was trained last; None: there is none, or it does not say."""
-    states = sorted(folder.glob(f"*/last/{STATES}"), key=lambda path: path.stat().st_mtime)
+    states = sorted(folder.glob(f"*/{LAST}/{STATES}"), key=lambda path: path.stat().st_mtime)
     try:
         return json.loads(states[-1].read_text(encoding="utf-8")).get("processes") if states else None
     except (OSError, ValueError, AttributeError):

@@ -20,7 +20,7 @@ from ppocr_slim.config.schema import Config
 from ppocr_slim.data.batches import TrainingData
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.metrics import better
-from ppocr_slim.folders import recover_folder
+from ppocr_slim.folders import BEST, LAST, recover_folder
 from ppocr_slim.models.state import assign_state, model_state, name_parameters
 from ppocr_slim.slim.technique import Technique
 from ppocr_slim.tasks.checkpoint import (
@@ -38,8 +38,6 @@ from ppocr_slim.training.memory import keep_freed_memory
 from ppocr_slim.training.optim import AveragedWeights, build_optimizer, learning_rate
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.runlog import RunLog, SilentLog
-
-LAST, BEST = "last", "best"  # a stage's checkpoint folders
 
 
 class Stopped(SystemExit):

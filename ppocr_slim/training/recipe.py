@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ppocr_slim.config.loading import load_config
-from ppocr_slim.config.schema import Config, ExportStage, Stage, TrainStage
+from ppocr_slim.config.schema import Config, ExportStage, ReportStage, TrainStage
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.export.bundle import export_bundle
+from ppocr_slim.reports.provenance import shown_command
+from ppocr_slim.reports.records import StageTable, read_record
 from ppocr_slim.runtime.bundle import put_language
 from ppocr_slim.tasks.checks import check_config, prepare_data
 from ppocr_slim.tasks.task import Data
 from ppocr_slim.text.language_model import LanguageModel
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.stage import CONFIG_FILE, save_config, train_stage
+from ppocr_slim.training.stage_table import stage_table
 
 LOCK_FILE = ".lock"
 EXPORT_SAMPLES = 200  # on which an export must read as the checkpoint does
@@ -54,15 +55,19 @@ def run_recipe(config: Config) -> None:
     with locked(folder) if processes.is_first else nullcontext():
         require_same_experiment(config)
         data = prepare_data(config)  # once for all stages: it decodes every image
-        if any(isinstance(stage, TrainStage) for stage in config.recipe):
+        if config.training_stages:
             _require_clean(data, config.run.max_bad_fraction)
         checkpoint: Path | None = None
-        for stage, stage_folder in stage_folders(config.recipe, folder):
+        for stage, stage_folder in config.stage_folders():
             if isinstance(stage, TrainStage):
                 start = checkpoint or config.run.pretrained
                 checkpoint = train_stage(stage, stage_folder, config, data, start, processes)
-            elif processes.is_first:
+            elif not processes.is_first:
+                continue
+            elif isinstance(stage, ExportStage):
                 _export(stage, stage_folder, config, data, checkpoint)
+            else:
+                _report(stage, stage_folder, config, data)
 
 
 def _require_clean(data: Data, max_bad_fraction: float) -> None:
@@ -120,7 +125,7 @@ def require_same_experiment(config: Config) -> None:
 
 def _begun(config: Config) -> int:
     """Return how many of the stages of a run's recipe have a checkpoint, or stand before one that has."""
-    folders = [folder for _, folder in stage_folders(config.recipe, config.run.output_dir)]
+    folders = [folder for _, folder in config.stage_folders()]
     return max((number for number, folder in enumerate(folders, 1) if any(folder.glob("last*"))), default=0)
 
 
@@ -153,13 +158,13 @@ def _first_difference(a: Config, b: Config) -> str:
     return ".".join(path)
 
 
-def stage_folders(stages: list[Stage], folder: Path) -> Iterator[tuple[Stage, Path]]:
-    """Yield each stage with its folder, named after it; a stage that comes again is train_2, and so on."""
-    counts: Counter = Counter()
-    for stage in stages:
-        counts[stage.stage] += 1
-        number = counts[stage.stage]
-        yield stage, folder / (stage.stage if number == 1 else f"{stage.stage}_{number}")
+def _report(stage: ReportStage, folder: Path, config: Config, data: Data) -> None:
+    from ppocr_slim.reports.stages import text_table, write_stages  # loads matplotlib, which no other stage needs
+
+    results = stage_table(config, folder / "networks", data, shown_command(), stage.rounds)
+    written = write_stages(folder / "stages", results)
+    record = read_record(StageTable, results, "the table of stages")
+    logger.info("%s\nwrote %s and %s", text_table(record), written, written.with_suffix(".png"))
 
 
 def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkpoint: Path | None) -> None:

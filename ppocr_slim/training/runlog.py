@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,27 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise SlimError(f"cannot read the log of {folder} ({error})") from error
+
+
+def training_progress(records: Iterable[Mapping[str, Any]], batch: int) -> dict[str, Any]:
+    """Return {"steps", "images_seen", "training_minutes"} of a stage.
+
+    Args:
+        records: its log.
+        batch: samples of a full step, for logs without counts of images.
+
+    Raises:
+        ValueError: the log has no training step.
+    """
+    step, images, seconds = 0, 0, 0.0
+    for record in records:
+        if "loss" in record:
+            seen = record.get("images", images + (record["step"] - step) * batch)
+            seconds += (seen - images) / record["images_per_s"]
+            step, images = record["step"], seen
+    if not step:
+        raise ValueError(f"its {LOG_FILE} has no training step")
+    return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
 
 
 class RunLog:

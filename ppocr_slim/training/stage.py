@@ -13,7 +13,7 @@ from paddle import nn
 from ppocr_slim.config.loading import dump_config
 from ppocr_slim.config.schema import Config, Optimizer, TrainStage
 from ppocr_slim.errors import logger
-from ppocr_slim.folders import recover_folder, replacing
+from ppocr_slim.folders import BEST, LAST, recover_folder, replacing
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.state import name_parameters
 from ppocr_slim.models.transforms import fold
@@ -24,7 +24,7 @@ from ppocr_slim.slim.technique import Context, Technique
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.table import task_class
 from ppocr_slim.tasks.task import Data, Task
-from ppocr_slim.training.loop import BEST, LAST, Job, fit, is_trained
+from ppocr_slim.training.loop import Job, fit, is_trained
 from ppocr_slim.training.processes import Processes
 from ppocr_slim.training.starting import (
     StartingWeights,

@@ -16,25 +16,37 @@ from ppocr_slim.engines.session import open_session
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.export.bundle import save_inference_model
-from ppocr_slim.folders import replacing, write_json
+from ppocr_slim.export.weights import load_network
+from ppocr_slim.folders import BEST, replacing, write_json
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import quant_params_of, strip
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.quantization.qparams import LayerQuantParams
 from ppocr_slim.runtime.bundle import INT8, ONNX
 from ppocr_slim.slim.shared_file import SHARED_FILE
-from ppocr_slim.tasks.checkpoint import load_model
-from ppocr_slim.training.loop import BEST
 
 RESULTS = "figures.json"
 ENGINE_BITS = 8  # of the integers that engines compute with
 
 
-def measure(stage: Path, out: Path) -> dict[str, Any]:
-    """Export a stage's best checkpoint, INT8 if it is quantized for it, and return its footprint.
+def measure_stage(stage: Path, out: Path) -> dict[str, Any]:
+    """Measure a stage's best checkpoint, see `measure`; the file is the one to ship where weights are shared.
 
     Args:
         stage: folder of the stage.
+        out: folder for the exported file; an earlier export in it is used again.
+    """
+    found = measure(stage / BEST, out)
+    if "file" in found and (stage / SHARED_FILE).is_file():  # engines read the same weights from the ONNX file
+        return {**found, "file": SHARED_FILE, "bytes": (stage / SHARED_FILE).stat().st_size}
+    return found
+
+
+def measure(source: Path, out: Path) -> dict[str, Any]:
+    """Export a network, INT8 if it is quantized for it, and return its footprint.
+
+    Args:
+        source: folder of a checkpoint or of a bundle.
         out: folder for the exported file; an earlier export in it is used again.
 
     Returns:
@@ -42,7 +54,7 @@ def measure(stage: Path, out: Path) -> dict[str, Any]:
         exported.
 
     Raises:
-        SlimError: the checkpoint cannot be read, or `out` cannot be written.
+        SlimError: the network cannot be read, or `out` cannot be written.
     """
     try:
         found = json.loads((out / RESULTS).read_text(encoding="utf-8"))
@@ -50,25 +62,23 @@ def measure(stage: Path, out: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         is_complete = False
     if not is_complete:
-        found = _export(stage / BEST, out)
+        found = _export(source, out)
         write_json(out / RESULTS, found)
     if "file" not in found:
         return found
-    found["path"] = str(out / found["file"])
-    if (stage / SHARED_FILE).is_file():  # the file to ship; engines read the same weights from the ONNX file
-        return {**found, "file": SHARED_FILE, "bytes": (stage / SHARED_FILE).stat().st_size}
-    return {**found, "bytes": (out / found["file"]).stat().st_size}
+    path = out / found["file"]
+    return {**found, "path": str(path), "bytes": path.stat().st_size}
 
 
-def _export(checkpoint: Path, out: Path) -> dict[str, Any]:
-    model, card = load_model(checkpoint)
+def _export(source: Path, out: Path) -> dict[str, Any]:
+    model, card = load_network(source)
     cost, params = measure_cost(model, model.typical_input), quant_params_of(model)
     found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
     bits = fewest_bits(params)
     if bits < ENGINE_BITS:
         return {**found, "note": f"no engine computes with {bits} bits, so there is no file to measure"}
     if params:
-        model = strip(load_model(checkpoint)[0])
+        model = strip(load_network(source)[0])
     name = INT8 if params else ONNX
     try:
         with tempfile.TemporaryDirectory() as folder, replacing(out / name) as new:
