@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         default=SAFE_BITS,
         help="8 needs a CPU with VNNI (default: %(default)s)",
     )
+    parser.add_argument(
+        "--weights-only", action="store_true", help="only the weights of onnx_int8 are integers: as fast as FP32"
+    )
     options = parser.parse_args(argv)
     if options.samples < 1 or options.calibration_samples < 1:
         parser.error("--samples and --calibration-samples must be at least 1")
@@ -75,12 +78,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     samples = evenly_spaced(samples, options.samples)
     calibration, more = read_samples(task, options.calibration) if options.calibration else ([], [])
     calibration, findings = evenly_spaced(calibration, options.calibration_samples), [*findings, *more]
+    int8 = options.weight_bits, not options.weights_only
     if from_bundle:
-        report = requantize_bundle(folder, options.out, options.budget_mb, samples, calibration, options.weight_bits)
+        report = requantize_bundle(folder, options.out, options.budget_mb, samples, calibration, *int8)
     else:
-        report = export_bundle(
-            folder, options.out, formats, options.budget_mb, samples, calibration, options.weight_bits
-        )
+        report = export_bundle(folder, options.out, formats, options.budget_mb, samples, calibration, *int8)
     for finding in findings:
         print(f"left out: {finding.where}: {finding.detail}")
     print(report)

@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         help="8 needs a CPU with VNNI (default: %(default)s)",
     )
     parser.add_argument(
+        "--weights-only", action="store_true", help="only the weights are integers: as fast as the FP32 file"
+    )
+    parser.add_argument(
         "--float-layers",
         nargs="+",
         default=[],
@@ -63,6 +66,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         options.weight_bits,
         options.float_layers,
         options.time,
+        not options.weights_only,
     )
     print(report)
     return 0

@@ -373,6 +373,7 @@ class ExportStage(Section):
     budget_mb: float = Field(50.0, gt=0)  # a larger file fails the export
     language_model: Path | None = None  # of tools/make_language_model.py, for a recognizer's bundle
     int8_weight_bits: Literal[7, 8] = 7  # 8: for processors with VNNI alone; sums of products overflow on others
+    int8_activations: bool = True  # False: only weights are integers, for networks that integers make no faster
 
 
 class ReportStage(Section):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,7 @@ def export_bundle(
     check_samples: Sequence[Any],
     calibration_samples: Sequence[Any] = (),
     int8_weight_bits: int = SAFE_BITS,
+    int8_activations: bool = True,
 ) -> ExportReport:
     """Write a bundle, and prove on real samples that it reads as the checkpoint does.
 
@@ -122,6 +124,7 @@ def export_bundle(
         calibration_samples: samples that ranges are taken from, best of the training; needed for INT8 of a float
             checkpoint.
         int8_weight_bits: 7, or 8 for processors with VNNI alone.
+        int8_activations: False: the weights of the INT8 file alone are integers.
 
     Raises:
         SlimError: an output differs by more than `TOLERANCE` or is read otherwise, INT8 reads worse, the bundle is over
@@ -149,7 +152,7 @@ def export_bundle(
     with _staging(out) as staging:
         save_inference_model(model, card.spec, staging, onnx_too="onnx" in formats or "onnx_int8" in formats)
         if "onnx_int8" in formats:
-            _write_int8(staging, params, check, calibration_samples, int8_weight_bits)
+            _write_int8(staging, params, check, calibration_samples, int8_weight_bits, int8_activations)
         files = [name for key in FORMATS if key in formats for name in FORMATS[key]]
         sizes = _sizes(staging, files)
         _require_budget(sizes, budget_mb)
@@ -178,6 +181,7 @@ def requantize_bundle(
     check_samples: Sequence[Any],
     calibration_samples: Sequence[Any],
     weight_bits: int = SAFE_BITS,
+    activations: bool = True,
 ) -> ExportReport:
     """Copy a bundle and make its INT8 file anew from its FP32 file: for other processors, or where it has none.
 
@@ -196,7 +200,7 @@ def requantize_bundle(
         for name in bundle.sizes:
             shutil.copyfile(bundle.folder / name, staging / name)
         params = _calibrated(bundle.file(ONNX), check, calibration_samples)
-        write_int8(bundle.file(ONNX), staging / INT8, params, weight_bits)
+        write_int8(bundle.file(ONNX), staging / INT8, params, weight_bits, activations)
         files = sorted({*bundle.sizes, INT8})
         sizes = _sizes(staging, files)
         _require_budget(sizes, budget_mb)
@@ -237,8 +241,9 @@ def _write_int8(
     check: ParityCheck,
     samples: Sequence[Any],
     weight_bits: int,
+    activations: bool,
 ) -> None:
-    """Write the INT8 file beside the FP32 one, from trained quantization parameters or, without any, calibrated ones.
+    """Write the INT8 file beside the FP32 one, from trained quantization parameters and calibrated ones for the rest.
 
     Raises:
         SlimError: there are neither parameters nor samples to calibrate on.
@@ -248,13 +253,20 @@ def _write_int8(
     trained_bits = max((layer.weight.bits for layer in params.values() if layer.weight), default=0)
     if trained_bits > weight_bits:  # trained weights are rounded once more
         logger.warning(COARSER, trained_bits, weight_bits, weight_bits, trained_bits)
-    write_int8(folder / ONNX, folder / INT8, params or _calibrated(folder / ONNX, check, samples), weight_bits)
+    if samples and (activations or not params):
+        params = _calibrated(folder / ONNX, check, samples, params)
+    write_int8(folder / ONNX, folder / INT8, params, weight_bits, activations)
 
 
-def _calibrated(fp32: Path, check: ParityCheck, samples: Sequence[Any]) -> dict[str, LayerQuantParams]:
+def _calibrated(
+    fp32: Path,
+    check: ParityCheck,
+    samples: Sequence[Any],
+    trained: Mapping[str, LayerQuantParams] = MappingProxyType({}),
+) -> dict[str, LayerQuantParams]:
     """Return quantization parameters of an FP32 file, from training samples as the runtime feeds them."""
     images = [load_image(sample.path) for sample in samples]
-    return calibrate(fp32, list(check.inputs(check.spec, images)))
+    return calibrate(fp32, list(check.inputs(check.spec, images)), trained=trained)
 
 
 def _sizes(folder: Path, files: Sequence[str]) -> dict[str, int]:
@@ -405,7 +417,10 @@ def _faster_precisions(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, st
     for engine, found in figures.items():
         time = found.get("time")
         if time and time["ratio"] > 1:
-            message = "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there"
+            message = (
+                "%s: INT8 takes %.2f times as long as FP32 here; the bundle runs in FP32 there (with int8_activations: "
+                "false it takes as long as FP32)"
+            )
             logger.warning(message, engine, time["ratio"])
         precisions[engine] = "int8" if time and time["ratio"] <= 1 else "fp32"
     return precisions

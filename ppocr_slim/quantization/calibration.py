@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
 from ppocr_slim.quantization.onnx_graph import MOVES, Graph, moved_from, read_graph, weight_axis, weights_of
-from ppocr_slim.quantization.qdq_writer import MIN_SCALE
+from ppocr_slim.quantization.qdq_writer import MIN_SCALE, find_layers
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams, best_scale
 
 ACTIVATION_BITS = 8
@@ -25,7 +26,10 @@ CLIP_RATIOS = np.linspace(1.0, 0.3, 36).astype(np.float32)  # of the largest val
 
 
 def calibrate(
-    source: str | Path, inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
+    source: str | Path,
+    inputs: Sequence[np.ndarray],
+    float_layers: Sequence[str] = (),
+    trained: Mapping[str, LayerQuantParams] = MappingProxyType({}),
 ) -> dict[str, LayerQuantParams]:
     """Calibrate the convolutions, matrix products and LSTMs of an FP32 ONNX file, and the layers between them.
 
@@ -36,6 +40,8 @@ def calibrate(
         source: the ONNX file; its first input takes `inputs`.
         inputs: arrays [1, 3, H, W] float32, or whatever the network takes.
         float_layers: patterns of layers to leave in float, see `layer_names`.
+        trained: layer's path -> parameters from a training. Of the other layers, those without weights are calibrated
+            that stand between these; what both read has the trained parameters.
 
     Returns:
         Layer's path -> its quantization parameters.
@@ -48,26 +54,35 @@ def calibrate(
     layers = _weighted(graph)
     weightless = [node.output[0] for node in graph.weightless_layers()]
     left = named([*layers, *weightless], float_layers, f"float_layers of {source}")
+    known = find_layers(graph, trained, str(source))
+    left |= layers.keys() - known.keys() if known else set()
     layers = {name: nodes for name, nodes in layers.items() if name not in left}
     if not layers:
         raise SlimError(f"{source} has no convolution, matrix product or LSTM to quantize")
     layers.update({node.output[0]: [node] for node in graph.weightless_layers(left)})
+    have_parameters = {node.output[0] for nodes in known.values() for node in nodes}
+    layers = {name: nodes for name, nodes in layers.items() if nodes[0].output[0] not in have_parameters}
     if not inputs:
         raise SlimError("calibration needs at least one image")
-    producers = graph.producers()
-    tensors = {
-        name: [[moved_from(producers, tensor, SAME_VALUES) for tensor in place] for place in _quantized_inputs(nodes)]
+    given = {
+        tensor: params
+        for name, nodes in known.items()
+        for params, place in zip(trained[name].inputs, _sources(graph, nodes))
+        for tensor in place
+    }
+    read = {name: _sources(graph, nodes) for name, nodes in layers.items()}
+    needed = {tensor for places in read.values() for place in places for tensor in place} - given.keys()
+    values = _collect(graph, sorted(needed), inputs) if needed else {}
+
+    def params_of(place: Sequence[str]) -> QuantParams:
+        same = next((given[tensor] for tensor in place if tensor in given), None)
+        return same or activation_params(np.concatenate([values[tensor] for tensor in place]))
+
+    calibrated = {
+        name: LayerQuantParams(tuple(params_of(place) for place in read[name]), _weight_params(graph, nodes[0]))
         for name, nodes in layers.items()
     }
-    needed = sorted({t for places in tensors.values() for place in places for t in place})
-    values = _collect(graph, needed, inputs)
-    return {
-        name: LayerQuantParams(
-            tuple(activation_params(np.concatenate([values[tensor] for tensor in place])) for place in tensors[name]),
-            _weight_params(graph, layers[name][0]),
-        )
-        for name in layers
-    }
+    return {**trained, **calibrated}
 
 
 def activation_params(values: np.ndarray, bits: int = ACTIVATION_BITS) -> QuantParams:
@@ -91,6 +106,12 @@ def _weighted(graph: Graph) -> dict[str, list[NodeProto]]:
         if name is not None:
             found.setdefault(name, []).append(node)
     return found
+
+
+def _sources(graph: Graph, nodes: Sequence[NodeProto]) -> list[list[str]]:
+    """Return the tensors at each quantized input of a layer, each where its values were computed."""
+    producers = graph.producers()
+    return [[moved_from(producers, tensor, SAME_VALUES) for tensor in place] for place in _quantized_inputs(nodes)]
 
 
 def _quantized_inputs(nodes: Sequence[NodeProto]) -> list[list[str]]:

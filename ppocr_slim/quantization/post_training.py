@@ -77,6 +77,7 @@ def quantize_file(
     weight_bits: int = SAFE_BITS,
     float_layers: Sequence[str] = (),
     timed: bool = False,
+    activations: bool = True,
 ) -> QuantizationReport:
     """Quantize an FP32 ONNX file of a recognizer, [N, 3, H, W] in -1 to 1, to INT8.
 
@@ -88,6 +89,7 @@ def quantize_file(
         weight_bits: see `write_int8`.
         float_layers: see `calibrate`.
         timed: whether to compare the latency of both files in each installed engine.
+        activations: see `write_int8`.
 
     Returns:
         Sizes, differences, operators and latencies.
@@ -104,7 +106,7 @@ def quantize_file(
     lines = [resize_to_height(load_image(path), height) for path in images]
     inputs = [line_input(line) for line in lines]
     params = calibrate(source, inputs, float_layers)
-    write_int8(source, out, params, weight_bits)
+    write_int8(source, out, params, weight_bits, activations)
     sessions = [open_session(path) for path in (source, out)]
     differences = [np.abs(sessions[0](x) - sessions[1](x)).mean() for x in inputs]
     typical = line_input(median_line(lines))

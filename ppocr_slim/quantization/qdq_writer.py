@@ -10,6 +10,9 @@ ONNX Runtime fuses it into QLinearConv and QLinearAdd, channels last, with no fl
 its own integer kernels. An LSTM becomes ONNX Runtime's DynamicQuantizeLSTM, three times as fast as the float one;
 OpenVINO (2026.4 and later) reads it too, and computes it in float from the quantized weights.
 
+Where integers are no faster (small networks of depthwise convolutions), the weights alone may be: Cast and Mul make
+floats of them when a runtime loads the file, which then takes the time of the FP32 one at a fourth of its size.
+
 Batch norm is folded into its convolution. Its factor f goes into the scale of each output channel's weights, and the
 sign of f into the integers, which are those of the weights as the network was trained with them.
 """
@@ -21,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 from onnx.helper import make_node, make_opsetid
 
 from ppocr_slim.engines.cpu import SAFE_BITS
@@ -52,7 +55,11 @@ MIN_SCALE = 1e-8  # of weights that are all zero, for example
 
 
 def write_int8(
-    source: str | Path, out: str | Path, params: Mapping[str, LayerQuantParams], weight_bits: int = SAFE_BITS
+    source: str | Path,
+    out: str | Path,
+    params: Mapping[str, LayerQuantParams],
+    weight_bits: int = SAFE_BITS,
+    activations: bool = True,
 ) -> None:
     """Write the INT8 version of an FP32 ONNX file; metadata, inputs and outputs stay.
 
@@ -62,6 +69,7 @@ def write_int8(
         params: layer's path -> quantization parameters, from `models.fake_quant.quant_params_of` or
             `quantization.calibration.calibrate`; all other layers stay in float.
         weight_bits: 7, or 8 for processors with VNNI only; parameters of more bits are made coarser. An LSTM has 7.
+        activations: False: the weights alone are integers.
 
     Raises:
         SlimError: `read_graph` cannot read the source, it lacks a layer that `params` names, or `params` is empty.
@@ -72,7 +80,7 @@ def write_int8(
         raise SlimError(f"weights of {weight_bits} bits cannot be written: choose 7 or 8")
     graph = read_graph(source)
     layers = find_layers(graph, params, str(source))
-    writer = _Writer(graph, weight_bits)
+    writer = _Writer(graph, weight_bits, activations)
     for name, nodes in layers.items():
         for number, node in enumerate(nodes):
             writer.quantize(node, params[name], number == 0)
@@ -142,9 +150,10 @@ def lstm_integers(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class _Writer:
     """Inserts integer weights and Q/DQ pairs into a graph, layer by layer."""
 
-    def __init__(self, graph: Graph, weight_bits: int):
+    def __init__(self, graph: Graph, weight_bits: int, computes_integers: bool):
         self.graph = graph
         self.weight_bits = weight_bits
+        self.computes_integers = computes_integers
         self.producers = graph.producers()
         self.consumers = graph.consumers()
         self.outputs = graph.outputs()
@@ -152,7 +161,8 @@ class _Writer:
 
     def quantize(self, node: NodeProto, params: LayerQuantParams, is_first: bool) -> None:
         """Quantize a layer's inputs and weights; of a stacked LSTM only the first layer's input is quantized."""
-        for index, activation in enumerate(params.inputs if is_first or node.op_type != "LSTM" else ()):
+        has_inputs = self.computes_integers and (is_first or node.op_type != "LSTM")
+        for index, activation in enumerate(params.inputs if has_inputs else ()):
             node.input[index] = self.quantize_activation(node.input[index], activation)
         if node.op_type == "LSTM":
             self.quantize_lstm(node)
@@ -170,7 +180,7 @@ class _Writer:
 
     def integer_bias(self, node: NodeProto, params: LayerQuantParams) -> np.ndarray | None:
         """Return the bias of a layer [channels] if it is quantized: scales of few bits would be too coarse for it."""
-        if not params.integer_bias:
+        if not params.integer_bias or not self.computes_integers:
             return None
         bias = self.graph.constants.get(node.input[2]) if len(node.input) > 2 else None
         fine = params.inputs and params.inputs[0].bits == 8 and params.weight.bits >= FINE_BITS
@@ -260,12 +270,19 @@ class _Writer:
 
     def dequantize(self, stem: str, integers: np.ndarray, scale: np.ndarray, axis: int) -> str:
         """Store integers and the scales of their channels, and return the name of the dequantized tensor."""
-        if stem not in self.producers:
-            stored, scales, zeros = f"{stem}.integers", f"{stem}.scale", f"{stem}.zero_point"
-            self.graph.constants[stored] = integers
+        if stem in self.producers:
+            return stem
+        stored, scales, zeros = f"{stem}.integers", f"{stem}.scale", f"{stem}.zero_point"
+        self.graph.constants[stored] = integers
+        if self.computes_integers:
             self.graph.constants[scales] = np.asarray(scale, np.float32)
             self.graph.constants[zeros] = np.zeros(scale.shape, integers.dtype)
             self.add("DequantizeLinear", [stored, scales, zeros], stem, axis=axis)
+        else:  # ONNX Runtime would run a DequantizeLinear each time; these two it folds into a constant
+            shape = [-1 if dimension == axis else 1 for dimension in range(integers.ndim)]
+            self.graph.constants[scales] = np.asarray(scale, np.float32).reshape(shape)
+            self.add("Cast", [stored], f"{stem}.floats", to=TensorProto.FLOAT)
+            self.add("Mul", [f"{stem}.floats", scales], stem)
         return stem
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **arguments: int) -> None:

@@ -22,7 +22,7 @@ from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import quant_params_of, strip
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.quantization.qparams import LayerQuantParams
-from ppocr_slim.runtime.bundle import INT8, ONNX
+from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
 from ppocr_slim.slim.shared_file import SHARED_FILE
 
 RESULTS = "figures.json"
@@ -40,6 +40,22 @@ def measure_stage(stage: Path, out: Path) -> dict[str, Any]:
     if "file" in found and (stage / SHARED_FILE).is_file():  # engines read the same weights from the ONNX file
         return {**found, "file": SHARED_FILE, "bytes": (stage / SHARED_FILE).stat().st_size}
     return found
+
+
+def measure_file(bundle: Path, name: str) -> dict[str, Any]:
+    """Return the footprint of a bundle's file, with the keys of `measure`.
+
+    Args:
+        bundle: folder of a bundle with Paddle files.
+        name: of the ONNX file.
+
+    Raises:
+        SlimError: the bundle is damaged, or has no such file.
+    """
+    model, _ = load_network(bundle)
+    cost, path = measure_cost(model, model.typical_input), read_bundle(bundle).file(name)
+    found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
+    return {**found, "file": name, "path": str(path), "bytes": path.stat().st_size}
 
 
 def measure(source: Path, out: Path) -> dict[str, Any]:

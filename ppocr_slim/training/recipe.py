@@ -182,6 +182,7 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         evenly_spaced(samples, EXPORT_SAMPLES),
         evenly_spaced(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
+        stage.int8_activations,
     )
     if stage.language_model:
         put_language(folder, LanguageModel.load(stage.language_model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from ppocr_slim.runtime.bundle import INT8
 from ppocr_slim.tasks.checks import folder_card
 from ppocr_slim.tasks.networks import NETWORKS
 from ppocr_slim.tasks.task import Data
-from ppocr_slim.training.footprint import measure, measure_stage, time_variants
+from ppocr_slim.training.footprint import measure, measure_file, measure_stage, time_variants
 from ppocr_slim.training.runlog import read_log, training_progress
 
 PACKAGES = ("paddlepaddle", "onnxruntime", "numpy")
@@ -101,46 +102,41 @@ def stage_table(config: Config, folder: Path, data: Data, command: str, rounds: 
 
 
 def _networks(config: Config) -> Iterator[tuple[str, _Network]]:
-    """Yield the networks by name: teachers, the start, those of the stages, and an INT8 file that was calibrated."""
+    """Yield the networks by name: teachers, the start, those of the stages, and an INT8 file that was calibrated.
+
+    Of a quantized stage that is exported, it is the file in the bundle.
+    """
     start = config.run.pretrained if not config.run.pretrained_layers else None
     teachers = config.teachers
     for number, teacher in enumerate(teachers, 1):
         title = "teacher" if len(teachers) == 1 else f"teacher {number}"
         if teacher == start:
             title += " and start"
-        yield f"teacher_{number}", _Network(title, teacher, _measurer(teacher))
+        yield f"teacher_{number}", _Network(title, teacher, partial(_measure_any, teacher))
     if start and start not in teachers:
-        yield "start", _Network("start", start, _measurer(start))
-    quantized = False
-    for stage, folder in config.stage_folders():
+        yield "start", _Network("start", start, partial(measure, start))
+    stages = list(config.stage_folders())
+    for (stage, folder), (following, exported) in zip(stages, [*stages[1:], stages[-1]]):
+        with_int8 = isinstance(following, ExportStage) and "onnx_int8" in following.formats
+        int8 = partial(_measure_int8, exported)
+        quantized = stage.stage == "quantize"
         if isinstance(stage, TrainStage):
-            quantized = quantized or stage.stage == "quantize"
             names = [TITLES.get(entry.name, entry.name) for entry in stage.techniques]
             title = folder.name + (f": {', '.join(names)}" if names else "")
-            yield folder.name, _Network(title, folder / BEST, _stage_measurer(folder), folder)
-        elif isinstance(stage, ExportStage) and "onnx_int8" in stage.formats and not quantized:
-            yield folder.name, _Network(f"{folder.name}: INT8 by calibration", folder, _int8_measurer(folder))
+            measured = int8 if quantized and with_int8 else partial(measure_stage, folder)
+            yield folder.name, _Network(title, folder / BEST, measured, folder)
+        if with_int8 and not quantized:
+            yield exported.name, _Network(f"{exported.name}: INT8 by calibration", exported, int8)
 
 
-def _measurer(source: Path) -> Callable[[Path], dict[str, Any]]:
-    def measured(out: Path) -> dict[str, Any]:
-        if source.is_file():
-            return {"file": source.name, "bytes": source.stat().st_size, "note": "an ONNX file, which is not measured"}
-        return measure(source, out)
-
-    return measured
+def _measure_any(teacher: Path, out: Path) -> dict[str, Any]:
+    if teacher.is_file():
+        return {"file": teacher.name, "bytes": teacher.stat().st_size, "note": "an ONNX file, which is not measured"}
+    return measure(teacher, out)
 
 
-def _stage_measurer(stage: Path) -> Callable[[Path], dict[str, Any]]:
-    return lambda out: measure_stage(stage, out)
-
-
-def _int8_measurer(bundle: Path) -> Callable[[Path], dict[str, Any]]:
-    def measured(out: Path) -> dict[str, Any]:
-        path = bundle / INT8
-        return {**measure(bundle, out), "file": path.name, "path": str(path), "bytes": path.stat().st_size}
-
-    return measured
+def _measure_int8(bundle: Path, out: Path) -> dict[str, Any]:
+    return measure_file(bundle, INT8)
 
 
 def _progress(stage: Path | None, config: Config) -> dict[str, Any]:
