@@ -40,13 +40,13 @@ from ppocr_slim.experiments.ablation import (
 )
 from ppocr_slim.experiments.estimates import forecast, multiply_adds, plan_text
 from ppocr_slim.experiments.executors import Executor, LocalPool, RayExecutor, open_executor, partition_cores
-from ppocr_slim.experiments.footprint import fewest_bits
 from ppocr_slim.experiments.identity import code_digest, identity
 from ppocr_slim.experiments.runs import derive, prepare_run, start_process
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams
 from ppocr_slim.reports.ablation import mean_std, table, text_table, write_ablation
 from ppocr_slim.reports.plots import pareto_front
 from ppocr_slim.reports.records import Ablation, read_record
+from ppocr_slim.training.footprint import fewest_bits
 
 ROOT = Path(__file__).resolve().parents[1]
 PACT = {"pact": {"weight_bits": 8, "activation_bits": 8}}

@@ -67,11 +67,13 @@ class Case:
     trim: bool = False  # return freed memory after each turn: all contenders together would need too much
 
 
+CONV = {"kind": "conv", "channels": 192, "depth": 5, "kernel": 11}  # the neck of what the shipped one was pruned from
 CASES = {
     case.name: case
     for case in (
         Case("crnn_x05", "crnn_mv3_slim x0.5", "crnn_mv3_slim", {"scale": 0.5, "height": 32}, 32, 480, 32),
-        Case("shipped", "crnn_mv3_slim x0.75", "crnn_mv3_slim", {}, 40, 600, 32),
+        Case("lstm", "crnn_mv3_slim x0.75, LSTM", "crnn_mv3_slim", {"height_stride": 16}, 48, 720, 32),
+        Case("conv", "crnn_mv3_slim x0.75, conv", "crnn_mv3_slim", {"height_stride": 16, "neck": CONV}, 48, 720, 32),
         Case("teacher", "crnn_teacher", "crnn_teacher", {}, 48, 720, 32, "configs/rec_teacher.yml", trim=True),
         Case("detector", "db_mv3_slim", "db_mv3_slim", {}, 320, 320, 8, "configs/kalapa/det_1_pretrain.yml"),
     )
