@@ -447,10 +447,12 @@ def test_an_ablation_from_its_file_to_its_report(place):
         {"name": "plain", "set": {"Recipe": RECIPE[:1]}},
         {"name": "lost", "set": {"Eval.label_files.0.path": "x"}},
     ]
-    path = file(place, variants=variants, budget={"steps": 3})
+    path = file(place, variants=variants, budget={"steps": 3}, int8=True)
     results, stopped = ablate(plan(path), LocalPool(2), "make it", rounds=1)
     assert not stopped
     plain, lost = results["variants"]
+    assert plain["int8_bytes"] < 0.5 * plain["bytes"] and plain["int8_ms"]["base_ms"] == plain["ms"]["ms"]
+    assert plain["runs"][0]["scores"]["int8_cer"] > 0 and "int8_ms" not in lost
     assert "x" in lost["runs"][0]["reason"] and "file" not in lost
     run = plain["runs"][0]
     assert run["steps"] == [3] and run["scores"]["lines"] == 8 and run["minutes"] >= 0
@@ -464,7 +466,8 @@ def test_an_ablation_from_its_file_to_its_report(place):
         again["variants"][0]["runs"] == plain["runs"] and "no finished run" in again["variants"][1]["runs"][0]["reason"]
     )
     assert str(place) not in json.dumps(results) and not any(text in json.dumps(results) for text in TEXTS)
-    assert "| plain |" in write_ablation(place / "docs" / "small", results).read_text(encoding="utf-8")
+    text = write_ablation(place / "docs" / "small", results).read_text(encoding="utf-8")
+    assert "| plain |" in text and "| INT8 CER |" in text and "| INT8 ms |" in text
 
 
 def test_few_bits_have_no_file():
@@ -562,7 +565,7 @@ def test_folder_names_are_plain():
 def test_every_shipped_ablation_is_right_and_starts_with_its_command():
     """Lost otherwise: an ablation that we ship would fail on a user's machine."""
     paths = sorted((ROOT / "configs" / "ablation").glob("*.yml"))
-    assert {path.stem for path in paths} >= {"rec_strategies", "det_strategies", "cls_strategies"} and len(paths) == 9
+    assert {path.stem for path in paths} >= {"rec_strategies", "det_strategies", "cls_strategies"} and len(paths) == 10
     for path in paths:
         ablation_file, experiments = load_ablation(path)
         made: AblationPlan = plan(path)

@@ -46,6 +46,7 @@ class Ablation(Section):
     base: Path  # relative to the file
     seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
     budget: Budget
+    int8: bool = False  # also measure an INT8 file of each run, made by calibration on training samples
     cumulative: bool = False  # each variant keeps the changes of those before it
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")  # of all variants
     variants: list[Variant] = Field(default_factory=list)

@@ -21,19 +21,23 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ppocr_slim.config.ablation import Ablation, Experiment, load_ablation
 from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
-from ppocr_slim.config.schema import Config
+from ppocr_slim.config.schema import Config, EvalFile
+from ppocr_slim.data.page_labels import read_samples
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.experiments.executors import Executor
 from ppocr_slim.experiments.identity import CODE, DigestCache, code_digest, identity, short_digest
 from ppocr_slim.experiments.runs import Outcome, PreparedRun, derive, finish_run, prepare_run, read_outcome
 from ppocr_slim.folders import LAST, write_json
 from ppocr_slim.progress import progress_bar
 from ppocr_slim.reports.provenance import provenance
+from ppocr_slim.runtime.bundle import INT8
 from ppocr_slim.tasks.checkpoint import read_states
-from ppocr_slim.tasks.checks import check_config
-from ppocr_slim.training.footprint import measure_stage, time_variants
+from ppocr_slim.tasks.checks import check_config, folder_card
+from ppocr_slim.training.footprint import measure, measure_stage, score_file, time_variants, write_calibrated_int8
 from ppocr_slim.training.loop import StopSignals
+from ppocr_slim.training.recipe import CALIBRATION_SAMPLES
 from ppocr_slim.training.runlog import read_log
 
 ABLATIONS = Path("output") / "ablation"
@@ -406,11 +410,16 @@ def collect_results(
     """
     variants = [_variant_results(plan, experiment, outcomes, measured) for experiment in plan.experiments]
     if measured:
-        times = time_variants({variant["name"]: variant for variant in variants if "file" in variant}, rounds)
+        files = {(variant["name"], "ms"): variant for variant in variants if "file" in variant}
+        files |= {
+            (variant["name"], "int8_ms"): {**variant, "path": variant.pop("int8_path")}
+            for variant in variants
+            if "int8_path" in variant
+        }
+        times = time_variants(files, rounds)
         for variant in variants:
             variant.pop("path", None)
-            if variant["name"] in times:
-                variant["ms"] = times[variant["name"]]
+            variant.update({key: times[name, key] for name, key in times if name == variant["name"]})
     return {
         "name": plan.name,
         **provenance(command, PACKAGES),
@@ -429,6 +438,11 @@ def _variant_results(
     plan: AblationPlan, experiment: Experiment, outcomes: Mapping[Path, Outcome], measured: bool
 ) -> dict[str, Any]:
     runs = [(run, _run_results(run, outcomes[run.folder])) for run in plan.of(experiment.name)]
+    int8: dict[str, Any] = {}
+    if plan.ablation.int8 and measured:
+        for run, results in reversed([one for one in runs if "scores" in one[1]]):  # the first seed's file is timed
+            int8 = _measure_int8(run, plan.metric)
+            results["scores"][f"int8_{plan.metric}"] = int8.pop("score")
     variant: dict[str, Any] = {
         "name": experiment.name,
         "changes": list(experiment.changes),
@@ -437,11 +451,27 @@ def _variant_results(
     first = next((run for run, results in runs if "scores" in results), None)
     if first and measured:
         try:
-            return {**variant, **measure_stage(first.stages[-1], first.folder / "measured")}
+            return {**variant, **measure_stage(first.stages[-1], first.folder / "measured"), **int8}
         except SlimError as error:
             logger.warning("%s: %s", experiment.name, error)
             variant["note"] = str(error)
     return variant
+
+
+def _measure_int8(run: Run, metric: str) -> dict[str, Any]:
+    """Return path, bytes and score of an INT8 file of a run's last checkpoint, which is the one that is scored."""
+    last = run.stages[-1] / LAST
+    spec = folder_card(last).spec
+
+    def samples(files: Sequence[EvalFile]) -> list[Any]:
+        return [one for file in files for one in read_samples(spec.task, file.path, file.image_root)[0]]
+
+    fp32 = Path(measure(last, run.folder / "measured_last")["path"])
+    file = fp32.with_name(INT8)
+    calibration = evenly_spaced(samples(run.config.train.label_files), CALIBRATION_SAMPLES)
+    write_calibrated_int8(fp32, file, spec, calibration)
+    score = score_file(file, spec, samples(run.config.eval.label_files), metric)
+    return {"int8_path": str(file), "int8_bytes": file.stat().st_size, "score": round(score, 6)}
 
 
 def _run_results(run: Run, outcome: Outcome) -> dict[str, Any]:

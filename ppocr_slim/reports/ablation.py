@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ppocr_slim.reports.plots import FAINT, INK, PALETTE, label_places, pareto_front, style
-from ppocr_slim.reports.records import Ablation, AblationVariant
+from ppocr_slim.reports.records import Ablation, AblationVariant, Timing
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.reports.tables import markdown, not_there, shortened, text_lines, write_csv
 
@@ -50,7 +50,9 @@ def other_scores(record: Ablation) -> list[str]:
 def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """Return the headings, the rows of cells (one per variant), and by title why runs or measurements are missing."""
     metric, others = record.metric, other_scores(record)
+    with_int8 = has_int8(record)
     headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
+    headings += ["INT8 MB", "INT8 ms"] if with_int8 else []
     rows, missing = [], {}
     for variant in record.variants:
         main = mean_std(variant, metric)
@@ -60,7 +62,9 @@ def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]
         cells.append("" if variant.parameters is None else f"{variant.parameters / 1e6:.2f} M")
         cells.append("" if variant.flops is None else f"{variant.flops / 1e6:.0f}")
         cells.append("" if variant.bytes is None else f"{variant.bytes / 1e6:.2f}")
-        cells.append("" if variant.ms is None else f"{variant.ms.ms:.2f} ({variant.ms.ratio:.2f}x)")
+        cells.append(_time(variant.ms))
+        if with_int8:
+            cells += ["" if variant.int8_bytes is None else f"{variant.int8_bytes / 1e6:.2f}", _time(variant.int8_ms)]
         rows.append(cells)
         for run in variant.runs:
             if run.reason is not None:
@@ -70,13 +74,23 @@ def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]
     return headings, rows, missing
 
 
+def has_int8(record: Ablation) -> bool:
+    """Return whether INT8 files were measured."""
+    return any(variant.int8_ms is not None for variant in record.variants)
+
+
+def _time(timing: Timing | None) -> str:
+    return "" if timing is None else f"{timing.ms:.2f} ({timing.ratio:.2f}x)"
+
+
 def _reason(variant: AblationVariant) -> str:
     """Return why a variant has no score: the reason of its first failed run."""
     return next((run.reason for run in variant.runs if run.reason is not None), "it has no score")
 
 
 def _title(name: str) -> str:
-    return name.upper() if name in ("cer", "wer") else name.replace("_", " ")
+    words = [part.upper() if part in ("cer", "wer", "int8") else part for part in name.split("_")]
+    return " ".join(words)
 
 
 def failures(record: Ablation) -> dict[str, str]:
@@ -105,7 +119,9 @@ def _write_csv(path: Path, record: Ablation) -> None:
     lines = []
     for variant in record.variants:
         measured = {key: getattr(variant, key) for key in ("parameters", "flops", "file", "bytes")}
-        time = variant.ms
+        time, int8 = variant.ms, variant.int8_ms
+        if int8:
+            measured.update(int8_bytes=variant.int8_bytes, int8_ms=int8.ms, int8_ms_ratio=int8.ratio)
         for run in variant.runs:
             line = {"variant": variant.name, "seed": run.seed, **run.scores}
             line.update(steps=sum(run.steps) or None, minutes=run.minutes, commit=run.commit)
@@ -122,10 +138,16 @@ def draw(path: Path, record: Ablation) -> None:
     bars, sizes, times = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     _draw_bars(bars, record)
     # in kilobytes: the names in ONNX files differ by some bytes
-    sized = {str(n): (round(v.bytes / 1e6, 3), v) for n, v in enumerate(variants, 1) if v.bytes is not None}
-    timed = {str(n): (v.ms.ms, v) for n, v in enumerate(variants, 1) if v.ms is not None}
-    _draw_costs(sizes, record, "Against size", "model file, MB", sized)
-    _draw_costs(times, record, "Against time", "ONNX Runtime, ms", timed)
+    sized = [_points(record, {str(n): v.bytes and round(v.bytes / 1e6, 3) for n, v in enumerate(variants, 1)})]
+    timed = [_points(record, {str(n): v.ms and v.ms.ms for n, v in enumerate(variants, 1)})]
+    note = ""
+    if has_int8(record):
+        metric, note = f"int8_{record.metric}", " (·8: INT8)"
+        sizes_8 = {f"{n}·8": v.int8_bytes and round(v.int8_bytes / 1e6, 3) for n, v in enumerate(variants, 1)}
+        sized.append(_points(record, sizes_8, metric))
+        timed.append(_points(record, {f"{n}·8": v.int8_ms and v.int8_ms.ms for n, v in enumerate(variants, 1)}, metric))
+    _draw_costs(sizes, record, "Against size", f"model file, MB{note}", sized)
+    _draw_costs(times, record, "Against time", f"ONNX Runtime, ms{note}", timed)
     figure.savefig(path, dpi=120, format="png")
 
 
@@ -136,7 +158,8 @@ def _draw_bars(axes: Axes, record: Ablation) -> None:
     means = [100 * score.mean for score in scores if score]
     longest = max([100 * max(score.values) for score in scores if score], default=1.0)
     shortest = min([100 * min(score.values) for score in scores if score], default=0.0)
-    begin = max(0.0, shortest - 0.5 * (longest - shortest)) if means and shortest > CUT * longest else 0.0
+    is_close = means and longest > shortest > CUT * longest
+    begin = max(0.0, shortest - 0.5 * (longest - shortest)) if is_close else 0.0
     cut = f"  (bars begin at {begin:.1f})" if begin else ""
     style(axes, f"{record.name}: {_title(metric)}", f"{_title(metric)}, %, {_direction(record)}{cut}", "")
     span = max(longest - begin, 1e-6)
@@ -168,9 +191,31 @@ def _direction(record: Ablation) -> str:
     return "higher is better" if record.higher_is_better else "lower is better"
 
 
-def _draw_costs(
-    axes: Axes, record: Ablation, title: str, cost: str, variants: Mapping[str, tuple[float, AblationVariant]]
-) -> None:
+class _Point(NamedTuple):
+    """A point of a panel: its place, and the deviation of the metric over seeds."""
+
+    cost: float
+    score: float
+    deviation: float | None
+
+
+def _points(record: Ablation, costs: Mapping[str, float | None], metric: str | None = None) -> dict[str, _Point]:
+    """Return the points of the variants that have a score and a cost, by label.
+
+    Args:
+        record: the ablation.
+        costs: label of each variant, in their order -> its cost.
+        metric: name of the score; None: the ablation's.
+    """
+    points = {}
+    for variant, (label, cost) in zip(record.variants, costs.items()):
+        score = mean_std(variant, metric or record.metric)
+        if score and cost is not None:
+            points[label] = _Point(cost, 100 * score.mean, score.deviation and 100 * score.deviation)
+    return points
+
+
+def _draw_costs(axes: Axes, record: Ablation, title: str, cost: str, series: Sequence[Mapping[str, _Point]]) -> None:
     """Draw the metric against a cost, with the Pareto front.
 
     Args:
@@ -178,12 +223,10 @@ def _draw_costs(
         record: the ablation.
         title: title of the panel.
         cost: label of the cost.
-        variants: label of a point -> its cost and variant.
+        series: the points by label, a mapping for each kind of file; the first kind's are filled.
     """
-    metric = record.metric
-    style(axes, title, cost, f"{_title(metric)}, %")
-    scores = {name: mean_std(variant, metric) for name, (_, variant) in variants.items()}
-    points = {name: (variants[name][0], 100 * score.mean) for name, score in scores.items() if score}
+    style(axes, title, cost, f"{_title(record.metric)}, %")
+    points = {name: (point.cost, point.score) for some in series for name, point in some.items()}
     if not points:
         axes.annotate("nothing was measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
         return
@@ -198,16 +241,17 @@ def _draw_costs(
     axes.legend(frameon=False, loc="best", labelcolor=INK)
     places = label_places(points, 0.055 * (right - left), 0.025 * (right - left), 0.06 * (top - bottom))
     halo = [withStroke(linewidth=3, foreground="white")]
-    for name, point in points.items():
-        color = PALETTE[(int(name) - 1) % len(PALETTE)]
-        axes.plot(*zip(point, places[name]), color=color, linewidth=0.8, zorder=2)
-        if scores[name].deviation:
-            axes.errorbar(*point, yerr=100 * scores[name].deviation, color=color, capsize=3, linewidth=1, zorder=2)
-        axes.scatter(*point, s=85, color=color, edgecolor="white", linewidth=1.3, zorder=3)
-        weight = "bold" if name in front else "normal"
-        axes.annotate(
-            name, places[name], color=color, fontsize=10.5, fontweight=weight, va="center", path_effects=halo, zorder=4
-        )
+    for filled, some in zip((True, False), series):
+        for name, (x, y, deviation) in some.items():
+            color = PALETTE[(int(name.partition("·")[0]) - 1) % len(PALETTE)]
+            axes.plot(*zip((x, y), places[name]), color=color, linewidth=0.8, zorder=2)
+            if deviation:
+                axes.errorbar(x, y, yerr=deviation, color=color, capsize=3, linewidth=1, zorder=2)
+            face, edge = (color, "white") if filled else ("white", color)
+            axes.scatter(x, y, s=85, color=face, edgecolor=edge, linewidth=1.3, zorder=3)
+            weight = "bold" if name in front else "normal"
+            label = {"va": "center", "path_effects": halo, "zorder": 4, "fontweight": weight}
+            axes.annotate(name, places[name], color=color, fontsize=10.5, **label)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -235,6 +279,7 @@ def report(name: str, record: Ablation) -> str:
         "- parameters, MFLOPs (multiply-adds of the network's typical input), MB and ms: of the first seed's ONNX "
         "file, INT8 where a variant is quantized for it; ms in ONNX Runtime, all variants in turns, in brackets "
         f"the median of the rounds' own ratios to {record.reference or 'the first'}",
+        *(["- INT8: of a file that was made by calibration on training samples"] if has_int8(record) else []),
         "",
         f"![{_title(record.metric)} of all variants, against size and against time]({name}.png)",
         "",

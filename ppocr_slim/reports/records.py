@@ -113,6 +113,8 @@ class AblationVariant(Record):
     bytes: int | None = None
     note: str | None = None
     ms: Timing | None = None
+    int8_bytes: int | None = None
+    int8_ms: Timing | None = None
 
 
 class Ablation(Versioned):

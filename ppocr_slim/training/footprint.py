@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,26 @@ from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.engines.session import open_session
 from ppocr_slim.engines.timing import compared, time_in_turns
 from ppocr_slim.errors import SlimError, logger
+from ppocr_slim.evaluation.directions import evaluate_directions
+from ppocr_slim.evaluation.lines import evaluate
+from ppocr_slim.evaluation.pages import evaluate_pages
+from ppocr_slim.evaluation.verification import PARITY_CHECKS
 from ppocr_slim.export.bundle import save_inference_model
 from ppocr_slim.export.weights import load_network
 from ppocr_slim.folders import BEST, replacing, write_json
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import quant_params_of, strip
+from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.quantization.qparams import LayerQuantParams
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
+from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim.shared_file import SHARED_FILE
+from ppocr_slim.tasks.networks import NETWORKS
 
 RESULTS = "figures.json"
+EVALUATE: dict[str, Callable] = {"rec": evaluate, "det": evaluate_pages, "cls": evaluate_directions}
 ENGINE_BITS = 8  # of the integers that engines compute with
 
 
@@ -115,6 +124,35 @@ def fewest_bits(params: Mapping[str, LayerQuantParams]) -> int:
     of_inputs = [one.bits for layer in params.values() for one in layer.inputs]
     of_weights = [layer.weight.bits for layer in params.values() if layer.weight]
     return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=ENGINE_BITS)
+
+
+def write_calibrated_int8(fp32: Path, out: Path, spec: Spec, samples: Sequence[Any]) -> None:
+    """Write the INT8 version of an FP32 file of `measure`.
+
+    Args:
+        fp32: the FP32 file.
+        out: the INT8 file to write.
+        spec: the network's.
+        samples: of the training, that the ranges are taken from.
+
+    Raises:
+        SlimError: an image cannot be read, or as `quantization.calibration.calibrate`.
+    """
+    images = [load_image(sample.path) for sample in samples]
+    write_int8(fp32, out, calibrate(fp32, list(PARITY_CHECKS[type(spec)].inputs(spec, images))))
+
+
+def score_file(file: Path, spec: Spec, samples: Sequence[Any], metric: str) -> float:
+    """Return a metric of an ONNX file in ONNX Runtime.
+
+    Args:
+        file: the ONNX file.
+        spec: the network's.
+        samples: labelled samples of its task.
+        metric: of the task.
+    """
+    network = NETWORKS[spec.task](open_session(file), spec)
+    return float(getattr(EVALUATE[spec.task](network, samples).scores, metric))
 
 
 def time_variants(variants: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dict[str, float]]:

@@ -11,22 +11,16 @@ from typing import Any, NamedTuple
 from ppocr_slim.config.metric_names import HIGHER_IS_BETTER
 from ppocr_slim.config.schema import Config, ExportStage, TrainStage
 from ppocr_slim.engines.cpu import usable_cores
-from ppocr_slim.engines.session import open_session
 from ppocr_slim.errors import SlimError, logger
-from ppocr_slim.evaluation.directions import evaluate_directions
-from ppocr_slim.evaluation.lines import evaluate
-from ppocr_slim.evaluation.pages import evaluate_pages
 from ppocr_slim.folders import BEST
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.runtime.bundle import INT8
 from ppocr_slim.tasks.checks import folder_card
-from ppocr_slim.tasks.networks import NETWORKS
 from ppocr_slim.tasks.task import Data
-from ppocr_slim.training.footprint import measure, measure_file, measure_stage, time_variants
+from ppocr_slim.training.footprint import measure, measure_file, measure_stage, score_file, time_variants
 from ppocr_slim.training.runlog import read_log, training_progress
 
 PACKAGES = ("paddlepaddle", "onnxruntime", "numpy")
-EVALUATE = {"rec": evaluate, "det": evaluate_pages, "cls": evaluate_directions}
 TITLES = {
     "distill": "teacher",
     "fpgm": "FPGM",
@@ -79,7 +73,9 @@ def stage_table(config: Config, folder: Path, data: Data, command: str, rounds: 
         try:
             row.update(network.measure(out))
             if "path" in row:
-                row["score"] = _score(Path(row["path"]), network.source, samples, config.metric.name)
+                row["score"] = score_file(
+                    Path(row["path"]), folder_card(network.source).spec, samples, config.metric.name
+                )
         except SlimError as error:
             row["note"] = str(error)
         rows[name] = row
@@ -145,9 +141,3 @@ def _progress(stage: Path | None, config: Config) -> dict[str, Any]:
         return {}
     done = training_progress(read_log(stage), config.step_batch)
     return {"steps": done["steps"], "minutes": done["training_minutes"]}
-
-
-def _score(file: Path, source: Path, samples: list[Any], metric: str) -> float:
-    spec = folder_card(source).spec
-    network = NETWORKS[spec.task](open_session(file), spec)
-    return float(getattr(EVALUATE[spec.task](network, samples).scores, metric))
