@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from drawing import draw_row, write_rows
 from exported import save_lively_checkpoint
 from trainings import TEXTS, assert_same, config_dict, run, train_command, wait_for
 
+from ppocr_slim.config.loading import dump_config, load_config
+from ppocr_slim.config.schema import Config
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.models.cost import parameter_count
@@ -18,6 +21,8 @@ from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE, read_shared
 from ppocr_slim.tasks.checkpoint import load_model, read_arrays, read_states
 from ppocr_slim.tasks.networks import open_recognizer
+from ppocr_slim.training.recipe import experiment_of
+from ppocr_slim.training.stage_table import _networks
 
 ARGS = {"height": 32, "scale": 0.35, "hidden": 16, "layers": 2}  # of the lively checkpoint
 STAGES = ("train", "prune", "quantize")
@@ -108,32 +113,87 @@ def test_a_teacher_may_be_a_config_that_is_trained_first(tmp_path):
         Recipe=[{"stage": "train", "epochs": 1}],
     )
     train_command(tmp_path, large)
-    teach = {"distill": {"losses": [{"name": "mean_logits"}]}}
     raw = config_dict(
         tmp_path,
-        Global={"teacher": str(tmp_path / "large.yml")},
+        Global={"teacher": str(tmp_path / "large.yml"), "processes": 2},
         Architecture={"args": ARGS},
-        Recipe=[{"stage": "train", "epochs": 1, "techniques": [teach]}],
+        Train={"batch_size": 2},
+        Recipe=[{"stage": "train", "epochs": 1, "techniques": [{"distill": {"losses": [{"name": "mean_logits"}]}}]}],
     )
-    wrong = run([*train_command(tmp_path, raw), "-o", "Architecture.args.hiden=3"])
-    assert "hiden" in wrong.stderr and not (tmp_path / "large").exists()  # before the teacher costs a day
-    done = run(train_command(tmp_path, raw))
+    command = train_command(tmp_path, raw)
+    for override, problem in {
+        "Architecture.args.hiden=3": "hiden",
+        "Eval.label_files.0.path=nowhere": "nowhere",
+        f"Global.output_dir={tmp_path / 'large'}": "its student's Global.output_dir",
+    }.items():  # all of it before the teacher costs a day
+        wrong = run([*command, "-o", override])
+        assert wrong.returncode == 2 and problem in wrong.stderr and not (tmp_path / "large").exists(), wrong.stderr
+    done = run(command)
     assert done.returncode == 0, done.stderr
     assert "distill_mean_logits" in (tmp_path / "run" / "train" / "log.jsonl").read_text(encoding="utf-8")
-    first = (tmp_path / "large" / "train" / "best" / "model.pdparams").read_bytes()
-    again = run(train_command(tmp_path, raw))
-    assert again.returncode == 0 and "is trained already" in again.stderr
-    assert (tmp_path / "large" / "train" / "best" / "model.pdparams").read_bytes() == first
+    weights = tmp_path / "large" / "train" / "best" / "model.pdparams"
+    first = weights.stat().st_mtime_ns
+    again = run(command)
+    assert again.returncode == 0 and weights.stat().st_mtime_ns == first
+    assert f"{tmp_path / 'large' / 'train'} is trained already" in again.stderr
 
 
-def test_a_distillation_needs_a_teacher(tmp_path):
-    """Otherwise a training would begin without what it is for."""
+def test_a_teacher_that_leads_to_itself_is_said(tmp_path):
+    """A teacher's config that is made of its student's has its teacher, too: that would go on for ever."""
+    raw = config_dict(
+        tmp_path,
+        Global={"teacher": str(tmp_path / "run.yml")},
+        Recipe=[{"stage": "train", "epochs": 1, "techniques": [{"distill": {"losses": [{"name": "frames"}]}}]}],
+    )
+    train_command(tmp_path, raw)
+    raw["Global"]["output_dir"] = str(tmp_path / "other")
+    done = run(train_command(tmp_path, raw))
+    assert done.returncode == 2 and "would be taught by itself" in done.stderr, done.stderr
+
+
+def test_a_distillation_needs_a_teacher_and_a_dumped_config_takes_another(tmp_path):
+    """A training would begin without what it is for; or go on with the old teacher, and say nothing."""
+    write_rows(tmp_path, TEXTS, "train.txt")
+    write_rows(tmp_path, TEXTS, "val.txt")
     raw = config_dict(
         tmp_path,
         Recipe=[{"stage": "train", "epochs": 1, "techniques": [{"distill": {"losses": [{"name": "frames"}]}}]}],
     )
-    done = run([*train_command(tmp_path, raw), "--print-config"])
-    assert done.returncode == 2 and "Recipe.0.techniques.0.distill.teacher is missing" in done.stderr
+    done = run(train_command(tmp_path, raw))
+    assert done.returncode == 2 and "Recipe.0.techniques.0.distill: no teacher: name one here" in done.stderr
+    raw["Global"]["teacher"] = "one"
+    train_command(tmp_path, raw)
+    dump_config(load_config(tmp_path / "run.yml"), tmp_path / "dumped.yml")
+    assert load_config(tmp_path / "dumped.yml", ["Global.teacher=another"]).teachers == [Path("another")]
+    assert experiment_of(load_config(tmp_path / "dumped.yml")) == experiment_of(
+        load_config(tmp_path / "dumped.yml", ["Global.teacher=null", "Recipe.0.techniques.0.distill.teacher=one"])
+    )
+
+
+def names_of(folder, *recipe, **run_section):
+    """The networks of a report at the end of a recipe: name -> (title, whether it is a bundle's INT8 file)."""
+    raw = config_dict(folder, Global={"output_dir": "run", **run_section}, Recipe=[*recipe, {"stage": "report"}])
+    config = Config.model_validate(raw)
+    return {name: (one.title, one.int8) for name, one in _networks(config, Path("run") / "report")}
+
+
+def test_a_report_knows_the_networks_before_it(tmp_path):
+    """A row would be missing, doubled or another network's, and a stage that is yet to come would end the run."""
+    train = {"stage": "train", "epochs": 1}
+    pact = {"stage": "quantize", "epochs": 1, "techniques": [{"pact": {}}]}
+    int8 = {"stage": "export", "formats": ["onnx", "onnx_int8"]}
+    assert names_of(tmp_path, train, int8) == {
+        "train": ("train", None),
+        "export": ("export: INT8 by calibration", Path("run/export")),
+    }
+    assert names_of(tmp_path, train, pact, {"stage": "export"}, int8, pretrained="start") == {
+        "start": ("start", None),
+        "train": ("train", None),
+        "quantize": ("quantize: PACT", Path("run/export_2")),
+    }
+    assert list(names_of(tmp_path, pact, train)) == ["quantize", "train"]
+    raw = config_dict(tmp_path, Global={"output_dir": "run"}, Recipe=[train, {"stage": "report"}, pact])
+    assert [name for name, _ in _networks(Config.model_validate(raw), Path("run") / "report")] == ["train"]
 
 
 def test_two_processes_slim_one_network(tmp_path):

@@ -337,7 +337,9 @@ def test_between_trained_layers_the_others_are_calibrated(detector):
     """Lost otherwise: a detector trained with PACT would go to float and back wherever maps are enlarged or joined."""
     folder, page = detector
     everything = calibrate(folder / ONNX, [page])
-    weighted = {name: params for name, params in everything.items() if params.weight}
+    transposed = {"probability.1", "probability.4"}  # which PACT and LSQ+ do not quantize
+    weighted = {name: params for name, params in everything.items() if params.weight and name not in transposed}
+    assert transposed < everything.keys()
     trained = {
         name: replace(params, inputs=(replace(params.inputs[0], scale=params.inputs[0].scale * np.float32(1.25)),))
         for name, params in weighted.items()

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from ppocr_slim.errors import SlimError
-from ppocr_slim.reports import ablation, decoding, pipeline, slim_table, training_run, training_speed
+from ppocr_slim.reports import ablation, decoding, pipeline, slim_table, stages, training_run, training_speed
 from ppocr_slim.reports.records import (
     Ablation,
     Decoding,
     Pipeline,
     SlimTable,
+    StageTable,
     TrainingRun,
     TrainingSpeed,
     read_record,
@@ -28,6 +29,7 @@ RECORDS = {
     "sides": (Pipeline, pipeline.report),
     "ways": (Decoding, decoding.report),
     "by_writer": (TrainingRun, training_run.report),
+    "samples": (StageTable, stages.report),
     "cases": (TrainingSpeed, None),  # with its plots, below
 }
 FILES = sorted(path for path in RESULTS.glob("*.json") if path.stem not in BY_HAND)

@@ -52,7 +52,7 @@ def imported_packages() -> set[str]:
 # A column of the training benchmark, where it happens to be installed; and what benchmarks/page_worker.py compares
 # with, which has an environment of its own (requirements-rivals.txt; `tools` is a package of PaddleOCR's); and Ray,
 # over which ablations run where somebody has it
-OPTIONAL = {"torch", "rapidocr_onnxruntime", "tools", "ray"}
+OPTIONAL = {"torch", "rapidocr_onnxruntime", "rapidocr", "tools", "ray"}
 
 
 def test_every_import_is_a_pinned_requirement():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -12,20 +13,21 @@ import pytest
 from drawing import write_rows
 from trainings import TEXTS, config_dict
 
-from ppocr_slim.config.schema import Config, Distill
+from ppocr_slim.config.schema import Config, Distill, Pact
 from ppocr_slim.data.labels import read_label_file
 from ppocr_slim.errors import SlimError
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.models import build_model
 from ppocr_slim.models.cost import measure_cost
-from ppocr_slim.models.fake_quant import quantized_layers
+from ppocr_slim.models.fake_quant import quant_params_of, quantized_layers
 from ppocr_slim.models.state import model_state
 from ppocr_slim.runtime.direction import DirectionClassifier
 from ppocr_slim.runtime.images import load_image
+from ppocr_slim.runtime.preprocess import PAGE_NORMALIZED
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec
 from ppocr_slim.slim.channels import apply_mask, find_groups, merge_cuts, remove
 from ppocr_slim.slim.distill import Distillation
-from ppocr_slim.slim.quantize import quantizable
+from ppocr_slim.slim.quantize import PactQuantization, collect_statistics, quantizable
 from ppocr_slim.slim.teachers import open_plain_teacher
 from ppocr_slim.tasks.checkpoint import ModelCard, load_model, save_checkpoint
 from ppocr_slim.tasks.table import task_for
@@ -88,6 +90,22 @@ def test_layers_that_only_training_uses_are_not_quantized():
     paths = quantizable(lively(*DET[:2]), [])
     assert any(path.startswith("probability.") for path in paths)
     assert not any(path.startswith("threshold.") for path in paths)
+
+
+@pytest.mark.parametrize(("name", "args", "spec"), [DET, CLS])
+def test_a_fake_quantized_network_sees_the_whole_picture(name, args, spec):
+    """Lost otherwise: a page's light and dark, normalized to more than 1, would be cut off where lines end at 1."""
+    model, task = lively(name, args), task_for(spec)
+    largest = np.abs(PAGE_NORMALIZED).max() if isinstance(spec, DetSpec) else 1.0
+    image = np.random.default_rng(3).uniform(-largest, largest, SHAPES[name]).astype(np.float32)
+
+    class Seen(NamedTuple):
+        image: np.ndarray
+
+    technique = PactQuantization(Pact())
+    technique._quantize(model, collect_statistics(model, quantizable(model, []), [Seen(image)], task))
+    stem = quant_params_of(model)["backbone.stem.0"].inputs[0]
+    assert largest <= float(stem.scale) * 127.01 <= 1.01 * largest
 
 
 @pytest.mark.parametrize(("name", "args", "spec"), [DET, CLS])

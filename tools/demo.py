@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate lines, fine-tune, export and read in a few minutes: tools/demo.py (what `make demo` runs)"""
+"""Slim a recognizer by the whole chain on generated lines: tools/demo.py (what `make demo` runs)"""
 
 import sys
 from pathlib import Path

@@ -112,6 +112,48 @@ class RapidOCREngine:
         return texts, upside_down_probabilities(directions)
 
 
+class RapidOCR3Engine:
+    """RapidOCR 3 (rapidocr) with the networks of its wheel: PP-OCRv6 small in 3.10."""
+
+    packages = ("rapidocr", "onnxruntime", "numpy")
+
+    def __init__(self, spec):
+        import cv2
+        import rapidocr
+
+        cv2.setNumThreads(spec["threads"])
+        self.load = cv2.imread
+        threads = {"intra_op_num_threads": spec["threads"], "inter_op_num_threads": 1}
+        params = {f"EngineConfig.onnxruntime.{name}": value for name, value in threads.items()}
+        self.engine = rapidocr.RapidOCR(params={"Global.log_level": "error", **params})
+        files = sorted((Path(rapidocr.__file__).parent / "models").glob("*.onnx"))
+        self.sizes = {f"{file.parent.name}/{file.name}": file.stat().st_size for file in files}
+        self.stages = {"det": "text_det", "cls": "text_cls", "rec": "text_rec"}
+        for stage, name in self.stages.items():  # it opens each network when it is needed
+            getattr(self.engine, f"_load_{stage}_model")()
+            setattr(self.engine, name, Timed(getattr(self.engine, name)))
+
+    def read(self, image):
+        for name in self.stages.values():
+            getattr(self.engine, name).ms = 0.0
+        whole = Timed(self.engine)
+        found = whole(image)
+        ms = {stage: getattr(self.engine, name).ms for stage, name in self.stages.items()}
+        lines = [] if found.boxes is None else zip(found.boxes, found.txts)
+        return {**ms, "total": whole.ms}, [[quad.tolist(), text] for quad, text in lines]
+
+    def boxes(self, image):
+        found = self.engine.text_det(image).boxes
+        return [] if found is None else [quad.tolist() for quad in found]
+
+    def crops(self, images):
+        from rapidocr.ch_ppocr_rec import TextRecInput
+
+        directions = self.engine.text_cls(images).cls_res
+        texts = [self.engine.text_rec(TextRecInput(img=[image])).txts[0] for image in images]
+        return texts, upside_down_probabilities(directions)
+
+
 class PaddleOCREngine:
     """The predictors of PaddleOCR 2.x; their spec has {"options": arguments of the command line}."""
 
@@ -146,7 +188,12 @@ class PaddleOCREngine:
         return [self.recognizer([image])[0][0][0] for image in images], upside_down_probabilities(directions)
 
 
-ENGINES = {"ppocr_slim": SlimEngine, "rapidocr": RapidOCREngine, "paddleocr": PaddleOCREngine}
+ENGINES = {
+    "ppocr_slim": SlimEngine,
+    "rapidocr": RapidOCREngine,
+    "rapidocr3": RapidOCR3Engine,
+    "paddleocr": PaddleOCREngine,
+}
 
 
 def upside_down_probabilities(directions):

@@ -33,6 +33,7 @@ from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.recognizer import Recognizer
 
 FP32, INT8_SIDE, RAPIDOCR = "fp32", "int8", "rapidocr"
+RIVALS = (RAPIDOCR, "rapidocr3")  # 1.4 with PP-OCRv4, and 3.10 with PP-OCRv6 small
 TASKS = ("det", "cls", "rec")
 STAGES = (*TASKS, "total")
 LINE_RANGES = ((0, 0), (1, 7), (8, 12), (13, 10**6))  # pages are grouped by their number of labelled lines
@@ -54,7 +55,7 @@ class PipelineSettings:
         rounds: timing rounds; 0: no timing.
         timed_pages: maximum number of pages to time.
         threads: threads per engine.
-        rivals: names of engines to compare with, of ("rapidocr",).
+        rivals: names of engines to compare with, of `RIVALS`.
         rival_python: Python interpreter in which they are installed; None: this one.
     """
 

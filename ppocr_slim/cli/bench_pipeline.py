@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppocr_slim.benchmarks.pipeline import RAPIDOCR, PipelineSettings, parse_range, run_pipeline_benchmark
+from ppocr_slim.benchmarks.pipeline import RIVALS, PipelineSettings, parse_range, run_pipeline_benchmark
 from ppocr_slim.reports.pipeline import write_pipeline
 from ppocr_slim.reports.provenance import shown_command
 from ppocr_slim.runtime.bundle import shipped
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         metavar="LABEL_FILE",
         help="score only lines whose text is in this label file of text lines",
     )
-    parser.add_argument("--rivals", default="", help=f"comma-separated names of: {RAPIDOCR}")
+    parser.add_argument("--rivals", default="", help=f"comma-separated names of: {', '.join(RIVALS)}")
     parser.add_argument(
         "--rival-python", metavar="PATH", help="Python interpreter in which they are installed (default: this one)"
     )
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("output/pipeline"), help="write OUT.json and OUT.md")
     options = parser.parse_args(argv)
     rivals = [name.strip() for name in options.rivals.split(",") if name.strip()]
-    if set(rivals) - {RAPIDOCR}:
-        parser.error(f"--rivals: choose from {RAPIDOCR}")
+    if set(rivals) - set(RIVALS):
+        parser.error(f"--rivals: choose from {', '.join(RIVALS)}")
     settings = PipelineSettings(
         pages=options.pages,
         det=options.det or shipped("det"),

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from ppocr_slim.cli.options import add_config
 from ppocr_slim.config.loading import config_text, load_config
 from ppocr_slim.folders import PROGRAM
-from ppocr_slim.training.launch import last_checkpoint, launch, launched, process_count, teacher_configs
+from ppocr_slim.training.launch import launch, launched, process_count
+from ppocr_slim.training.teacher_configs import train_teachers, with_trained_teachers
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -26,17 +27,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         print(config_text(config), end="")
         return 0
 
-    trained = {}
-    for teacher in teacher_configs(config):
-        if not launched():
-            from ppocr_slim.tasks.checks import check_config
-
-            check_config(config)  # before the teacher trains, which may take a day
-            status = main(["-c", str(teacher)])
-            if status:
-                return status
-        trained[teacher] = last_checkpoint(load_config(teacher), teacher)
-    config = config.with_teachers(trained)
+    if not launched():
+        status = train_teachers(config)
+        if status:
+            return status
+    config = with_trained_teachers(config)
     count = 1 if launched() else process_count(config)
     if count > 1:
         command = [str(PROGRAM), "train", *(sys.argv[1:] if argv is None else argv)]

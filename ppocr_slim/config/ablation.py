@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, model_validator
 
 from ppocr_slim.config.loading import load_config, load_section
-from ppocr_slim.config.schema import Config, Section, TrainStage
+from ppocr_slim.config.schema import Config, Section
 from ppocr_slim.errors import SlimError
 
 Change = tuple[str, Any]  # ("Section.key", value), as `-o` has it
@@ -140,7 +140,7 @@ def load_ablation(path: Path) -> tuple[Ablation, list[Experiment]]:
     for variant, changes in ablation.resolved():
         try:
             config = load_config(base, changes=changes)
-            if not any(isinstance(stage, TrainStage) for stage in config.recipe):
+            if not config.training_stages:
                 raise SlimError("its Recipe has no training stage, so there is nothing to compare")
         except SlimError as error:
             raise SlimError(f"{path}: variant {variant.name!r}: {error}") from error

@@ -7,7 +7,7 @@ the key and the nearest right one. Only a model's arguments stay a dict: the mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -198,10 +198,10 @@ class DistillLoss(Section):
 class Distill(Section):
     """Distillation from a teacher: a checkpoint folder, a bundle, or an ONNX file with the same characters.
 
-    A config is a teacher, too: it is trained first, unless it has been, and its last checkpoint teaches.
+    A config is a teacher, too: it is trained first, and the best checkpoint of its last training stage teaches.
     """
 
-    teacher: ModelFolder  # not given: Global.teacher
+    teacher: ModelFolder | None = None  # None: Global.teacher
     losses: list[DistillLoss] = Field(min_length=1)
     supervised_weight: float = Field(1.0, ge=0)  # of the task's own loss
     cache: bool = False  # keep the teacher's outputs on disk; only where Train.augment is empty
@@ -412,71 +412,62 @@ class Config(Section):
     eval: EvalData = Field(alias="Eval")
     recipe: list[Stage] = Field(min_length=1, alias="Recipe")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _share_teacher(cls, raw: Any) -> Any:
-        """Give Global.teacher to every distillation that names none."""
-        run = raw.get("Global") if isinstance(raw, dict) else None
-        recipe = raw.get("Recipe") if isinstance(raw, dict) else None
-        teacher = run.get("teacher") if isinstance(run, dict) else None
-        if not teacher or not isinstance(recipe, list):
-            return raw
-
-        def taught(value: Any) -> Any:
-            if isinstance(value, list):
-                return [taught(one) for one in value]
-            if not isinstance(value, dict):
-                return value
-            found = {key: taught(one) for key, one in value.items()}
-            if isinstance(found.get("distill"), dict):
-                found["distill"] = {"teacher": teacher, **found["distill"]}
-            return found
-
-        return {**raw, "Recipe": taught(recipe)}
-
     @property
     def training_stages(self) -> list[TrainStage]:
         """The stages that train."""
         return [stage for stage in self.recipe if isinstance(stage, TrainStage)]
 
-    @property
-    def teachers(self) -> list[Path]:
-        """The teachers of all distillations, each once, in their order."""
-        entries = [entry for stage in self.training_stages for entry in stage.techniques]
-        return list(dict.fromkeys(entry.distill.teacher for entry in entries if entry.distill))
+    def with_teachers(self) -> Config:
+        """Return the config with a teacher in each distillation, and none in Global."""
+        run = self.run.model_copy(update={"teacher": None})
+        return self._changed(run, lambda teacher: teacher or self.run.teacher)
 
-    def with_teachers(self, places: Mapping[Path, Path]) -> Config:
+    def with_trained(self, places: Mapping[Path, Path]) -> Config:
         """Return the config with other teachers.
 
         Args:
             places: teacher -> the one in its place.
         """
 
-        def changed(entry: TechniqueEntry) -> TechniqueEntry:
-            if not entry.distill or entry.distill.teacher not in places:
+        def changed(teacher: Path | None) -> Path | None:
+            return places.get(teacher, teacher) if teacher else None
+
+        return self._changed(self.run.model_copy(update={"teacher": changed(self.run.teacher)}), changed)
+
+    def _changed(self, run: Global, teacher_of: Callable[[Path | None], Path | None]) -> Config:
+        def entry_of(entry: TechniqueEntry) -> TechniqueEntry:
+            if entry.distill is None:
                 return entry
-            settings = entry.distill.model_copy(update={"teacher": places[entry.distill.teacher]})
-            return TechniqueEntry(distill=settings)
+            update = {"teacher": teacher_of(entry.distill.teacher)}
+            return TechniqueEntry(distill=entry.distill.model_copy(update=update))
 
         recipe = [
-            stage.model_copy(update={"techniques": [changed(entry) for entry in stage.techniques]})
+            stage.model_copy(update={"techniques": [entry_of(entry) for entry in stage.techniques]})
             if isinstance(stage, TrainStage)
             else stage
             for stage in self.recipe
         ]
-        return self.model_copy(update={"recipe": recipe})
+        return self.model_copy(update={"recipe": recipe, "run": run})
 
-    def stage_folders(self, folder: Path | None = None) -> Iterator[tuple[Stage, Path]]:
-        """Yield each stage with its folder, named after it; a stage that comes again is train_2, and so on.
+    @property
+    def teachers(self) -> list[Path]:
+        """The teachers of all distillations, each once, in their order."""
+        entries = [entry for stage in self.with_teachers().training_stages for entry in stage.techniques]
+        found = [entry.distill.teacher for entry in entries if entry.distill and entry.distill.teacher]
+        return list(dict.fromkeys(found))
 
-        Args:
-            folder: of the run; None: output_dir.
-        """
+    @property
+    def training_folders(self) -> list[Path]:
+        """The folders of the stages that train."""
+        return [folder for stage, folder in self.stage_folders() if isinstance(stage, TrainStage)]
+
+    def stage_folders(self) -> Iterator[tuple[Stage, Path]]:
+        """Yield each stage with its folder, named after it; a stage that comes again is train_2, and so on."""
         counts: Counter = Counter()
         for stage in self.recipe:
             counts[stage.stage] += 1
             number = counts[stage.stage]
-            yield stage, (folder or self.run.output_dir) / (stage.stage + (f"_{number}" if number > 1 else ""))
+            yield stage, self.run.output_dir / (stage.stage if number == 1 else f"{stage.stage}_{number}")
 
     @property
     def step_batch(self) -> int:

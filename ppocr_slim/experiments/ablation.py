@@ -39,6 +39,7 @@ from ppocr_slim.training.footprint import measure, measure_stage, score_file, ti
 from ppocr_slim.training.loop import StopSignals
 from ppocr_slim.training.recipe import CALIBRATION_SAMPLES
 from ppocr_slim.training.runlog import read_log
+from ppocr_slim.training.teacher_configs import require_no_configs
 
 ABLATIONS = Path("output") / "ablation"
 IDENTITY, BUDGET, PROBE = "identity.json", "budget.json", "probe"
@@ -151,6 +152,7 @@ def plan(path: Path, any_code: bool = False) -> AblationPlan:
     runs: list[Run] = []
     for experiment in experiments:
         try:
+            require_no_configs(experiment.config, "an ablation")
             variant_of_metric[check_config(experiment.config).metric.name] = experiment.name
             planned = [_plan_run(experiment, seed, ablation, folder, code, cache) for seed in ablation.seeds]
         except SlimError as error:

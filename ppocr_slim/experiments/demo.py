@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from ppocr_slim.data.labels import read_label_file
@@ -14,6 +12,7 @@ from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.reports.records import StageTable, read_record
 from ppocr_slim.reports.stages import text_table
 from ppocr_slim.runtime.recognizer import Recognizer
+from ppocr_slim.training.launch import run_command
 from ppocr_slim.visualize.line_sheet import reading_sheet
 
 TRAIN_LINES, VAL_LINES = 2400, 160
@@ -53,12 +52,8 @@ def run_demo(data: Path, output: Path) -> str:
 
 
 def _run(arguments: list) -> None:
-    command = [sys.executable, *map(str, arguments)]
-    print("$ python " + shlex.join(command[1:]), flush=True)
-    process = subprocess.Popen(command)
-    try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        status = process.wait()  # the same Ctrl-C reached it: it saves and ends
+    command = list(map(str, arguments))
+    print("$ python " + shlex.join(command), flush=True)
+    status = run_command(command)
     if status:
         raise SlimError(f"{arguments[0]} ended with status {status}: see its message above")

@@ -43,8 +43,10 @@ from ppocr_slim.runtime.preprocess import line_input, median_line, resize_to_hei
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.checkpoint import load_model, read_states
-from ppocr_slim.tasks.networks import open_recognizer
+from ppocr_slim.tasks.checks import folder_card
+from ppocr_slim.training.footprint import measure, score_file
 from ppocr_slim.training.runlog import read_log
+from ppocr_slim.training.teacher_configs import require_no_configs
 
 TITLES = {
     FP32: "FP32",
@@ -102,7 +104,7 @@ class Row:
     @property
     def folders(self) -> list[Path]:
         """The folders of the training stages of its own run."""
-        return [folder for stage, folder in self.config.stage_folders() if isinstance(stage, TrainStage)]
+        return self.config.training_folders
 
     @property
     def export(self) -> Path:
@@ -294,21 +296,23 @@ def slim_table(
     if rounds < 1:
         raise SlimError(f"{rounds} rounds: there must be at least 1")
     bit_names = [bit_row(number, clip) for number in bits for clip in (True, False)]
+    require_no_configs(config, "a slim table")
     rows = plan_rows(config, [*names, *bit_names])
+    samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
+    start = _start_results(config, samples)
     outcomes = run_rows(rows, read_only)
     if not outcomes[FP32].done:
         raise SlimError(f"the row {FP32}, which all others are compared with, is missing: {outcomes[FP32].reason}")
     entries = [entry for row in rows.values() for stage in row.stages for entry in stage.techniques]
     shown = [rows[name] for name in TECHNIQUES if name in (FP32, *names)]
-    samples = [s for file in config.eval.label_files for s in read_label_file(file.path, file.image_root)[0]]
     common, results = _measure([row for row in shown if outcomes[row.name].done], samples, rounds)
     return {
         **provenance(command, PACKAGES),
         "epochs": [stage.epochs for stage in rows[FP32].stages],
         "steps": _steps_trained(rows, FP32),
         "evaluation_rows": len(samples),
-        "start": _start_results(config, samples),
-        "teachers": sorted({str(entry.distill.teacher) for entry in entries if entry.distill}),
+        "start": start,
+        "teachers": sorted({str(entry.distill.teacher or config.run.teacher) for entry in entries if entry.distill}),
         **common,
         "rows": [
             {
@@ -326,10 +330,13 @@ def slim_table(
 
 def _start_results(config: Config, samples: Sequence[Sample]) -> dict[str, Any] | None:
     """Return the pretrained weights and their CER by the reference engine; None for random weights."""
-    if config.run.pretrained is None:
+    start = config.run.pretrained
+    if start is None:
         return None
-    recognizer = open_recognizer(config.run.pretrained, REFERENCE, "fp32")
-    return {"folder": str(config.run.pretrained), "cer": evaluate(recognizer, samples).scores.cer}
+    measured = measure(start, config.run.output_dir / "slim_table" / "start")
+    if "path" not in measured:
+        raise SlimError(f"Global.pretrained {start}: {measured['note']}")
+    return {"folder": str(start), "cer": score_file(Path(measured["path"]), folder_card(start).spec, samples, "cer")}
 
 
 def _measure(rows: Sequence[Row], samples: Sequence[Sample], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ppocr_slim.config.loading import load_config
-from ppocr_slim.config.schema import TrainStage
 from ppocr_slim.errors import SlimError
 from ppocr_slim.reports.provenance import commit as working_commit
 from ppocr_slim.training.recipe import CONFIG_FILE
@@ -45,7 +44,7 @@ def collect(
     """
     try:
         config = load_config(run / CONFIG_FILE)
-        trained = [folder for stage, folder in config.stage_folders(run) if isinstance(stage, TrainStage)]
+        trained = [run / folder.name for folder in config.training_folders]
         records = read_log(trained[-1])
         scores = json.loads(evaluation.read_text(encoding="utf-8"))
         other = json.loads(other_evaluation.read_text(encoding="utf-8")) if other_evaluation else None

@@ -157,7 +157,8 @@ def export_bundle(
         sizes = _sizes(staging, files)
         _require_budget(sizes, budget_mb)
         weight_bits = int8_weight_bits if "onnx_int8" in formats else None
-        describe = partial(write_card, staging, architecture, card.spec, int8_weight_bits=weight_bits)
+        int8 = {"int8_weight_bits": weight_bits, "int8_activations": int8_activations or weight_bits is None}
+        describe = partial(write_card, staging, architecture, card.spec, **int8)
         describe({}, [path.name for path in staging.iterdir()], {})
         bundle = read_bundle(staging)
         checkpoint = trained or task.session(model)
@@ -166,7 +167,7 @@ def export_bundle(
         precision: dict[str, str] = {}
         if "onnx_int8" in formats:
             parity["int8"] = compare_int8(bundle, quantized or checkpoint, check)
-            precision = _faster_precisions(parity["int8"])
+            precision = _faster_precisions(parity["int8"], int8_activations)
         for path in staging.iterdir():
             if path.name not in files:
                 path.unlink()
@@ -204,10 +205,11 @@ def requantize_bundle(
         files = sorted({*bundle.sizes, INT8})
         sizes = _sizes(staging, files)
         _require_budget(sizes, budget_mb)
-        describe = partial(write_card, staging, bundle.architecture, bundle.spec, int8_weight_bits=weight_bits)
+        int8 = {"int8_weight_bits": weight_bits, "int8_activations": activations}
+        describe = partial(write_card, staging, bundle.architecture, bundle.spec, **int8)
         describe({}, files, {})
         figures = compare_int8(read_bundle(staging), open_bundle_session(bundle, precision="fp32"), check)
-        precision = _faster_precisions(figures)
+        precision = _faster_precisions(figures, activations)
         describe({**bundle.parity, "int8": figures}, files, precision)
     return ExportReport(out, sizes, {"int8": figures}, precision)
 
@@ -411,8 +413,13 @@ def compare_int8(bundle: Bundle, before: Predict, check: ParityCheck) -> dict[st
     return found
 
 
-def _faster_precisions(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return for each engine the precision that was faster, by what `compare_int8` measured."""
+def _faster_precisions(figures: Mapping[str, Mapping[str, Any]], activations: bool) -> dict[str, str]:
+    """Return for each engine the precision that was faster, by what `compare_int8` measured.
+
+    Of files whose weights alone are integers it is INT8, which is smaller and computes the same as FP32.
+    """
+    if not activations:
+        return {engine: "int8" if "time" in found else "fp32" for engine, found in figures.items()}
     precisions = {}
     for engine, found in figures.items():
         time = found.get("time")

@@ -135,11 +135,15 @@ class PactQuantizer(ClipQuantizer):
 
 
 class FixedQuantizer(ClipQuantizer):
-    """A quantizer with a fixed clip, for images, whose values are in [-1, 1]."""
+    """A quantizer with a fixed clip, for images: the largest absolute value of a pixel."""
 
     def __init__(self, bits: int, zero_point: int):
         super().__init__(bits, zero_point)
         self.register_buffer("clip", paddle.ones([1]))
+
+    def set_clip(self, largest: float) -> None:
+        """Set the clip."""
+        self.clip.set_value(np.full(1, largest, np.float32))
 
 
 class MovingQuantizer(FixedQuantizer):
@@ -366,7 +370,7 @@ def fake_quantize(model: nn.Layer, method: str, layers: Mapping[str, Mapping[str
     Args:
         method: "pact", "lsq", or "max" (ranges follow the data).
         layers: path -> {"inputs": ..., "weight_bits": ...}. "inputs" has {"bits", "zero_point"} for each input, with
-            "fixed": true where its range is [-1, 1], or {"same_as": [path, number]} where it is the same tensor as that
+            "fixed": true where it is the picture, or {"same_as": [path, number]} where it is the same tensor as that
             input of an earlier layer in the mapping. Additions have two inputs and no weight_bits; LSTMs neither.
 
     Raises:

@@ -14,7 +14,7 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.engines.onnxruntime import OnnxSession
 from ppocr_slim.errors import SlimError
 from ppocr_slim.layer_names import named
-from ppocr_slim.quantization.onnx_graph import MOVES, Graph, moved_from, read_graph, weight_axis, weights_of
+from ppocr_slim.quantization.onnx_graph import MOVES, UNFOLDED, Graph, moved_from, read_graph, weight_axis, weights_of
 from ppocr_slim.quantization.qdq_writer import MIN_SCALE, find_layers
 from ppocr_slim.quantization.qparams import LayerQuantParams, QuantParams, best_scale
 
@@ -40,8 +40,8 @@ def calibrate(
         source: the ONNX file; its first input takes `inputs`.
         inputs: arrays [1, 3, H, W] float32, or whatever the network takes.
         float_layers: patterns of layers to leave in float, see `layer_names`.
-        trained: layer's path -> parameters from a training. Of the other layers, those without weights are calibrated
-            that stand between these; what both read has the trained parameters.
+        trained: layer's path -> parameters from a training. Of the other layers, those are calibrated that no training
+            quantizes: layers without weights, transposed convolutions. What both read has the trained parameters.
 
     Returns:
         Layer's path -> its quantization parameters.
@@ -55,7 +55,8 @@ def calibrate(
     weightless = [node.output[0] for node in graph.weightless_layers()]
     left = named([*layers, *weightless], float_layers, f"float_layers of {source}")
     known = find_layers(graph, trained, str(source))
-    left |= layers.keys() - known.keys() if known else set()
+    if known:
+        left |= {name for name, nodes in layers.items() if name not in known and not _is_unfolded(nodes[0])}
     layers = {name: nodes for name, nodes in layers.items() if name not in left}
     if not layers:
         raise SlimError(f"{source} has no convolution, matrix product or LSTM to quantize")
@@ -106,6 +107,10 @@ def _weighted(graph: Graph) -> dict[str, list[NodeProto]]:
         if name is not None:
             found.setdefault(name, []).append(node)
     return found
+
+
+def _is_unfolded(node: NodeProto) -> bool:
+    return len(node.input) > 1 and node.input[1].endswith(UNFOLDED)
 
 
 def _sources(graph: Graph, nodes: Sequence[NodeProto]) -> list[list[str]]:

@@ -21,6 +21,7 @@ FOLDED = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze",
 MOVES = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
 ACTIVATIONS = {"Clip", "HardSwish", "Relu"}
 # These have no weights, and engines compute them in integers where their inputs and outputs are.
+UNFOLDED = ".unfolded"  # ending of the weights of a transposed convolution that was made a plain one
 WEIGHTLESS = {"Concat", "DepthToSpace", "GlobalAveragePool", "MaxPool", "Resize"}
 
 
@@ -291,7 +292,7 @@ def _unfold_transposed(graph: Graph) -> None:
             nodes.append(node)
             continue
         inputs, side = weights.shape[0], weights.shape[2]
-        name, bias = node.input[1] + ".unfolded", [name for name in node.input[2:] if name]
+        name, bias = node.input[1] + UNFOLDED, [name for name in node.input[2:] if name]
         # [in, out, row, column] -> [out, row, column, in]: DepthToSpace's order CRD
         graph.constants[name] = np.ascontiguousarray(weights.transpose(1, 2, 3, 0)).reshape(-1, inputs, 1, 1)
         graph.origins[name] = node.input[1]

@@ -11,7 +11,7 @@ its own integer kernels. An LSTM becomes ONNX Runtime's DynamicQuantizeLSTM, thr
 OpenVINO (2026.4 and later) reads it too, and computes it in float from the quantized weights.
 
 Where integers are no faster (small networks of depthwise convolutions), the weights alone may be: Cast and Mul make
-floats of them when a runtime loads the file, which then takes the time of the FP32 one at a fourth of its size.
+floats of them when a runtime loads the file, which then takes the time of the FP32 one at a third of its size.
 
 Batch norm is folded into its convolution. Its factor f goes into the scale of each output channel's weights, and the
 sign of f into the integers, which are those of the weights as the network was trained with them.
@@ -69,7 +69,7 @@ def write_int8(
         params: layer's path -> quantization parameters, from `models.fake_quant.quant_params_of` or
             `quantization.calibration.calibrate`; all other layers stay in float.
         weight_bits: 7, or 8 for processors with VNNI only; parameters of more bits are made coarser. An LSTM has 7.
-        activations: False: the weights alone are integers.
+        activations: False: the weights alone are integers, and an LSTM stays in float.
 
     Raises:
         SlimError: `read_graph` cannot read the source, it lacks a layer that `params` names, or `params` is empty.
@@ -165,7 +165,8 @@ class _Writer:
         for index, activation in enumerate(params.inputs if has_inputs else ()):
             node.input[index] = self.quantize_activation(node.input[index], activation)
         if node.op_type == "LSTM":
-            self.quantize_lstm(node)
+            if self.computes_integers:
+                self.quantize_lstm(node)
         elif params.weight is not None:
             bias = self.integer_bias(node, params)
             # The bias is added to sums of products: their scale must let it fit into 32 bits.

@@ -10,7 +10,7 @@ from ppocr_slim.reports.records import Pipeline
 from ppocr_slim.reports.results import write_results
 from ppocr_slim.reports.tables import markdown
 
-TITLES = {"fp32": "this project, FP32", "int8": "this project, INT8", "rapidocr": "RapidOCR"}
+TITLES = {"fp32": "this project, FP32", "int8": "this project, INT8", "rapidocr": "RapidOCR", "rapidocr3": "RapidOCR 3"}
 OURS = ("fp32", "int8")
 MEGABYTE = 1_000_000
 

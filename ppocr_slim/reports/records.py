@@ -185,7 +185,7 @@ class SlimTable(Versioned):
 
 
 class StageRow(Record):
-    """A network of a recipe: its teacher, its start, or what a stage made of it; or the note why it has no file."""
+    """A network of a recipe: its teacher, its start, or what a stage made of it. A note says what is missing."""
 
     name: str
     title: str

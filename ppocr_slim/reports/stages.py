@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ppocr_slim.reports.plots import INK, PALETTE, style
 from ppocr_slim.reports.records import StageRow, StageTable
 from ppocr_slim.reports.results import write_results
-from ppocr_slim.reports.tables import markdown, not_there, text_lines
+from ppocr_slim.reports.tables import markdown, text_lines
 
 ROOM = 1.32  # of the longest bar, for the figures at the ends of the bars
 
@@ -29,7 +29,7 @@ def metric_title(record: StageTable) -> str:
 
 
 def table(record: StageTable) -> tuple[list[str], list[list[str]], dict[str, str]]:
-    """Return the headings, a row of cells for each network, and by title why some have no file."""
+    """Return the headings, a row of cells for each network, and notes by title."""
     headings = ["network", "steps", "minutes", "parameters", "M multiply-adds", "file", "MB"]
     headings += [metric_title(record), "ms"]
     rows = [
@@ -55,9 +55,9 @@ def _cell(value: float | None, form: str, unit: str = "") -> str:
 
 def text_table(record: StageTable) -> str:
     """Return the table as text."""
-    headings, rows, missing = table(record)
+    headings, rows, notes = table(record)
     lines = [text_lines(headings, rows, right_from=1)]
-    return "\n".join([*lines, *(f"not there: {title}: {why}" for title, why in missing.items())])
+    return "\n".join([*lines, *(f"{title}: {note}" for title, note in notes.items())])
 
 
 def write_stages(out: Path, results: Mapping[str, Any]) -> Path:
@@ -101,8 +101,8 @@ def _draw_panel(axes: Axes, record: StageTable, panel: _Panel) -> None:
 
 def report(name: str, record: StageTable) -> str:
     """Return the report in Markdown."""
-    headings, rows, missing = table(record)
-    first = record.rows[0].title
+    headings, rows, notes = table(record)
+    first = next((row.title for row in record.rows if row.ms), "none")
     lines = [
         f"# {name}",
         "",
@@ -111,7 +111,7 @@ def report(name: str, record: StageTable) -> str:
         f'brackets the ratio to the first ("{first}").',
         "",
         *markdown(headings, rows),
-        *not_there(missing),
+        *(line for title, note in notes.items() for line in ("", f"{title}: {note}")),
         "",
         f"![What each stage gave and cost]({name}.png)",
         "",

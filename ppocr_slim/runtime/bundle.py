@@ -43,6 +43,7 @@ class Bundle:
         sizes: bytes by file name.
         precision: "int8" or "fp32" by engine: the faster one on the machine that exported the bundle.
         int8_weight_bits: of the INT8 file: `SAFE_BITS` suit all processors, 8 only those that add products in 32 bits.
+        int8_activations: the INT8 file computes in integers; False: its weights alone are.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Bundle:
     sizes: Mapping[str, int] = field(default_factory=dict)
     precision: Mapping[str, str] = field(default_factory=dict)
     int8_weight_bits: int = 8
+    int8_activations: bool = True
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files.
@@ -94,6 +96,7 @@ def write_card(
     files: list[str],
     precision: Mapping[str, str],
     int8_weight_bits: int | None = None,
+    int8_activations: bool = True,
 ) -> None:
     """Write the card of a bundle, `inference.yml`, with the sizes and checksums of its files.
 
@@ -102,6 +105,7 @@ def write_card(
         architecture, spec, parity, precision: see `Bundle`.
         files: names of the files in `folder`.
         int8_weight_bits: of the INT8 file; None where there is none.
+        int8_activations: see `Bundle`.
     """
     card = {
         "Global": {"model_name": architecture["name"]},
@@ -114,6 +118,7 @@ def write_card(
             "parity": dict(parity),
             "precision": dict(precision),
             **({"int8_weight_bits": int8_weight_bits} if int8_weight_bits else {}),
+            **({} if int8_activations else {"int8_activations": False}),
             "files": {name: _file_entry(folder / name) for name in sorted(files)},
         },
     }
@@ -257,6 +262,7 @@ def _read_card(folder: Path) -> tuple[Bundle, dict[str, str]]:
             sizes={name: int(entry["bytes"]) for name, entry in own["files"].items()},
             precision=dict(own.get("precision", {})),  # bundles older than INT8 have none
             int8_weight_bits=int(own.get("int8_weight_bits", 8)),  # before this key it was 7 or 8
+            int8_activations=bool(own.get("int8_activations", True)),
         )
         return bundle, {name: entry["sha256"] for name, entry in own["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -62,7 +62,7 @@ def choose_precision(bundle: Bundle, engine: str, precision: str = "auto") -> st
     chosen = precision
     if precision == "auto":
         chosen = "int8" if alone else bundle.precision.get(engine, "fp32")
-    is_wide = INT8 in bundle.sizes and bundle.int8_weight_bits > SAFE_BITS
+    is_wide = INT8 in bundle.sizes and bundle.int8_activations and bundle.int8_weight_bits > SAFE_BITS
     if chosen == "int8" and is_wide and overflows(cpuinfo(), platform.machine()):
         if precision == "auto" and not alone:
             logger.warning("%s: runs in FP32, because INT8 weights of 8 bits overflow on this processor", bundle.folder)

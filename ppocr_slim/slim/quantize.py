@@ -41,6 +41,8 @@ from ppocr_slim.models.fake_quant import (
 )
 from ppocr_slim.models.state import name_parameters, training_only
 from ppocr_slim.quantization.qparams import MIN_RANGE, activation_limit, best_scale, best_scales, weight_limit
+from ppocr_slim.runtime.preprocess import PAGE_NORMALIZED
+from ppocr_slim.runtime.specs import DetSpec, Spec
 from ppocr_slim.slim._paddleslim import wrap_for_quantization
 from ppocr_slim.slim.sensitivity import mean_loss
 from ppocr_slim.slim.technique import Context, Technique, Transform
@@ -165,7 +167,9 @@ class QuantizationAwareTraining(Technique):
         for path, planned in layers.items():
             layer = layer_at(model, path)
             for quantizer, tensor, params in zip(input_quantizers(layer), statistics[path], planned["inputs"]):
-                if "same_as" not in params and not params.get("fixed"):
+                if params.get("fixed"):
+                    quantizer.set_clip(tensor.image)
+                elif "same_as" not in params:
                     self.set_input(quantizer, tensor)
             if "weight_bits" in planned:
                 self.set_weight(layer._fake_quant_weight, layer.weight)
@@ -276,13 +280,13 @@ class TensorStatistics:
     """Statistics of a tensor that layers read, over the calibration samples.
 
     Attributes:
-        image: whether it is the network's input.
+        image: the largest absolute value that a pixel of the network's input can have; None: it is not the input.
         smallest: the smallest value.
         greatest: the greatest value.
         parts: values drawn from each batch.
     """
 
-    image: bool
+    image: float | None
     smallest: float = np.inf
     greatest: float = -np.inf
     parts: list[np.ndarray] = field(default_factory=list)
@@ -311,9 +315,14 @@ class TensorStatistics:
 
     def quant_params(self, bits: int) -> dict[str, Any]:
         """Return bits and zero point in the form that `fake_quantize` takes."""
-        never_negative = self.smallest >= 0 and not self.image
+        never_negative = self.smallest >= 0 and self.image is None
         params = {"bits": bits, "zero_point": 0 if never_negative else 2 ** (bits - 1)}
-        return {**params, "fixed": True} if self.image else params
+        return params if self.image is None else {**params, "fixed": True}
+
+
+def largest_pixel(spec: Spec) -> float:
+    """Return the largest absolute value that a pixel of a network's input can have."""
+    return float(np.abs(PAGE_NORMALIZED).max()) if isinstance(spec, DetSpec) else 1.0
 
 
 def collect_statistics(
@@ -344,8 +353,9 @@ def collect_statistics(
             for index, x in enumerate(read):
                 fresh = id(x) not in alive
                 if fresh:
-                    image = x.shape == list(batch.image.shape) and np.array_equal(x.numpy(), batch.image)
-                    alive[id(x)] = (x, TensorStatistics(image) if first_time else tensors[index])
+                    is_image = x.shape == list(batch.image.shape) and np.array_equal(x.numpy(), batch.image)
+                    limit = largest_pixel(task.spec) if is_image else None
+                    alive[id(x)] = (x, TensorStatistics(limit) if first_time else tensors[index])
                 tensor = alive[id(x)][1]
                 if first_time:
                     tensors.append(tensor)

@@ -39,7 +39,7 @@ def check_config(config: Config) -> Config:
             raise WrongKeyError(
                 "Global.pretrained_layers", "Global.pretrained must name the network that they are taken from"
             )
-        for number, stage in enumerate(config.recipe):
+        for number, stage in enumerate(config.with_teachers().recipe):
             _check_stage(stage, f"Recipe.{number}", task)
         return config.model_copy(update={"metric": config.metric or Metric(name=task.metrics[0])})
     except WrongKeyError as error:
@@ -52,6 +52,9 @@ def _check_stage(stage: Stage, where: str, task: type[Task]) -> None:
             raise WrongKeyError(f"{where}.language_model", "only a recognizer can have a language model")
         LanguageModel.load(stage.language_model)  # now, not after days of training
     for place, entry in enumerate(stage.techniques if isinstance(stage, TrainStage) else ()):
+        if entry.distill and entry.distill.teacher is None:
+            problem = "no teacher: name one here or for all stages as Global.teacher, or take the distillation out"
+            raise WrongKeyError(f"{where}.techniques.{place}.distill", problem)
         if entry.mutual and entry.mutual.peer:
             peer = entry.mutual.peer
             bind_model(peer.name, peer.args, f"{where}.techniques.{place}.mutual.peer")

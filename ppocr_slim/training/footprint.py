@@ -51,20 +51,20 @@ def measure_stage(stage: Path, out: Path) -> dict[str, Any]:
     return found
 
 
-def measure_file(bundle: Path, name: str) -> dict[str, Any]:
-    """Return the footprint of a bundle's file, with the keys of `measure`.
+def measure_int8(source: Path, bundle: Path) -> dict[str, Any]:
+    """Return the footprint of a bundle's INT8 file, with the keys of `measure`.
 
     Args:
-        bundle: folder of a bundle with Paddle files.
-        name: of the ONNX file.
+        source: folder of the checkpoint or bundle that it was made from.
+        bundle: folder of the bundle.
 
     Raises:
-        SlimError: the bundle is damaged, or has no such file.
+        SlimError: the network or the bundle cannot be read, or the bundle has no INT8 file.
     """
-    model, _ = load_network(bundle)
-    cost, path = measure_cost(model, model.typical_input), read_bundle(bundle).file(name)
+    model, _ = load_network(source)
+    cost, path = measure_cost(model, model.typical_input), read_bundle(bundle).file(INT8)
     found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
-    return {**found, "file": name, "path": str(path), "bytes": path.stat().st_size}
+    return {**found, "file": path.name, "path": str(path), "bytes": path.stat().st_size}
 
 
 def measure(source: Path, out: Path) -> dict[str, Any]:
@@ -151,7 +151,8 @@ def score_file(file: Path, spec: Spec, samples: Sequence[Any], metric: str) -> f
         samples: labelled samples of its task.
         metric: of the task.
     """
-    network = NETWORKS[spec.task](open_session(file), spec)
+    session = open_session(file, by_sample=file.name == INT8)  # as `runtime.sessions.open_bundle_session` does
+    network = NETWORKS[spec.task](session, spec)
     return float(getattr(EVALUATE[spec.task](network, samples).scores, metric))
 
 

@@ -15,39 +15,18 @@ from typing import IO
 
 import psutil
 
-from ppocr_slim.config.schema import Config, TrainStage
+from ppocr_slim.config.schema import Config
 from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError
-from ppocr_slim.folders import BEST, LAST, STATES
+from ppocr_slim.folders import LAST, STATES
 from ppocr_slim.progress import TERMINAL, on_terminal
 
 LAUNCHED = "PADDLE_TRAINER_ID"  # set by paddle.distributed.launch in every process that it starts
 COMMAND = "PPOCR_SLIM_COMMAND"  # set by `launch`: process id of the command that started the processes
 FIRST_LOG = "workerlog.0"  # the launcher's file for the output of the first process
 GPU_PACKAGE = "paddlepaddle-gpu"
-CONFIG_ENDINGS = (".yml", ".yaml")
 MIN_SHARE = 8  # samples that a process's batch norms take their statistics from, at least
 PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
-
-
-def teacher_configs(config: Config) -> list[Path]:
-    """Return the teachers that are configs: they are trained before the config's own stages."""
-    return [teacher for teacher in config.teachers if teacher.suffix in CONFIG_ENDINGS]
-
-
-def last_checkpoint(config: Config, where: Path) -> Path:
-    """Return the folder of the checkpoint that a config's run ends with.
-
-    Args:
-        where: the config's file, for the message.
-
-    Raises:
-        SlimError: the config trains nothing.
-    """
-    folders = [folder for stage, folder in config.stage_folders() if isinstance(stage, TrainStage)]
-    if not folders:
-        raise SlimError(f"the teacher {where} trains nothing: name a config with a training stage")
-    return folders[-1] / BEST
 
 
 def process_count(config: Config) -> int:
@@ -90,6 +69,22 @@ def end_with_parent() -> None:
     command = os.environ.get(COMMAND)
     if command and not psutil.pid_exists(int(command)):  # it died before the line above could take effect
         raise SlimError("the command that started this process has ended, so this process stops too")
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run a Python command line to its end and return its exit status.
+
+    A Ctrl-C reaches it as well: it saves and ends, and its status is returned. It ends with this process.
+
+    Args:
+        arguments: of the Python interpreter.
+    """
+    process = subprocess.Popen([sys.executable, *arguments], preexec_fn=end_with_parent)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def launch(count: int, command: Sequence[str], log_folder: Path) -> int:

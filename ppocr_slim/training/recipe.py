@@ -31,7 +31,7 @@ def run_recipe(config: Config) -> None:
     """Run every stage of a config; a run that was interrupted continues where it was.
 
     The stages' results lie in output_dir/<stage>: train/best and train/last (checkpoint folders), train/log.jsonl,
-    train/curves, export (a bundle).
+    train/curves, export (a bundle), report/stages.md.
 
     Raises:
         SlimError: the config, the data or a stage's outcome are not right.
@@ -58,7 +58,7 @@ def run_recipe(config: Config) -> None:
         if config.training_stages:
             _require_clean(data, config.run.max_bad_fraction)
         checkpoint: Path | None = None
-        for stage, stage_folder in config.stage_folders():
+        for stage, stage_folder in config.with_teachers().stage_folders():
             if isinstance(stage, TrainStage):
                 start = checkpoint or config.run.pretrained
                 checkpoint = train_stage(stage, stage_folder, config, data, start, processes)
@@ -135,7 +135,7 @@ def experiment_of(config: Config, begun: int | None = None) -> Config:
     `eval_every_steps` is left out, too: it says where best/ is looked for, not what is trained.
     """
     run = {"log_every_steps": 1, "eval_every_steps": 1, "save_every_steps": 1, "max_bad_fraction": 0.0}
-    config = config.with_shared_batch()
+    config = config.with_shared_batch().with_teachers()
     return config.model_copy(
         update={
             "run": config.run.model_copy(update=run),
@@ -161,7 +161,7 @@ def _first_difference(a: Config, b: Config) -> str:
 def _report(stage: ReportStage, folder: Path, config: Config, data: Data) -> None:
     from ppocr_slim.reports.stages import text_table, write_stages  # loads matplotlib, which no other stage needs
 
-    results = stage_table(config, folder / "networks", data, shown_command(), stage.rounds)
+    results = stage_table(config, folder, data, shown_command(), stage.rounds)
     written = write_stages(folder / "stages", results)
     record = read_record(StageTable, results, "the table of stages")
     logger.info("%s\nwrote %s and %s", text_table(record), written, written.with_suffix(".png"))

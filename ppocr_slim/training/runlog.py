@@ -45,7 +45,7 @@ def training_progress(records: Iterable[Mapping[str, Any]], batch: int) -> dict[
         batch: samples of a full step, for logs without counts of images.
 
     Raises:
-        ValueError: the log has no training step.
+        SlimError: the log has no training step.
     """
     step, images, seconds = 0, 0, 0.0
     for record in records:
@@ -54,7 +54,7 @@ def training_progress(records: Iterable[Mapping[str, Any]], batch: int) -> dict[
             seconds += (seen - images) / record["images_per_s"]
             step, images = record["step"], seen
     if not step:
-        raise ValueError(f"its {LOG_FILE} has no training step")
+        raise SlimError(f"the log {LOG_FILE} has no training step")
     return {"steps": step, "images_seen": images, "training_minutes": round(seconds / 60, 1)}
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +13,9 @@ from ppocr_slim.engines.cpu import usable_cores
 from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.folders import BEST
 from ppocr_slim.reports.provenance import provenance
-from ppocr_slim.runtime.bundle import INT8
 from ppocr_slim.tasks.checks import folder_card
 from ppocr_slim.tasks.task import Data
-from ppocr_slim.training.footprint import measure, measure_file, measure_stage, score_file, time_variants
+from ppocr_slim.training.footprint import measure, measure_int8, measure_stage, score_file, time_variants
 from ppocr_slim.training.runlog import read_log, training_progress
 
 PACKAGES = ("paddlepaddle", "onnxruntime", "numpy")
@@ -36,23 +34,23 @@ class _Network(NamedTuple):
 
     Attributes:
         title: in the table.
-        source: folder of a checkpoint or bundle, whose card says how it reads.
-        measure: (folder for the exported file) -> its footprint.
+        source: folder of a checkpoint or bundle, or a teacher's ONNX file.
+        int8: the bundle whose INT8 file it is; None: the network is exported to be measured.
         stage: folder of the training stage that made it.
     """
 
     title: str
     source: Path
-    measure: Callable[[Path], dict[str, Any]]
+    int8: Path | None = None
     stage: Path | None = None
 
 
 def stage_table(config: Config, folder: Path, data: Data, command: str, rounds: int) -> dict[str, Any]:
-    """Measure the networks of a recipe whose stages have run.
+    """Measure the networks of the stages before a report.
 
     Args:
         config: of the run, with its Metric.
-        folder: for the exported files; earlier ones there are replaced.
+        folder: of the report; the exported files lie in it, and earlier ones are replaced.
         data: of the config.
         command: the command line, for the report.
         rounds: timing rounds, in which all networks take turns.
@@ -65,17 +63,16 @@ def stage_table(config: Config, folder: Path, data: Data, command: str, rounds: 
     """
     samples = [checked.sample for checked in data.evaluation.samples]
     rows: dict[str, dict[str, Any]] = {}
-    for name, network in _networks(config):
-        out = folder / name
+    for name, network in _networks(config, folder):
+        out = folder / "networks" / name
         shutil.rmtree(out, ignore_errors=True)  # of an earlier run
         logger.info("%s: reading %d samples", network.title, len(samples))
-        row: dict[str, Any] = {"name": name, "title": network.title, **_progress(network.stage, config)}
+        row: dict[str, Any] = {"name": name, "title": network.title}
         try:
-            row.update(network.measure(out))
+            row.update(_progress(network.stage, config), **_measured(network, out))
             if "path" in row:
-                row["score"] = score_file(
-                    Path(row["path"]), folder_card(network.source).spec, samples, config.metric.name
-                )
+                spec = folder_card(network.source).spec
+                row["score"] = score_file(Path(row["path"]), spec, samples, config.metric.name)
         except SlimError as error:
             row["note"] = str(error)
         rows[name] = row
@@ -97,42 +94,52 @@ def stage_table(config: Config, folder: Path, data: Data, command: str, rounds: 
     }
 
 
-def _networks(config: Config) -> Iterator[tuple[str, _Network]]:
-    """Yield the networks by name: teachers, the start, those of the stages, and an INT8 file that was calibrated.
+def _networks(config: Config, report: Path) -> Iterator[tuple[str, _Network]]:
+    """Yield the networks by name: teachers, the start, those of the stages before a report.
 
-    Of a quantized stage that is exported, it is the file in the bundle.
+    A quantized network is the INT8 file of the bundle that it is exported to; of one that is not, a calibrated INT8
+    file is a network of its own.
     """
     start = config.run.pretrained if not config.run.pretrained_layers else None
     teachers = config.teachers
     for number, teacher in enumerate(teachers, 1):
         title = "teacher" if len(teachers) == 1 else f"teacher {number}"
-        if teacher == start:
-            title += " and start"
-        yield f"teacher_{number}", _Network(title, teacher, partial(_measure_any, teacher))
+        yield f"teacher_{number}", _Network(title + " and start" * (teacher == start), teacher)
     if start and start not in teachers:
-        yield "start", _Network("start", start, partial(measure, start))
-    stages = list(config.stage_folders())
-    for (stage, folder), (following, exported) in zip(stages, [*stages[1:], stages[-1]]):
-        with_int8 = isinstance(following, ExportStage) and "onnx_int8" in following.formats
-        int8 = partial(_measure_int8, exported)
-        quantized = stage.stage == "quantize"
+        yield "start", _Network("start", start)
+    pending: _Network | None = None  # quantized, and not yet exported
+    trained: _Network | None = None
+    for stage, folder in config.stage_folders():
+        if folder == report:
+            break
         if isinstance(stage, TrainStage):
+            if pending and pending.stage:
+                yield pending.stage.name, pending
+            pending = None
             names = [TITLES.get(entry.name, entry.name) for entry in stage.techniques]
-            title = folder.name + (f": {', '.join(names)}" if names else "")
-            measured = int8 if quantized and with_int8 else partial(measure_stage, folder)
-            yield folder.name, _Network(title, folder / BEST, measured, folder)
-        if with_int8 and not quantized:
-            yield exported.name, _Network(f"{exported.name}: INT8 by calibration", exported, int8)
+            trained = _Network(folder.name + ": " * bool(names) + ", ".join(names), folder / BEST, None, folder)
+            if stage.stage == "quantize":
+                pending = trained
+            else:
+                yield folder.name, trained
+        elif isinstance(stage, ExportStage) and "onnx_int8" in stage.formats:
+            if pending and pending.stage:
+                yield pending.stage.name, pending._replace(int8=folder)
+                pending = None
+            elif trained:
+                yield folder.name, _Network(f"{folder.name}: INT8 by calibration", trained.source, folder)
+    if pending and pending.stage:
+        yield pending.stage.name, pending
 
 
-def _measure_any(teacher: Path, out: Path) -> dict[str, Any]:
-    if teacher.is_file():
-        return {"file": teacher.name, "bytes": teacher.stat().st_size, "note": "an ONNX file, which is not measured"}
-    return measure(teacher, out)
-
-
-def _measure_int8(bundle: Path, out: Path) -> dict[str, Any]:
-    return measure_file(bundle, INT8)
+def _measured(network: _Network, out: Path) -> dict[str, Any]:
+    """Return the footprint of a network, see `footprint.measure`."""
+    source = network.source
+    if source.is_file():
+        return {"file": source.name, "bytes": source.stat().st_size, "note": "an ONNX file: only its size is known"}
+    if network.int8:
+        return measure_int8(source, network.int8)
+    return measure_stage(network.stage, out) if network.stage else measure(source, out)
 
 
 def _progress(stage: Path | None, config: Config) -> dict[str, Any]:
