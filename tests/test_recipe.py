@@ -19,12 +19,14 @@ from ppocr_slim.data.charset import Charset
 from ppocr_slim.errors import SlimError
 from ppocr_slim.models import build_model
 from ppocr_slim.models.state import model_state
+from ppocr_slim.runtime.bundle import LANGUAGE, put_language, read_bundle, shipped
 from ppocr_slim.runtime.recognizer import Recognizer
 from ppocr_slim.runtime.specs import RecSpec
 from ppocr_slim.tasks.checkpoint import ModelCard
 from ppocr_slim.tasks.checks import check_config, folder_card
 from ppocr_slim.tasks.networks import open_recognizer
 from ppocr_slim.tasks.recognition import choose_charset
+from ppocr_slim.text.language_model import LanguageModel
 from ppocr_slim.training.recipe import locked, require_same_experiment
 from ppocr_slim.training.starting import (
     load_starting_layers,
@@ -81,10 +83,12 @@ def test_a_recipe_trains_exports_and_says_what_it_does(finished):
 def test_running_a_finished_recipe_again_trains_nothing(finished):
     """Lost otherwise: running a command twice would spend hours, or train on."""
     before = (finished / "run" / "train" / "last" / "model.pdparams").read_bytes()
+    put_language(finished / "run" / "export", LanguageModel.load(shipped("rec") / LANGUAGE))
     config = yaml.safe_load((finished / "run.yml").read_text(encoding="utf-8"))
     done = run(train_command(finished, config))
-    assert done.returncode == 0 and "trained already" in done.stderr
+    assert done.returncode == 0 and "trained already" in done.stderr, done.stderr
     assert (finished / "run" / "train" / "last" / "model.pdparams").read_bytes() == before
+    assert LANGUAGE in read_bundle(finished / "run" / "export").sizes  # what somebody has put there stays
 
 
 def test_another_config_cannot_continue_a_run(finished):

@@ -107,6 +107,7 @@ def export_bundle(
     calibration_samples: Sequence[Any] = (),
     int8_weight_bits: int = SAFE_BITS,
     int8_activations: bool = True,
+    replaceable: Sequence[str] = (),
 ) -> ExportReport:
     """Write a bundle, and prove on real samples that it reads as the checkpoint does.
 
@@ -125,13 +126,14 @@ def export_bundle(
             checkpoint.
         int8_weight_bits: 7, or 8 for processors with VNNI alone.
         int8_activations: False: the weights of the INT8 file alone are integers.
+        replaceable: names of files in `out_folder` that may go besides those of a bundle.
 
     Raises:
         SlimError: an output differs by more than `TOLERANCE` or is read otherwise, INT8 reads worse, the bundle is over
             its budget, an image cannot be read, or `out_folder` holds something other than a bundle.
     """
     out = Path(out_folder)
-    _require_replaceable(out)
+    _require_replaceable(out, *replaceable)
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown:
         raise SlimError(f"cannot export {unknown[0]!r}: formats are {', '.join(FORMATS)}")

@@ -14,7 +14,7 @@ from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.export.bundle import export_bundle
 from ppocr_slim.reports.provenance import shown_command
 from ppocr_slim.reports.records import StageTable, read_record
-from ppocr_slim.runtime.bundle import put_language
+from ppocr_slim.runtime.bundle import LANGUAGE, put_language
 from ppocr_slim.tasks.checks import check_config, prepare_data
 from ppocr_slim.tasks.task import Data
 from ppocr_slim.text.language_model import LanguageModel
@@ -174,6 +174,9 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
     save_config(config)
     samples = [checked.sample for checked in data.evaluation.samples]
     training = [checked.sample for checked in data.train.samples]
+    # The one that somebody has put into the bundle since the last run stays
+    language_model = stage.language_model or (folder / LANGUAGE if (folder / LANGUAGE).is_file() else None)
+    language = LanguageModel.load(language_model) if language_model else None
     report = export_bundle(
         checkpoint,
         folder,
@@ -183,7 +186,8 @@ def _export(stage: ExportStage, folder: Path, config: Config, data: Data, checkp
         evenly_spaced(training, CALIBRATION_SAMPLES),
         stage.int8_weight_bits,
         stage.int8_activations,
+        replaceable=[LANGUAGE],
     )
-    if stage.language_model:
-        put_language(folder, LanguageModel.load(stage.language_model))
+    if language:
+        put_language(folder, language)
     logger.info("%s", report)
