@@ -25,7 +25,7 @@ from ppocr_slim.export.weights import load_network
 from ppocr_slim.folders import readable_folder
 from ppocr_slim.models.direction import CLASSES
 from ppocr_slim.models.fake_quant import quantized_layers, strip
-from ppocr_slim.models.state import model_state
+from ppocr_slim.models.state import model_state, training_only
 from ppocr_slim.runtime.bundle import ONNX
 from ppocr_slim.runtime.preprocess import padded_width, resize_to_height, time_steps_for_width
 from ppocr_slim.runtime.specs import ClsSpec, DetSpec, RecSpec
@@ -287,10 +287,14 @@ def _load_network(source: Path, task: str) -> tuple[nn.Layer, ModelCard]:
 
 
 def _digest(model: nn.Layer, card: ModelCard) -> str:
-    """Return a digest of structure, characters, height and named weights, whenever and wherever they were saved."""
+    """Return a digest of structure, characters, height and named weights, whenever and wherever they were saved.
+
+    What only training uses is left out: a bundle does not have it, and its network has random weights there.
+    """
     digest = hashlib.sha256(json.dumps(card.to_dict(), sort_keys=True).encode())
     for name, tensor in model_state(model).items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
+        if not name.startswith(training_only(model)):
+            digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
