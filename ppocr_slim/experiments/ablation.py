@@ -29,13 +29,15 @@ from ppocr_slim.evaluation.verification import evenly_spaced
 from ppocr_slim.experiments.executors import Executor
 from ppocr_slim.experiments.identity import CODE, DigestCache, code_digest, identity, short_digest
 from ppocr_slim.experiments.runs import Outcome, PreparedRun, derive, finish_run, prepare_run, read_outcome
+from ppocr_slim.export.bundle import calibrate_on
 from ppocr_slim.folders import LAST, write_json
 from ppocr_slim.progress import progress_bar
+from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.reports.provenance import provenance
 from ppocr_slim.runtime.bundle import INT8
 from ppocr_slim.tasks.checkpoint import read_states
 from ppocr_slim.tasks.checks import check_config, folder_card
-from ppocr_slim.training.footprint import measure, measure_stage, score_file, time_variants, write_calibrated_int8
+from ppocr_slim.training.footprint import measure, measure_stage, score_file, time_variants
 from ppocr_slim.training.loop import StopSignals
 from ppocr_slim.training.recipe import CALIBRATION_SAMPLES
 from ppocr_slim.training.runlog import read_log
@@ -471,7 +473,7 @@ def _measure_int8(run: Run, metric: str) -> dict[str, Any]:
     fp32 = Path(measure(last, run.folder / "measured_last")["path"])
     file = fp32.with_name(INT8)
     calibration = evenly_spaced(samples(run.config.train.label_files), CALIBRATION_SAMPLES)
-    write_calibrated_int8(fp32, file, spec, calibration)
+    write_int8(fp32, file, calibrate_on(fp32, spec, calibration))
     score = score_file(file, spec, samples(run.config.eval.label_files), metric)
     return {"int8_path": str(file), "int8_bytes": file.stat().st_size, "score": round(score, 6)}
 

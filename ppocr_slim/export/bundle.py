@@ -202,7 +202,7 @@ def requantize_bundle(
     with _staging(out) as staging:
         for name in bundle.sizes:
             shutil.copyfile(bundle.folder / name, staging / name)
-        params = _calibrated(bundle.file(ONNX), check, calibration_samples)
+        params = calibrate_on(bundle.file(ONNX), bundle.spec, calibration_samples)
         write_int8(bundle.file(ONNX), staging / INT8, params, weight_bits, activations)
         files = sorted({*bundle.sizes, INT8})
         sizes = _sizes(staging, files)
@@ -258,19 +258,26 @@ def _write_int8(
     if trained_bits > weight_bits:  # trained weights are rounded once more
         logger.warning(COARSER, trained_bits, weight_bits, weight_bits, trained_bits)
     if samples and (activations or not params):
-        params = _calibrated(folder / ONNX, check, samples, params)
+        params = calibrate_on(folder / ONNX, check.spec, samples, params)
     write_int8(folder / ONNX, folder / INT8, params, weight_bits, activations)
 
 
-def _calibrated(
+def calibrate_on(
     fp32: Path,
-    check: ParityCheck,
+    spec: Spec,
     samples: Sequence[Any],
     trained: Mapping[str, LayerQuantParams] = MappingProxyType({}),
 ) -> dict[str, LayerQuantParams]:
-    """Return quantization parameters of an FP32 file, from training samples as the runtime feeds them."""
+    """Return quantization parameters of an FP32 file, from training samples as the runtime feeds them.
+
+    Args:
+        fp32: the FP32 file.
+        spec: the network's.
+        samples: of the network's task.
+        trained: see `calibrate`.
+    """
     images = [load_image(sample.path) for sample in samples]
-    return calibrate(fp32, list(check.inputs(check.spec, images)), trained=trained)
+    return calibrate(fp32, list(PARITY_CHECKS[type(spec)].inputs(spec, images)), trained=trained)
 
 
 def _sizes(folder: Path, files: Sequence[str]) -> dict[str, int]:

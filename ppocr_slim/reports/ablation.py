@@ -12,9 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ppocr_slim.reports.plots import FAINT, INK, PALETTE, label_places, pareto_front, style
-from ppocr_slim.reports.records import Ablation, AblationVariant, Timing
+from ppocr_slim.reports.records import Ablation, AblationVariant
 from ppocr_slim.reports.results import write_results
-from ppocr_slim.reports.tables import markdown, not_there, shortened, text_lines, write_csv
+from ppocr_slim.reports.tables import (
+    markdown,
+    metric_title,
+    not_there,
+    shortened,
+    text_lines,
+    time_cell,
+    write_csv,
+)
 
 COUNTS = ("lines", "pages", "pictures", "characters")  # entries of the scores that are sizes of the evaluation data
 MAX_NAME = 44  # characters of a name beside its bar
@@ -51,7 +59,7 @@ def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]
     """Return the headings, the rows of cells (one per variant), and by title why runs or measurements are missing."""
     metric, others = record.metric, other_scores(record)
     with_int8 = has_int8(record)
-    headings = ["variant", _title(metric), "n", *map(_title, others), "parameters", "MFLOPs", "MB", "ms"]
+    headings = ["variant", metric_title(metric), "n", *map(metric_title, others), "parameters", "MFLOPs", "MB", "ms"]
     headings += ["INT8 MB", "INT8 ms"] if with_int8 else []
     rows, missing = [], {}
     for variant in record.variants:
@@ -62,9 +70,12 @@ def table(record: Ablation) -> tuple[list[str], list[list[str]], dict[str, str]]
         cells.append("" if variant.parameters is None else f"{variant.parameters / 1e6:.2f} M")
         cells.append("" if variant.flops is None else f"{variant.flops / 1e6:.0f}")
         cells.append("" if variant.bytes is None else f"{variant.bytes / 1e6:.2f}")
-        cells.append(_time(variant.ms))
+        cells.append(time_cell(variant.ms))
         if with_int8:
-            cells += ["" if variant.int8_bytes is None else f"{variant.int8_bytes / 1e6:.2f}", _time(variant.int8_ms)]
+            cells += [
+                "" if variant.int8_bytes is None else f"{variant.int8_bytes / 1e6:.2f}",
+                time_cell(variant.int8_ms),
+            ]
         rows.append(cells)
         for run in variant.runs:
             if run.reason is not None:
@@ -79,18 +90,9 @@ def has_int8(record: Ablation) -> bool:
     return any(variant.int8_ms is not None for variant in record.variants)
 
 
-def _time(timing: Timing | None) -> str:
-    return "" if timing is None else f"{timing.ms:.2f} ({timing.ratio:.2f}x)"
-
-
 def _reason(variant: AblationVariant) -> str:
     """Return why a variant has no score: the reason of its first failed run."""
     return next((run.reason for run in variant.runs if run.reason is not None), "it has no score")
-
-
-def _title(name: str) -> str:
-    words = [part.upper() if part in ("cer", "wer", "int8") else part for part in name.split("_")]
-    return " ".join(words)
 
 
 def failures(record: Ablation) -> dict[str, str]:
@@ -161,7 +163,7 @@ def _draw_bars(axes: Axes, record: Ablation) -> None:
     is_close = means and longest > shortest > CUT * longest
     begin = max(0.0, shortest - 0.5 * (longest - shortest)) if is_close else 0.0
     cut = f"  (bars begin at {begin:.1f})" if begin else ""
-    style(axes, f"{record.name}: {_title(metric)}", f"{_title(metric)}, %, {_direction(record)}{cut}", "")
+    style(axes, f"{record.name}: {metric_title(metric)}", f"{metric_title(metric)}, %, {_direction(record)}{cut}", "")
     span = max(longest - begin, 1e-6)
     for place, score in enumerate(scores):
         color = PALETTE[place % len(PALETTE)]
@@ -225,7 +227,7 @@ def _draw_costs(axes: Axes, record: Ablation, title: str, cost: str, series: Seq
         cost: label of the cost.
         series: the points by label, a mapping for each kind of file; the first kind's are filled.
     """
-    style(axes, title, cost, f"{_title(record.metric)}, %")
+    style(axes, title, cost, f"{metric_title(record.metric)}, %")
     points = {name: (point.cost, point.score) for some in series for name, point in some.items()}
     if not points:
         axes.annotate("nothing was measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
@@ -274,14 +276,14 @@ def report(name: str, record: Ablation) -> str:
         f"- {record.machine.processor}, {record.machine.cores} cores, {record.threads} threads",
         f"- {record.version_list}",
         f"- every run: {record.budget}; seeds {seeds}",
-        f"- {_title(record.metric)} ({_direction(record)}): of the last evaluation of a run, not of its best; "
+        f"- {metric_title(record.metric)} ({_direction(record)}): of the last evaluation of a run, not of its best; "
         f"mean ± standard deviation over n seeds{_evaluated(record)}",
         "- parameters, MFLOPs (multiply-adds of the network's typical input), MB and ms: of the first seed's ONNX "
         "file, INT8 where a variant is quantized for it; ms in ONNX Runtime, all variants in turns, in brackets "
         f"the median of the rounds' own ratios to {record.reference or 'the first'}",
         *(["- INT8: of a file that was made by calibration on training samples"] if has_int8(record) else []),
         "",
-        f"![{_title(record.metric)} of all variants, against size and against time]({name}.png)",
+        f"![{metric_title(record.metric)} of all variants, against size and against time]({name}.png)",
         "",
         *markdown(headings, rows),
         *not_there(missing),

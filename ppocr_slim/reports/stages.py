@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ppocr_slim.reports.plots import INK, PALETTE, style
 from ppocr_slim.reports.records import StageRow, StageTable
 from ppocr_slim.reports.results import write_results
-from ppocr_slim.reports.tables import markdown, text_lines
+from ppocr_slim.reports.tables import markdown, metric_title, text_lines, time_cell
 
 ROOM = 1.32  # of the longest bar, for the figures at the ends of the bars
 
@@ -23,15 +23,10 @@ class _Panel(NamedTuple):
     form: str
 
 
-def metric_title(record: StageTable) -> str:
-    """Return the name of the metric as a heading."""
-    return record.metric.upper() if record.metric in ("cer", "wer") else record.metric.replace("_", " ")
-
-
 def table(record: StageTable) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """Return the headings, a row of cells for each network, and notes by title."""
     headings = ["network", "steps", "minutes", "parameters", "M multiply-adds", "file", "MB"]
-    headings += [metric_title(record), "ms"]
+    headings += [metric_title(record.metric), "ms"]
     rows = [
         [
             row.title,
@@ -42,7 +37,7 @@ def table(record: StageTable) -> tuple[list[str], list[list[str]], dict[str, str
             row.file or "",
             _cell(row.bytes and row.bytes / 1e6, ".2f"),
             _cell(row.score, ".4f"),
-            f"{row.ms.ms:.2f} ({row.ms.ratio:.2f}x)" if row.ms else "",
+            time_cell(row.ms),
         ]
         for row in record.rows
     ]
@@ -72,7 +67,7 @@ def draw(path: Path, record: StageTable) -> None:
         _Panel("multiply-adds, M", lambda row: row.flops and row.flops / 1e6, ".0f"),
         _Panel("ONNX Runtime, ms", lambda row: row.ms and row.ms.ms, ".2f"),
         _Panel(
-            f"{metric_title(record)}, %, {'higher' if record.higher_is_better else 'lower'} is better",
+            f"{metric_title(record.metric)}, %, {'higher' if record.higher_is_better else 'lower'} is better",
             lambda row: None if row.score is None else 100 * row.score,
             ".2f",
         ),
@@ -102,11 +97,11 @@ def _draw_panel(axes: Axes, record: StageTable, panel: _Panel) -> None:
 def report(name: str, record: StageTable) -> str:
     """Return the report in Markdown."""
     headings, rows, notes = table(record)
-    first = next((row.title for row in record.rows if row.ms), "none")
+    first, metric = next((row.title for row in record.rows if row.ms), "none"), metric_title(record.metric)
     lines = [
         f"# {name}",
         "",
-        f"What each stage gave and cost: {metric_title(record)} of the exported file on {record.samples} evaluation "
+        f"What each stage gave and cost: {metric} of the exported file on {record.samples} evaluation "
         f"samples; milliseconds of a typical input in ONNX Runtime, {record.threads} threads, in turns, in "
         f'brackets the ratio to the first ("{first}").',
         "",

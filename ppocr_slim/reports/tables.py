@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ppocr_slim.reports.records import Timing
+
 
 def text_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right_from: int | None = None) -> str:
     """Return a table as text, its columns aligned.
@@ -25,6 +27,16 @@ def text_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right_fro
         ).rstrip()
         for line in lines
     )
+
+
+def metric_title(name: str) -> str:
+    """Return the name of a metric as a heading."""
+    return " ".join(part.upper() if part in ("cer", "wer", "int8") else part for part in name.split("_"))
+
+
+def time_cell(timing: Timing | None) -> str:
+    """Return a latency and its ratio to the baseline; "" without one."""
+    return "" if timing is None else f"{timing.ms:.2f} ({timing.ratio:.2f}x)"
 
 
 def shortened(text: str, length: int) -> str:

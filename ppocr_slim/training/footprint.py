@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle import nn
 
 from ppocr_slim.engines.cpu import SAFE_BITS
 from ppocr_slim.engines.session import open_session
@@ -18,17 +19,14 @@ from ppocr_slim.errors import SlimError, logger
 from ppocr_slim.evaluation.directions import evaluate_directions
 from ppocr_slim.evaluation.lines import evaluate
 from ppocr_slim.evaluation.pages import evaluate_pages
-from ppocr_slim.evaluation.verification import PARITY_CHECKS
 from ppocr_slim.export.bundle import save_inference_model
 from ppocr_slim.export.weights import load_network
 from ppocr_slim.folders import BEST, replacing, write_json
 from ppocr_slim.models.cost import measure_cost
 from ppocr_slim.models.fake_quant import quant_params_of, strip
-from ppocr_slim.quantization.calibration import calibrate
 from ppocr_slim.quantization.qdq_writer import write_int8
 from ppocr_slim.quantization.qparams import LayerQuantParams
 from ppocr_slim.runtime.bundle import INT8, ONNX, read_bundle
-from ppocr_slim.runtime.images import load_image
 from ppocr_slim.runtime.specs import Spec
 from ppocr_slim.slim.shared_file import SHARED_FILE
 from ppocr_slim.tasks.networks import NETWORKS
@@ -61,10 +59,8 @@ def measure_int8(source: Path, bundle: Path) -> dict[str, Any]:
     Raises:
         SlimError: the network or the bundle cannot be read, or the bundle has no INT8 file.
     """
-    model, _ = load_network(source)
-    cost, path = measure_cost(model, model.typical_input), read_bundle(bundle).file(INT8)
-    found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
-    return {**found, "file": path.name, "path": str(path), "bytes": path.stat().st_size}
+    path = read_bundle(bundle).file(INT8)
+    return {**_cost(load_network(source)[0]), "file": path.name, "path": str(path), "bytes": path.stat().st_size}
 
 
 def measure(source: Path, out: Path) -> dict[str, Any]:
@@ -95,10 +91,14 @@ def measure(source: Path, out: Path) -> dict[str, Any]:
     return {**found, "path": str(path), "bytes": path.stat().st_size}
 
 
+def _cost(model: nn.Layer) -> dict[str, Any]:
+    cost = measure_cost(model, model.typical_input)
+    return {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
+
+
 def _export(source: Path, out: Path) -> dict[str, Any]:
     model, card = load_network(source)
-    cost, params = measure_cost(model, model.typical_input), quant_params_of(model)
-    found = {"parameters": cost.parameters, "flops": cost.flops, "input": list(model.typical_input)}
+    found, params = _cost(model), quant_params_of(model)
     bits = fewest_bits(params)
     if bits < ENGINE_BITS:
         return {**found, "note": f"no engine computes with {bits} bits, so there is no file to measure"}
@@ -124,22 +124,6 @@ def fewest_bits(params: Mapping[str, LayerQuantParams]) -> int:
     of_inputs = [one.bits for layer in params.values() for one in layer.inputs]
     of_weights = [layer.weight.bits for layer in params.values() if layer.weight]
     return min((*of_inputs, *(bits for bits in of_weights if bits < SAFE_BITS)), default=ENGINE_BITS)
-
-
-def write_calibrated_int8(fp32: Path, out: Path, spec: Spec, samples: Sequence[Any]) -> None:
-    """Write the INT8 version of an FP32 file of `measure`.
-
-    Args:
-        fp32: the FP32 file.
-        out: the INT8 file to write.
-        spec: the network's.
-        samples: of the training, that the ranges are taken from.
-
-    Raises:
-        SlimError: an image cannot be read, or as `quantization.calibration.calibrate`.
-    """
-    images = [load_image(sample.path) for sample in samples]
-    write_int8(fp32, out, calibrate(fp32, list(PARITY_CHECKS[type(spec)].inputs(spec, images))))
 
 
 def score_file(file: Path, spec: Spec, samples: Sequence[Any], metric: str) -> float:
